@@ -1,0 +1,233 @@
+"""Recipes by name, and the jobs a recipe comes to: every distinct stage and seed, with its command and fingerprint."""
+
+import ast
+import hashlib
+import importlib
+import json
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from common.errors import UserError, unknown
+from common.recipe import SCALES, Arm, Output, Recipe, Scale, Stage, walk
+
+ROOT = Path(__file__).resolve().parent.parent
+CODE = ("common", "projects")
+
+
+def names() -> list[str]:
+    """Every recipe's name."""
+    return sorted(path.parent.name for path in (ROOT / "projects").glob("*/recipe.py"))
+
+
+def load(paper: str) -> Recipe:
+    """The recipe of a paper; UserError with the nearest names when there is none."""
+    if paper not in names():
+        raise unknown("paper", paper, names())
+    return importlib.import_module(f"projects.{paper}.recipe").RECIPE
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked for: the variables of `make reproduce`."""
+
+    paper: str
+    scale: Scale = "mini"
+    seeds: int = 3
+    arms: tuple[str, ...] = ()
+    data: str = ""
+    devices: str = ""
+    args: tuple[str, ...] = ()
+    runs: Path = Path("runs")
+
+    @property
+    def label(self) -> str:
+        """`mini`, or `mini-coco` with another data set: names results and run folders."""
+        return f"{self.scale}-{self.data}" if self.data else self.scale
+
+
+@dataclass(eq=False)
+class Job:
+    """One stage with one seed: runs once, however many arms share it."""
+
+    stage: Stage
+    seed: int
+    fingerprint: str
+    run_dir: Path
+    argv: list[str]
+    upstream: list["Job"]
+    environment: dict[str, str]
+    arms: list[str] = field(default_factory=list)
+
+    @property
+    def done(self) -> dict[str, Any] | None:
+        """What the finished stage left, None while it is not finished."""
+        path = self.run_dir / "done.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    @property
+    def foundation(self) -> bool:
+        return self.stage.module.startswith("common.foundations.")
+
+    def command(self) -> str:
+        """The job as a line for the shell."""
+        shown = [f"{k}={shlex.quote(v)}" for k, v in self.environment.items() if k not in ("RUN_LABELS",)]
+        return shlex.join(["python", "-m", *self.argv]) if not shown else " ".join([*shown, shlex.join(["python", "-m", *self.argv])])
+
+
+def check(request: Request) -> tuple[Recipe, dict[str, Arm]]:
+    """The recipe and the arms that were asked for; UserError for a name that does not exist."""
+    recipe = load(request.paper)
+    if request.scale not in SCALES:
+        raise unknown("scale", request.scale, SCALES)
+    if request.data and request.data not in recipe.data:
+        raise unknown("data set", request.data, recipe.data)
+    if request.data and request.scale != "mini":
+        raise UserError(f"DATA={request.data} goes with SCALE=mini; SCALE={request.scale} has the paper's own data.")
+    if request.seeds < 1:
+        raise UserError(f"SEEDS={request.seeds}: at least one seed is needed.")
+    arms = recipe.arms(request.scale)
+    for arm in request.arms:
+        if arm not in arms:
+            raise unknown("arm", arm, arms)
+    return recipe, {name: arm for name, arm in arms.items() if not request.arms or name in request.arms}
+
+
+def jobs(request: Request, environment: dict[str, str] | None = None) -> dict[str, dict[int, list[Job]]]:
+    """Every arm's jobs by seed, upstream jobs first. Jobs that arms and seeds share are the same object."""
+    _, arms = check(request)
+    made: dict[tuple[str, int], Job] = {}
+    digests: dict[Stage, str] = {}
+    data = _data_digest(environment or {}) if request.data or request.scale == "paper" else ""
+    expanded: dict[str, dict[int, list[Job]]] = {}
+    for name, arm in arms.items():
+        expanded[name] = {}
+        for seed in range(request.seeds):
+            chain = []
+            by_stage: dict[Stage, Job] = {}
+            for stage in walk(arm.stages):
+                digest = digests.get(stage) or digests.setdefault(stage, _fingerprint(stage, request, digests, data))
+                own_seed = 0 if stage.shared else seed
+                job = made.get((digest, own_seed))
+                if job is None:
+                    job = _job(stage, own_seed, digest, request, [by_stage[s] for s in stage.upstream()], environment or {})
+                    made[digest, own_seed] = job
+                if name not in job.arms:
+                    job.arms.append(name)
+                by_stage[stage] = job
+                chain.append(job)
+            expanded[name][seed] = chain
+    return expanded
+
+
+def unique(expanded: dict[str, dict[int, list[Job]]]) -> list[Job]:
+    """All jobs in an order in which they can run: seed by seed, so that the first seed of every arm comes first."""
+    seeds = sorted({seed for arm in expanded.values() for seed in arm})
+    return list(dict.fromkeys(job for seed in seeds for arm in expanded.values() for job in arm.get(seed, [])))
+
+
+def _job(stage: Stage, seed: int, digest: str, request: Request, upstream: list[Job], environment: dict[str, str]) -> Job:
+    group = Path("foundations", request.scale) if stage.module.startswith("common.foundations.") else Path(request.paper, request.label)
+    run_dir = request.runs / group / f"{stage.name}-{digest}" / f"seed{seed}"
+    argv = [stage.module, stage.run]
+    for config in _configs(stage, request):
+        argv += ["--config", str(config.relative_to(ROOT))]
+    argv += ["--seed_everything", str(seed)]
+    for key, value in stage.overrides.items():
+        if isinstance(value, Output):
+            before = next(job for job in upstream if job.stage is value.stage)
+            value = before.run_dir / value.file
+        argv += [f"--{key}", value if isinstance(value, str) else json.dumps(value) if not isinstance(value, Path) else str(value)]
+    argv += [*(["--trainer.devices", request.devices] if request.devices else []), *_scale_arguments(stage, request), *request.args]
+    return Job(stage, seed, digest, run_dir, [*argv, "--run_dir", str(run_dir)], upstream, environment)
+
+
+def _scale_arguments(stage: Stage, request: Request) -> list[str]:
+    if request.scale != "rehearsal":
+        return []
+    short = {"fit": ["--trainer.max_steps", "2", "--trainer.limit_val_batches", "1", "--checkpoint_every", "1"]}
+    return ["--trainer.accelerator", "cpu", *short.get(stage.run, [])]
+
+
+def _configs(stage: Stage, request: Request) -> list[Path]:
+    first, *more = [ROOT / path for path in stage.config(request.scale, request.data)]
+    if not first.exists():
+        raise UserError(f"stage {stage.name} of {request.paper} has no config {first.relative_to(ROOT)}")
+    return [first, *(path for path in more if path.exists())]
+
+
+def _fingerprint(stage: Stage, request: Request, digests: dict[Stage, str], data: str) -> str:
+    """Digest of all that a stage's outputs follow from, except the seed: config, code, upstream stages, scale, arguments."""
+    configs = [yaml.safe_load(path.read_text()) for path in _configs(stage, request)]
+    modules = [stage.module, *(name for config in configs for name in _class_paths(config))]
+    overrides = {
+        key: f"{digests[value.stage]}/{value.file}" if isinstance(value, Output) else value
+        for key, value in stage.overrides.items()
+    }
+    content = [stage.run, stage.module, configs, overrides, request.scale, request.devices, request.args, data, _code_digest(modules)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:10]
+
+
+def _class_paths(config: Any) -> Iterator[str]:
+    """Modules of this project that a config names (`class_path: common.data.worlds.shapes.ShapeScenes`)."""
+    if isinstance(config, dict):
+        for value in config.values():
+            yield from _class_paths(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _class_paths(value)
+    elif isinstance(config, str) and config.split(".")[0] in CODE:
+        yield config
+
+
+def _code_digest(modules: list[str]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(set().union(*(sources(module) for module in modules))):
+        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+@cache
+def _imports(path: Path) -> frozenset[str]:
+    """Project modules that a source file names in its import statements, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_bytes(), filename=str(path))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(name for name in found if name.split(".")[0] in CODE)
+
+
+def sources(module: str) -> frozenset[Path]:
+    """The project's source files that importing `module` executes, itself and parent packages included."""
+    found: set[Path] = set()
+    waiting = [module]
+    while waiting:
+        parts = waiting.pop().split(".")
+        for length in range(1, len(parts) + 1):
+            base = ROOT.joinpath(*parts[:length])
+            path = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+            if path.exists() and path not in found:
+                found.add(path)
+                waiting += _imports(path)
+    return frozenset(found)
+
+
+def _data_digest(environment: dict[str, str]) -> str:
+    """Names and sizes of the files under DATA_ROOT: other data, other results."""
+    root = environment.get("DATA_ROOT") or os.environ.get("DATA_ROOT")
+    if not root or not Path(root).is_dir():
+        return ""
+    listing = sorted(
+        (str(Path(folder, file).relative_to(root)), os.stat(Path(folder, file)).st_size)
+        for folder, _, files in os.walk(root)
+        for file in files
+    )
+    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()

@@ -1,0 +1,36 @@
+"""One image with its masks: what every segmentation source yields."""
+
+from collections.abc import Sized
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass
+class Scene:
+    """An image and the masks of what it shows.
+
+    Attributes:
+        image: uint8 RGB, [H, W, 3].
+        masks: bool, [K, H, W]; masks may overlap, K may be 0.
+        name: unique within its source (the file's stem, or split and index).
+    """
+
+    image: np.ndarray
+    masks: np.ndarray
+    name: str
+
+
+class SceneSource(Sized, Protocol):
+    """A random-access collection of scenes; the same index always gives the same scene."""
+
+    def __getitem__(self, index: int) -> Scene: ...
+
+
+class UnreadableSample(Exception):
+    """A file that cannot be decoded. Loaders count these, log the path, and tolerate up to 0.1 %."""
+
+    def __init__(self, path: object, reason: str):
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = str(path), reason

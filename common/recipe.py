@@ -1,0 +1,129 @@
+"""A recipe as plain data: arms, their stages, and what they need. Importing it loads no model library."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Scale = Literal["mini", "rehearsal", "paper"]
+SCALES: tuple[Scale, ...] = ("mini", "rehearsal", "paper")
+
+
+@dataclass(frozen=True)
+class Download:
+    """Something that has to be on disk before a paper-scale run.
+
+    Attributes:
+        name: what it is, for people ("SAM ViT-H weights").
+        path: where it is looked for; `$DATA_ROOT` and `$WEIGHTS_ROOT` are replaced from the environment.
+        source: where to get it.
+        gigabytes: its size on disk; None where it is not known.
+        licence: the terms it comes under.
+        layout: what the folder must look like; empty for a single file.
+    """
+
+    name: str
+    path: str
+    source: str
+    gigabytes: float | None
+    licence: str
+    layout: str = ""
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that a stage leaves in its run folder, named before the stage has run."""
+
+    stage: "Stage"
+    file: str
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One script with one config: `python -m <module> <run> --config <its folder>/configs/<scale>/<name>.yaml`.
+
+    Attributes:
+        name: names the config file and the run folder.
+        module: the script, as `python -m` takes it.
+        overrides: settings on top of the config file; an `Output` makes that stage run first.
+        run: the script's subcommand.
+        shared: True for a stage without a seed of its own (a foundation, precomputed features): it runs once.
+    """
+
+    name: str
+    module: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    run: Literal["fit", "validate", "test", "predict"] = "fit"
+    shared: bool = False
+
+    @property
+    def weights(self) -> Output:
+        """The trained weights, written when a `fit` ends."""
+        return Output(self, "weights.safetensors")
+
+    def output(self, file: str) -> Output:
+        """Any other file or folder the stage writes, relative to its run folder."""
+        return Output(self, file)
+
+    def upstream(self) -> list["Stage"]:
+        """The stages whose outputs this one reads."""
+        return list(dict.fromkeys(value.stage for value in self.overrides.values() if isinstance(value, Output)))
+
+    def config(self, scale: Scale, data: str = "") -> list[Path]:
+        """Config files relative to the project's root, later ones on top of earlier ones.
+
+        `rehearsal` runs the paper's config, with an override where an architecture's size is fixed by its name.
+        """
+        folder = Path(*self.module.split(".")[:-1]) / "configs"
+        if scale == "rehearsal":
+            return [folder / "paper" / f"{self.name}.yaml", folder / "rehearsal" / f"{self.name}.yaml"]
+        files = [folder / scale / f"{self.name}.yaml"]
+        return [*files, folder / scale / data / f"{self.name}.yaml"] if data else files
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A row of the comparison. The last stage yields its metrics; all stages add to its cost."""
+
+    stages: list[Stage]
+    description: str
+    method: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything the harness needs to know of a paper.
+
+    Attributes:
+        title: the paper's short name.
+        modality: what kind of data it is about, for the list.
+        arms: the arms at a scale, in the order of the table.
+        data: data sets that `DATA=` can choose beside the default, each with what it is and where it comes from.
+        downloads: what `SCALE=paper` needs.
+        disk: gigabytes that a paper-scale run itself writes.
+        stand_ins: `module:function` that writes the rehearsal's stand-in data and weights into a folder and
+            returns the environment variables that make the paper's configs find them.
+    """
+
+    title: str
+    modality: str
+    arms: Callable[[Scale], dict[str, Arm]]
+    data: Mapping[str, Download] = field(default_factory=dict)
+    downloads: tuple[Download, ...] = ()
+    disk: float = 0.0
+    stand_ins: str = ""
+
+
+def walk(stages: list[Stage]) -> Iterator[Stage]:
+    """Stages and everything upstream of them, each once, in an order in which they can run."""
+    seen: set[Stage] = set()
+
+    def visit(stage: Stage) -> Iterator[Stage]:
+        if stage not in seen:
+            seen.add(stage)
+            for before in stage.upstream():
+                yield from visit(before)
+            yield stage
+
+    for stage in stages:
+        yield from visit(stage)

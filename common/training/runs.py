@@ -1,0 +1,124 @@
+"""A stage's run folder: its lock, its pictures, its record. Everything in it is written by the stage itself.
+
+    config.yaml              the merged configuration
+    checkpoints/step=N.ckpt  the two newest
+    weights.safetensors      what later stages read, written when a fit ends
+    curves/version_K/        metrics.csv of attempt K
+    pictures/                PNG files and index.json
+    progress.json            where a running stage stands
+    done.json                metrics, cost, versions, hardware; its presence means: finished
+"""
+
+import fcntl
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from common.errors import UserError
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold `folder` for this process; a second process says so and waits. The lock goes with its process, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            print(f"{what} is already running (process {handle.read().strip() or '?'}); waiting for it", file=sys.stderr, flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=1, sort_keys=False) + "\n")
+    os.replace(temporary, path)
+
+
+def save_picture(run_dir: Path, key: str, image: np.ndarray, caption: str, reference: bool = False) -> None:
+    """Keep a picture for the report.
+
+    Args:
+        key: pictures of different arms with the same key stand side by side ("scene 3, box").
+        image: uint8 RGB, [H, W, 3].
+        reference: the same for every arm (an input, the ground truth): shown once, first.
+    """
+    folder = run_dir / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    index = json.loads((folder / "index.json").read_text()) if (folder / "index.json").exists() else []
+    index = [entry for entry in index if (entry["key"], entry["reference"]) != (key, reference)]
+    name = f"{len(index):03d}{'-reference' if reference else ''}.png"
+    Image.fromarray(image).save(folder / name, optimize=True)
+    write_json(folder / "index.json", [*index, {"key": key, "file": name, "caption": caption, "reference": reference}])
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that results depend on."""
+    names = ("torch", "torchvision", "lightning", "transformers", "diffusers", "timm", "open_clip_torch", "segment_anything")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores, memory and, where torch is loaded and sees one, the GPU."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].split(":", 1)[1].strip() if lines else model
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    found: dict[str, Any] = {"system": platform.system(), "cpu": model, "cores": os.cpu_count(), "memory_gib": round(memory, 1)}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        found["gpu"] = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return found
+
+
+def finish(run_dir: Path, metrics: dict[str, float], cost: dict[str, float]) -> None:
+    """Write `done.json`, the mark of a finished stage."""
+    write_json(
+        run_dir / "done.json",
+        {
+            "metrics": metrics,
+            "cost": cost,
+            "versions": versions(),
+            "hardware": hardware(),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        },
+    )
+
+
+def disk_error(error: OSError, folder: Path) -> UserError | None:
+    """The user's message for a full disk or a folder that cannot be written; None for any other error."""
+    import errno
+    import shutil
+
+    if error.errno == errno.ENOSPC:
+        while not folder.exists():
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free / 2**20
+        return UserError(f"the disk is full: {free:.0f} MiB are left at {folder}. Free some space and run the same command again; it continues from the last checkpoint.")
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return UserError(f"cannot write {error.filename or folder}: {error.strerror}. Make it writable, or choose another folder with RUNS=<folder> (--run_dir for a single stage).")
+    return None
