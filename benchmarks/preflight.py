@@ -41,13 +41,17 @@ def preflight(recipe: Recipe, request: Request) -> None:
     if request.scale == "paper":
         lacks += [problem for download in recipe.downloads if (problem := missing(download))]
         if not gpus():
-            lacks.append("a GPU: no NVIDIA GPU was found, and SCALE=paper trains on one. SCALE=rehearsal runs the same configs on a CPU.")
+            lacks.append(
+                "a GPU: no NVIDIA GPU was found, and SCALE=paper trains on one. SCALE=rehearsal runs the same configs on a CPU."
+            )
         folder = request.runs.absolute()
         while not folder.exists():
             folder = folder.parent
         free = shutil.disk_usage(folder).free / 1e9
         if free < recipe.disk:
-            lacks.append(f"disk: {recipe.disk:g} GB needed under {folder}, {free:.0f} GB free. RUNS=<folder> chooses another.")
+            lacks.append(
+                f"disk: {recipe.disk:g} GB needed under {folder}, {free:.0f} GB free. RUNS=<folder> chooses another."
+            )
     if lacks:
         listed = "\n".join(f"  - {lack}" for lack in lacks)
         raise UserError(f"{request.paper} at SCALE={request.label} lacks:\n{listed}")

@@ -78,7 +78,11 @@ class Job:
     def command(self) -> str:
         """The job as a line for the shell."""
         shown = [f"{k}={shlex.quote(v)}" for k, v in self.environment.items() if k not in ("RUN_LABELS",)]
-        return shlex.join(["python", "-m", *self.argv]) if not shown else " ".join([*shown, shlex.join(["python", "-m", *self.argv])])
+        return (
+            shlex.join(["python", "-m", *self.argv])
+            if not shown
+            else " ".join([*shown, shlex.join(["python", "-m", *self.argv])])
+        )
 
 
 def check(request: Request) -> tuple[Recipe, dict[str, Arm]]:
@@ -116,7 +120,9 @@ def jobs(request: Request, environment: dict[str, str] | None = None) -> dict[st
                 own_seed = 0 if stage.shared else seed
                 job = made.get((digest, own_seed))
                 if job is None:
-                    job = _job(stage, own_seed, digest, request, [by_stage[s] for s in stage.upstream()], environment or {})
+                    job = _job(
+                        stage, own_seed, digest, request, [by_stage[s] for s in stage.upstream()], environment or {}
+                    )
                     made[digest, own_seed] = job
                 if name not in job.arms:
                     job.arms.append(name)
@@ -132,8 +138,14 @@ def unique(expanded: dict[str, dict[int, list[Job]]]) -> list[Job]:
     return list(dict.fromkeys(job for seed in seeds for arm in expanded.values() for job in arm.get(seed, [])))
 
 
-def _job(stage: Stage, seed: int, digest: str, request: Request, upstream: list[Job], environment: dict[str, str]) -> Job:
-    group = Path("foundations", request.scale) if stage.module.startswith("common.foundations.") else Path(request.paper, request.label)
+def _job(
+    stage: Stage, seed: int, digest: str, request: Request, upstream: list[Job], environment: dict[str, str]
+) -> Job:
+    group = (
+        Path("foundations", request.scale)
+        if stage.module.startswith("common.foundations.")
+        else Path(request.paper, request.label)
+    )
     run_dir = request.runs / group / f"{stage.name}-{digest}" / f"seed{seed}"
     argv = [stage.module, stage.run]
     for config in _configs(stage, request):
@@ -143,8 +155,15 @@ def _job(stage: Stage, seed: int, digest: str, request: Request, upstream: list[
         if isinstance(value, Output):
             before = next(job for job in upstream if job.stage is value.stage)
             value = before.run_dir / value.file
-        argv += [f"--{key}", value if isinstance(value, str) else json.dumps(value) if not isinstance(value, Path) else str(value)]
-    argv += [*(["--trainer.devices", request.devices] if request.devices else []), *_scale_arguments(stage, request), *request.args]
+        argv += [
+            f"--{key}",
+            value if isinstance(value, str) else json.dumps(value) if not isinstance(value, Path) else str(value),
+        ]
+    argv += [
+        *(["--trainer.devices", request.devices] if request.devices else []),
+        *_scale_arguments(stage, request),
+        *request.args,
+    ]
     return Job(stage, seed, digest, run_dir, [*argv, "--run_dir", str(run_dir)], upstream, environment)
 
 
@@ -170,7 +189,17 @@ def _fingerprint(stage: Stage, request: Request, digests: dict[Stage, str], data
         key: f"{digests[value.stage]}/{value.file}" if isinstance(value, Output) else value
         for key, value in stage.overrides.items()
     }
-    content = [stage.run, stage.module, configs, overrides, request.scale, request.devices, request.args, data, _code_digest(modules)]
+    content = [
+        stage.run,
+        stage.module,
+        configs,
+        overrides,
+        request.scale,
+        request.devices,
+        request.args,
+        data,
+        _code_digest(modules),
+    ]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:10]
 
 
@@ -184,6 +213,11 @@ def _class_paths(config: Any) -> Iterator[str]:
             yield from _class_paths(value)
     elif isinstance(config, str) and config.split(".")[0] in CODE:
         yield config
+
+
+def stand_in_digest(recipe: Recipe) -> str:
+    """Names the folder of a recipe's stand-ins: other code, other stand-ins."""
+    return _code_digest([recipe.stand_ins.split(":")[0]])[:10]
 
 
 def _code_digest(modules: list[str]) -> str:

@@ -40,14 +40,25 @@ class StageCLI(LightningCLI):
 
     def __init__(self, *args: Any, links: Callable[[LightningArgumentParser], None] | None = None, **kwargs: Any):
         self.links = links
+        self.started = time.monotonic()
         self.cost = Cost()
         self.stack = ExitStack()
         with self.stack:
             super().__init__(*args, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--run_dir", type=str | None, default=None, help="folder of this run: its outputs, its lock, its checkpoints")
-        parser.add_argument("--threads", type=int, default=0, help="CPU threads of torch; 0 leaves torch's choice. Results on CPU depend on it bit by bit")
+        parser.add_argument(
+            "--run_dir",
+            type=str | None,
+            default=None,
+            help="folder of this run: its outputs, its lock, its checkpoints",
+        )
+        parser.add_argument(
+            "--threads",
+            type=int,
+            default=0,
+            help="CPU threads of torch; 0 leaves torch's choice. Results on CPU depend on it bit by bit",
+        )
         parser.add_argument("--checkpoint_every", type=int, default=1000, help="training steps between checkpoints")
         if self.links:
             self.links(parser)
@@ -64,7 +75,9 @@ class StageCLI(LightningCLI):
             if (self.run_dir / "done.json").exists():
                 print(f"{self.run_dir} is finished; remove the folder to run it again")
                 raise SystemExit(0)
-        self._parser(self.subcommand).save(config, self.run_dir / "config.yaml", overwrite=True, skip_none=False, skip_check=True)
+        self._parser(self.subcommand).save(
+            config, self.run_dir / "config.yaml", overwrite=True, skip_none=False, skip_check=True
+        )
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config = self.config[self.subcommand]
@@ -88,7 +101,9 @@ class StageCLI(LightningCLI):
             save_on_train_epoch_end=False,
         )
         ours = [RandomState(), NonFiniteGuard(folder), self.cost, ProgressFile(self.run_dir / "progress.json")]
-        return super()._instantiate_trainer(config, [*callbacks, *ours, *([saving] if self.subcommand == "fit" else [])])
+        return super()._instantiate_trainer(
+            config, [*callbacks, *ours, *([saving] if self.subcommand == "fit" else [])]
+        )
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
@@ -96,7 +111,11 @@ class StageCLI(LightningCLI):
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
-        if subcommand == "fit" and kwargs.get("ckpt_path") is None and (good := last_good(self.run_dir / "checkpoints")):
+        if (
+            subcommand == "fit"
+            and kwargs.get("ckpt_path") is None
+            and (good := last_good(self.run_dir / "checkpoints"))
+        ):
             print(f"continuing from {good}", flush=True)
             kwargs["ckpt_path"] = str(good)
         if subcommand == "fit":
@@ -106,7 +125,6 @@ class StageCLI(LightningCLI):
         return kwargs
 
     def _run_subcommand(self, subcommand: str) -> None:
-        started = time.monotonic()
         super()._run_subcommand(subcommand)
         if not self.trainer.is_global_zero:
             return
@@ -119,9 +137,11 @@ class StageCLI(LightningCLI):
             save_model(exported, str(temporary))
             os.replace(temporary, self.run_dir / "weights.safetensors")
         else:
-            cost["seconds"] = time.monotonic() - started
-        metrics = {name.removeprefix(f"{subcommand}/"): value.item() for name, value in self.trainer.callback_metrics.items()}
-        finish(self.run_dir, metrics, cost)
+            cost["seconds"] = time.monotonic() - self.started
+        metrics = {
+            name.removeprefix(f"{subcommand}/"): value.item() for name, value in self.trainer.callback_metrics.items()
+        }
+        finish(self.run_dir, metrics, cost, wall=time.monotonic() - self.started)
 
 
 def main(
@@ -138,7 +158,10 @@ def main(
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=r".*(does not have many workers|LeafSpec|GPU available but not used|log_every_n_steps|isinstance\(treespec).*")
+    warnings.filterwarnings(
+        "ignore",
+        message=r".*(does not have many workers|LeafSpec|GPU available but not used|log_every_n_steps|isinstance\(treespec).*",
+    )
     try:
         StageCLI(
             model,

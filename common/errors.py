@@ -1,7 +1,7 @@
 """Errors that a user can mend: they end a command with exit code 2 and one message."""
 
-from difflib import get_close_matches
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class UserError(Exception):

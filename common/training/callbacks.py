@@ -39,7 +39,7 @@ class NonFiniteGuard(L.Callback):
 
 
 class Cost(L.Callback):
-    """What a run cost: seconds of training, and floating-point operations of forward and backward on all processes.
+    """What a run cost: seconds of training, and floating-point operations (forward and, in training, backward) on all processes.
 
     Operations are counted on the first step with torch's counter (a multiply-add is two) and multiplied by the steps.
     The seconds of interrupted attempts count too, up to their last checkpoint.
@@ -62,7 +62,7 @@ class Cost(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._since = time.monotonic()
 
-    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+    def on_train_batch_start(self, *_: Any) -> None:
         if not self.step_flops:
             self._counter = FlopCounterMode(display=False)
             self._counter.__enter__()
@@ -73,6 +73,9 @@ class Cost(L.Callback):
             self._counter.__exit__(None, None, None)
             self.step_flops = self._counter.get_total_flops() * trainer.world_size
             self._counter = None
+
+    on_predict_batch_start = on_train_batch_start
+    on_predict_batch_end = on_train_batch_end
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.seconds, self._since = self._elapsed(), None
@@ -113,11 +116,15 @@ class ProgressFile(L.Callback):
     def on_test_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._begin(0)
 
-    def on_test_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any) -> None:
+    def on_test_batch_end(
+        self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
         self._write(trainer, batch_idx + 1, int(sum(trainer.num_test_batches)), None)
 
     def on_predict_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._begin(0)
 
-    def on_predict_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any) -> None:
+    def on_predict_batch_end(
+        self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
         self._write(trainer, batch_idx + 1, int(sum(trainer.num_predict_batches)), None)

@@ -1,12 +1,12 @@
 """A stage's run folder: its lock, its pictures, its record. Everything in it is written by the stage itself.
 
-    config.yaml              the merged configuration
-    checkpoints/step=N.ckpt  the two newest
-    weights.safetensors      what later stages read, written when a fit ends
-    curves/version_K/        metrics.csv of attempt K
-    pictures/                PNG files and index.json
-    progress.json            where a running stage stands
-    done.json                metrics, cost, versions, hardware; its presence means: finished
+config.yaml              the merged configuration
+checkpoints/step=N.ckpt  the two newest
+weights.safetensors      what later stages read, written when a fit ends
+curves/version_K/        metrics.csv of attempt K
+pictures/                PNG files and index.json
+progress.json            where a running stage stands
+done.json                metrics, cost, versions, hardware; its presence means: finished
 """
 
 import fcntl
@@ -36,7 +36,11 @@ def locked(folder: Path, what: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             handle.seek(0)
-            print(f"{what} is already running (process {handle.read().strip() or '?'}); waiting for it", file=sys.stderr, flush=True)
+            print(
+                f"{what} is already running (process {handle.read().strip() or '?'}); waiting for it",
+                file=sys.stderr,
+                flush=True,
+            )
             fcntl.flock(handle, fcntl.LOCK_EX)
         handle.truncate(0)
         handle.write(str(os.getpid()))
@@ -70,7 +74,16 @@ def save_picture(run_dir: Path, key: str, image: np.ndarray, caption: str, refer
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that results depend on."""
-    names = ("torch", "torchvision", "lightning", "transformers", "diffusers", "timm", "open_clip_torch", "segment_anything")
+    names = (
+        "torch",
+        "torchvision",
+        "lightning",
+        "transformers",
+        "diffusers",
+        "timm",
+        "open_clip_torch",
+        "segment_anything",
+    )
     found = {"python": platform.python_version()}
     for name in names:
         try:
@@ -88,20 +101,26 @@ def hardware() -> dict[str, Any]:
         lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         model = lines[0].split(":", 1)[1].strip() if lines else model
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    found: dict[str, Any] = {"system": platform.system(), "cpu": model, "cores": os.cpu_count(), "memory_gib": round(memory, 1)}
+    found: dict[str, Any] = {
+        "system": platform.system(),
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory, 1),
+    }
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         found["gpu"] = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
     return found
 
 
-def finish(run_dir: Path, metrics: dict[str, float], cost: dict[str, float]) -> None:
+def finish(run_dir: Path, metrics: dict[str, float], cost: dict[str, float], wall: float) -> None:
     """Write `done.json`, the mark of a finished stage."""
     write_json(
         run_dir / "done.json",
         {
             "metrics": metrics,
             "cost": cost,
+            "wall_seconds": wall,
             "versions": versions(),
             "hardware": hardware(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -118,7 +137,11 @@ def disk_error(error: OSError, folder: Path) -> UserError | None:
         while not folder.exists():
             folder = folder.parent
         free = shutil.disk_usage(folder).free / 2**20
-        return UserError(f"the disk is full: {free:.0f} MiB are left at {folder}. Free some space and run the same command again; it continues from the last checkpoint.")
+        return UserError(
+            f"the disk is full: {free:.0f} MiB are left at {folder}. Free some space and run the same command again; it continues from the last checkpoint."
+        )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return UserError(f"cannot write {error.filename or folder}: {error.strerror}. Make it writable, or choose another folder with RUNS=<folder> (--run_dir for a single stage).")
+        return UserError(
+            f"cannot write {error.filename or folder}: {error.strerror}. Make it writable, or choose another folder with RUNS=<folder> (--run_dir for a single stage)."
+        )
     return None

@@ -161,7 +161,8 @@ class Attention(nn.Module):
         bias = self.attention_biases.index_select(1, self.attention_bias_idxs.flatten())
         bias = bias.unflatten(1, self.attention_bias_idxs.shape)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype))
-        return self.proj(rearrange(y, "b h n d -> b n (h d)"))
+        # unlike a reshape, this does not depend on the kernel's memory layout, which changes under export to ONNX
+        return self.proj(torch.cat(y.unbind(1), dim=-1))
 
 
 class Mlp(nn.Module):

@@ -1,0 +1,126 @@
+"""Results files: what was measured, per arm and seed, merged so that nothing stale stays and nothing valid is lost."""
+
+import csv
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.recipes import ROOT, Job, Request
+from common.recipe import Arm
+from common.training.runs import write_json
+
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def path(request: Request) -> Path:
+    return RESULTS / f"{request.paper}.{request.label}.json"
+
+
+def read(file: Path) -> dict[str, Any] | None:
+    """A results file, None where there is none yet."""
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def metrics(chain: list[Job]) -> dict[str, float]:
+    """An arm's metrics for one seed: its last stage's, and the cost of its stages (foundations excepted)."""
+    last = chain[-1].done
+    assert last is not None
+    own = [job.done for job in chain if not job.foundation and job.stage.run in ("fit", "predict")]
+    costs = [done["cost"] for done in own if done is not None]
+    train = {
+        "train_seconds": sum(cost["seconds"] for cost in costs),
+        "train_tflops": sum(cost["flops"] for cost in costs) / 1e12,
+    }
+    return {**last["metrics"], **(train if costs else {})}
+
+
+def collect(
+    request: Request, arms: dict[str, Arm], expanded: dict[str, dict[int, list[Job]]], command: str
+) -> dict[str, Any]:
+    """Results of all finished arms and seeds, with those of an earlier file that the present code and configs still stand behind.
+
+    An entry of the earlier file is kept when its fingerprint is the present one: it would be measured the same way again.
+    """
+    old = read(path(request)) or {"arms": {}}
+    found: dict[str, Any] = {}
+    used: list[Job] = []
+    for name, arm in arms.items():
+        seeds: dict[str, dict[str, float]] = {}
+        chains = expanded.get(name, {})
+        fingerprint = chains[0][-1].fingerprint
+        before = old["arms"].get(name, {})
+        if before.get("fingerprint") == fingerprint:
+            seeds.update(before["seeds"])
+        for seed, chain in chains.items():
+            if all(job.done for job in chain):
+                seeds[str(seed)] = metrics(chain)
+                used += chain
+        if not seeds:
+            continue
+        stages = [
+            {
+                "stage": job.stage.name,
+                "module": job.stage.module,
+                "fingerprint": job.fingerprint,
+                "command": job.command(),
+                "seconds": round(job.done["wall_seconds"], 1) if job.done else None,
+            }
+            for job in chains[0]
+        ]
+        found[name] = {
+            "method": arm.method,
+            "description": arm.description,
+            "fingerprint": fingerprint,
+            "stages": stages,
+            "seeds": dict(sorted(seeds.items(), key=lambda item: int(item[0]))),
+        }
+    dones = [job.done for job in dict.fromkeys(used)]
+    latest = max((done for done in dones if done), key=lambda done: done["finished"], default=None)
+    return {
+        "paper": request.paper,
+        "scale": request.scale,
+        "data": request.data or "default",
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": command,
+        "versions": latest["versions"] if latest else old.get("versions", {}),
+        "hardware": latest["hardware"] if latest else old.get("hardware", {}),
+        "stage_seconds": round(sum(done["wall_seconds"] for done in dones if done), 1),
+        "arms": found,
+    }
+
+
+def write(request: Request, results: dict[str, Any]) -> Path:
+    """Write the results file, unless nothing but its date would change."""
+    file = path(request)
+    old = read(file)
+    if old is None or {**old, "created": ""} != {**json.loads(json.dumps(results)), "created": ""}:
+        file.parent.mkdir(exist_ok=True)
+        write_json(file, results)
+    return file
+
+
+def curves(run_dir: Path) -> dict[str, list[tuple[float, float]]]:
+    """Logged series of a stage by name, (step, value); of a resumed stage, the later attempt's from where it went on."""
+    series: dict[str, dict[float, float]] = {}
+    attempts = sorted(
+        run_dir.glob("curves/version_*/metrics.csv"), key=lambda file: int(file.parent.name.split("_")[1])
+    )
+    for file in attempts:
+        with open(file, newline="") as handle:
+            for row in csv.DictReader(handle):
+                if not row.get("step"):
+                    continue
+                step = float(row["step"])
+                for name, value in row.items():
+                    if value and name not in ("step", "epoch"):
+                        series.setdefault(name, {})[step] = float(value)
+    return {name: sorted(points.items()) for name, points in series.items() if len(points) > 1}
+
+
+def pictures(run_dir: Path) -> list[dict[str, Any]]:
+    """A stage's pictures: key, file, caption, reference."""
+    index = run_dir / "pictures" / "index.json"
+    if not index.exists():
+        return []
+    return [{**entry, "file": index.parent / entry["file"]} for entry in json.loads(index.read_text())]

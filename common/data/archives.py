@@ -1,0 +1,131 @@
+"""Tar files as random-access collections, read in place: nothing is unpacked, so nothing can leave its folder."""
+
+import logging
+import os
+import secrets
+import tarfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from common.data.files import write_atomic
+from common.data.scene import UnreadableSample
+from common.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TarIndex:
+    """Where the regular files of a tar lie.
+
+    Attributes:
+        names: member names as stored, M of them.
+        offsets: position of each member's first byte in the tar, int64 [M].
+        sizes: bytes of each member, int64 [M].
+    """
+
+    names: list[str]
+    offsets: np.ndarray
+    sizes: np.ndarray
+
+
+def index_tar(path: Path) -> TarIndex:
+    """Index a tar once; later calls read the index from `<path>.index.npz`, where that could be written.
+
+    The cached index is ignored when the tar's size or time of change differs from when it was made.
+
+    Raises:
+        UserError: truncated, compressed, or not a tar.
+    """
+    status = path.stat()
+    stamp = np.array([status.st_size, status.st_mtime_ns])
+    cache = path.with_name(path.name + ".index.npz")
+    if (cached := _read_index(cache, stamp)) is not None:
+        return cached
+    log.info("indexing %s (once)", path)
+    index = _scan(path)
+    content = BytesIO()
+    np.savez(
+        content,
+        stamp=stamp,
+        names=np.array([name.encode("utf-8", "surrogateescape") for name in index.names], dtype="S"),
+        offsets=index.offsets,
+        sizes=index.sizes,
+    )
+    try:
+        write_atomic(cache, content.getvalue())
+    except OSError as error:  # a read-only data folder is usual; every process then indexes for itself
+        log.info("the index of %s is kept in memory only: %s", path, error.strerror)
+    return index
+
+
+def read_member(path: Path, offset: int, size: int, name: str) -> bytes:
+    """The bytes of one member.
+
+    The tar is opened anew each time: next to decoding an image that costs nothing, and no handle has to survive a fork
+    or a pickle, nor do a thousand tars meet the limit on open files.
+
+    Raises:
+        UnreadableSample: the tar ends before the member does, or the disk failed.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            content = file.read(size)
+            while len(content) < size and (more := file.read(size - len(content))):
+                content += more
+    except OSError as error:
+        raise UnreadableSample(f"{path}:{name}", error.strerror or str(error)) from error
+    if len(content) < size:
+        raise UnreadableSample(f"{path}:{name}", f"the tar ends after {len(content)} of {size} bytes")
+    return content
+
+
+def pack_tar(path: Path, files: Iterable[Path]) -> None:
+    """Write a tar of `files`, each as `./<name>`, that depends on names and contents alone; whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for file in files:
+                content = file.read_bytes()
+                member = tarfile.TarInfo(f"./{file.name}")
+                member.size = len(content)
+                tar.addfile(member, BytesIO(content))
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _read_index(cache: Path, stamp: np.ndarray) -> TarIndex | None:
+    try:
+        with np.load(cache, allow_pickle=False) as saved:
+            if not np.array_equal(saved["stamp"], stamp):
+                return None
+            names = [name.decode("utf-8", "surrogateescape") for name in saved["names"].tolist()]
+            return TarIndex(names, saved["offsets"], saved["sizes"])
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+
+
+def _scan(path: Path) -> TarIndex:
+    names, spans = [], []
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                if member.isreg() and not member.issparse():
+                    names.append(member.name)
+                    spans.append((member.offset_data, member.size))
+    except tarfile.TarError as error:
+        raise UserError(
+            f"{path} is not a whole, uncompressed tar ({error}): download it again, or remove it to go on without it."
+        ) from error
+    offsets, sizes = np.array(spans, np.int64).reshape(-1, 2).T
+    if len(spans) and (end := int((offsets + sizes).max())) > path.stat().st_size:
+        raise UserError(f"{path} is truncated: it should have at least {end} bytes. Download it again.")
+    return TarIndex(names, offsets, sizes)

@@ -1,0 +1,244 @@
+"""Scenes as batches for promptable segmentation: preprocessed images, masks with prompts, stored teacher embeddings."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from common.data.prompts import jitter_boxes, sample_point_pairs, tight_boxes
+from common.data.scene import Scene, SceneSource
+from common.data.stores import ArrayStore
+from common.data.stream import stream_loader
+from common.data.tolerant import Tolerant
+from common.errors import UserError
+from common.models.sam import preprocess, scale_boxes, scale_points
+
+
+@dataclass
+class SceneBatch:
+    """Whole scenes, in order, for evaluation and for precomputing.
+
+    Attributes:
+        index: position of each scene in its source, int64 [B].
+        images: preprocessed, float32 [B, 3, S, S].
+        sizes: (h, w) of the area of each image that shows it, before padding.
+        scenes: the scenes themselves.
+    """
+
+    index: Tensor
+    images: Tensor
+    sizes: list[tuple[int, int]]
+    scenes: list[Scene]
+
+
+class PromptSamples:
+    """Training samples: an image and, for mask losses, some of its masks with a prompt of each kind.
+
+    A sample is a dict: `image` float32 [3, S, S]; with an embedding store `embedding` [C, h, w]; with `instances` K > 0
+    `masks` bool [K, S/4, S/4], `coords` [K, 2, 2] (a foreground point, then a background point), `labels` [K, 2] and
+    `boxes` [K, 4] (jittered), all in the frame of the preprocessed image. Masks are drawn without replacement while
+    they last.
+    """
+
+    def __init__(
+        self, source: SceneSource, image_size: int, instances: int, embeddings: ArrayStore | None, cache: bool
+    ):
+        self.source, self.image_size, self.instances = source, image_size, instances
+        self.embeddings = embeddings
+        self.cache: dict[int, Scene] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def _scene(self, index: int) -> Scene:
+        if self.cache is None:
+            return self.source[index]
+        if index not in self.cache:
+            self.cache[index] = self.source[index]
+        return self.cache[index]
+
+    def draw(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        scene = self._scene(index)
+        image, size = preprocess(scene.image, self.image_size)
+        sample = {"image": image}
+        if self.embeddings is not None:
+            sample["embedding"] = torch.from_numpy(np.array(self.embeddings[index])).float()
+        if self.instances:
+            sample |= self._prompts(scene, size, rng)
+        return sample
+
+    def _prompts(self, scene: Scene, size: tuple[int, int], rng: np.random.Generator) -> dict[str, Tensor]:
+        low = low_resolution(scene.masks, size, self.image_size)
+        usable = np.flatnonzero(low.flatten(1).any(1).numpy())
+        if not len(usable):  # nothing to segment here: the whole image is the one mask
+            low, usable = (
+                torch.ones_like(low[:1])
+                if len(low)
+                else torch.ones(1, self.image_size // 4, self.image_size // 4).bool(),
+                np.array([0]),
+            )
+            masks = np.ones((1, *scene.image.shape[:2]), bool)
+        else:
+            masks = scene.masks
+        rounds = -(-self.instances // len(usable))
+        chosen = np.concatenate([rng.permutation(usable) for _ in range(rounds)])[: self.instances]
+        shape = scene.image.shape[:2]
+        coords, labels = sample_point_pairs(masks[chosen], 0.2 * max(shape), rng)
+        boxes = jitter_boxes(tight_boxes(masks[chosen]), shape, rng)
+        return {
+            "masks": low[torch.from_numpy(chosen)],
+            "coords": torch.from_numpy(scale_points(coords, shape, self.image_size)).float(),
+            "labels": torch.from_numpy(labels),
+            "boxes": torch.from_numpy(scale_boxes(boxes, shape, self.image_size)).float(),
+        }
+
+
+def low_resolution(masks: np.ndarray, size: tuple[int, int], image_size: int) -> Tensor:
+    """Masks in the frame and at the resolution of SAM's decoder: bool [K, H, W] -> bool [K, S/4, S/4].
+
+    A low-resolution pixel belongs to a mask that covers at least half of it.
+    """
+    if not len(masks):
+        return torch.zeros(0, image_size // 4, image_size // 4, dtype=torch.bool)
+    resized = F.interpolate(torch.from_numpy(masks)[None].float(), size=size, mode="area")
+    square = F.pad(resized, (0, image_size - size[1], 0, image_size - size[0]))
+    return F.avg_pool2d(square, 4)[0] >= 0.5
+
+
+class _Scenes(Dataset):
+    """A source in order, as `(index, scene)`; `indices` selects."""
+
+    def __init__(self, source: SceneSource, indices: list[int]):
+        self.source, self.indices = source, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> tuple[int, Scene]:
+        index = self.indices[position]
+        return index, self.source[index]
+
+
+class PromptableData(L.LightningDataModule):
+    """Sources of scenes for each split, at SAM's input size.
+
+    Args:
+        train: scenes to train on, and to precompute features of.
+        val: scenes for learning curves and tuning.
+        test: scenes for the reported figures.
+        image_size: side S of the square input, pixels; the longer side of an image is scaled to it.
+        batch_size: images per step and process.
+        instances: masks (each with its prompts) drawn from an image per step; 0 for losses that need none.
+        val_instances: masks drawn from a validation image.
+        embeddings: folder of stored teacher embeddings of `train`, row for row.
+        num_workers: processes that load data; 0 loads in the training process.
+        cache: keep decoded scenes in memory (for small data sets).
+        seed: order of the training stream; linked to `seed_everything` by the training scripts.
+    """
+
+    def __init__(
+        self,
+        train: SceneSource | None = None,
+        val: SceneSource | None = None,
+        test: SceneSource | None = None,
+        image_size: int = 1024,
+        batch_size: int = 8,
+        instances: int = 0,
+        val_instances: int = 4,
+        embeddings: str | None = None,
+        num_workers: int = 0,
+        cache: bool = False,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.sources = {
+            name: Tolerant(s) for name, s in (("train", train), ("val", val), ("test", test)) if s is not None
+        }
+        self.image_size, self.batch_size, self.instances, self.val_instances = (
+            image_size,
+            batch_size,
+            instances,
+            val_instances,
+        )
+        self.embeddings, self.num_workers, self.cache, self.seed = embeddings, num_workers, cache, seed
+        self.pending: list[int] | None = None
+        """Training scenes that `predict` still has to see; None for all. A stage that resumes sets it."""
+
+    def _source(self, split: str) -> Tolerant:
+        if split not in self.sources:
+            raise UserError(f"this stage needs data.{split}; the config gives none")
+        return self.sources[split]
+
+    def train_dataloader(self) -> DataLoader:
+        store = ArrayStore.open(self.embeddings) if self.embeddings else None
+        source = self._source("train")
+        if store is not None and len(store) != len(source):
+            raise UserError(
+                f"{self.embeddings} holds {len(store)} embeddings for {len(source)} training images: compute them again from these images"
+            )
+        samples = PromptSamples(source, self.image_size, self.instances, store, self.cache)
+        return stream_loader(samples, self.batch_size, self.trainer, self.seed, self.num_workers)
+
+    def val_dataloader(self) -> Any:
+        if "val" not in self.sources:
+            return []
+        samples = PromptSamples(self.sources["val"], self.image_size, self.val_instances, None, self.cache)
+        return DataLoader(
+            _Fixed(samples, self.trainer.global_rank, self.trainer.world_size),
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            generator=torch.Generator(),
+        )
+
+    def test_dataloader(self) -> DataLoader:
+        source = self._source("test")
+        return self._ordered(source, list(range(self.trainer.global_rank, len(source), self.trainer.world_size)), 1)
+
+    def predict_dataloader(self) -> list[DataLoader]:
+        """`train` and then, where there is one, `val`, in order: what a stage that writes features or labels goes through."""
+        loaders = []
+        for split in ("train", "val"):
+            if split in self.sources:
+                source = self.sources[split]
+                mine = list(range(self.trainer.global_rank, len(source), self.trainer.world_size))
+                if split == "train" and self.pending is not None:
+                    mine = self.pending
+                loaders.append(self._ordered(source, mine, self.batch_size))
+        return loaders
+
+    def _ordered(self, source: SceneSource, indices: list[int], batch_size: int) -> DataLoader:
+        return DataLoader(
+            _Scenes(source, indices),
+            batch_size=batch_size,
+            collate_fn=self._collate,
+            num_workers=self.num_workers,
+            generator=torch.Generator(),
+        )
+
+    def _collate(self, items: list[tuple[int, Scene]]) -> SceneBatch:
+        inputs = [preprocess(scene.image, self.image_size) for _, scene in items]
+        return SceneBatch(
+            torch.tensor([index for index, _ in items]),
+            torch.stack([image for image, _ in inputs]),
+            [size for _, size in inputs],
+            [scene for _, scene in items],
+        )
+
+
+class _Fixed(Dataset):
+    """Samples whose random parts are the same each time: validation."""
+
+    def __init__(self, samples: PromptSamples, rank: int, world_size: int):
+        self.samples, self.indices = samples, range(rank, len(samples), world_size)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
+        index = self.indices[position]
+        return self.samples.draw(index, np.random.default_rng(index))

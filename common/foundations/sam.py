@@ -1,0 +1,70 @@
+"""A small SAM, trained once on a world and cached: the foundation of recipes that start from SAM.
+
+    python -m common.foundations.sam fit --config common/foundations/configs/mini/sam.yaml
+
+Encoder, prompt encoder and mask decoder are `segment_anything`'s classes. At paper scale the foundation is the
+published checkpoint, and this script is not run.
+"""
+
+import lightning.pytorch as L
+from torch import Tensor, nn
+
+from common.cli import main
+from common.data.promptable import PromptableData
+from common.evaluators.promptable import MeanMaskIoU
+from common.models.sam import SamConfig, build_sam, predict_masks
+from common.training.schedules import adamw
+from common.training.segmentation import KINDS, batch_prompts, best_mask, mask_step
+
+
+class SamTraining(L.LightningModule):
+    """SAM trained end to end through its masks (Kirillov et al. 2023, appendix A), in a single round of prompts.
+
+    Args:
+        sam: sizes of the model.
+        lr: peak learning rate.
+        weight_decay: of AdamW.
+        warmup_steps: linear warm-up; a cosine to zero follows.
+    """
+
+    def __init__(
+        self, sam: SamConfig = SamConfig(), lr: float = 8e-4, weight_decay: float = 0.1, warmup_steps: int = 250
+    ):  # noqa: B008 - frozen
+        super().__init__()
+        self.sam = build_sam(sam)
+        self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
+        self.iou = nn.ModuleDict({kind: MeanMaskIoU() for kind in KINDS})
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        loss = mask_step(self.sam, self.sam.image_encoder(batch["image"]), batch)
+        self.log_dict(
+            {"train/loss": loss.total, "train/focal": loss.focal, "train/dice": loss.dice, "train/iou": loss.iou}
+        )
+        return loss.total
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        embeddings = self.sam.image_encoder(batch["image"])
+        for kind, metric in self.iou.items():
+            logits, iou = predict_masks(self.sam, embeddings, batch_prompts(batch, kind), multimask=kind == "point")
+            metric.update(best_mask(logits, iou) > 0, batch["masks"].flatten(0, 1))
+            self.log(f"val/miou_{kind}", metric)
+
+    def configure_optimizers(self) -> dict:
+        return adamw(
+            self.sam.parameters(),
+            self.lr,
+            self.weight_decay,
+            self.warmup_steps,
+            int(self.trainer.estimated_stepping_batches),
+        )
+
+    def exported(self) -> nn.Module:
+        return self.sam
+
+
+if __name__ == "__main__":
+    main(
+        SamTraining,
+        PromptableData,
+        links=lambda parser: parser.link_arguments("data.image_size", "model.sam.image_size"),
+    )

@@ -1,0 +1,39 @@
+"""Optimiser and learning-rate schedule in Lightning's form."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def adamw(
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+    lr: float,
+    weight_decay: float,
+    warmup_steps: int,
+    total_steps: int,
+) -> dict[str, Any]:
+    """AdamW with linear warm-up and a cosine to zero, stepped each optimiser step.
+
+    Args:
+        parameters: parameters or groups; a group's `lr_scale` multiplies its learning rate.
+        lr: peak learning rate.
+        warmup_steps: step k < warmup_steps has k+1 / warmup_steps of it.
+        total_steps: the cosine reaches zero here.
+    """
+    listed = list(parameters)
+    groups: list[dict[str, Any]] = [g for g in listed if isinstance(g, dict)] or [{"params": listed}]
+    for group in groups:
+        group["lr"] = lr * group.pop("lr_scale", 1.0)
+    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

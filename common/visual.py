@@ -1,0 +1,54 @@
+"""Masks and prompts drawn onto images, for reports."""
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+COLORS = np.array(
+    [
+        (230, 80, 60),
+        (50, 130, 220),
+        (60, 170, 90),
+        (240, 180, 40),
+        (150, 90, 200),
+        (30, 180, 190),
+        (230, 110, 170),
+        (130, 110, 90),
+    ]
+)
+
+
+def enlarge(image: np.ndarray, side: int) -> tuple[np.ndarray, float]:
+    """The image with its longer side at least `side` pixels (whole multiples, hard pixels) or at most (smooth), and the factor."""
+    longest = max(image.shape[:2])
+    factor = max(1, side // longest) if longest <= side else side / longest
+    size = (round(image.shape[1] * factor), round(image.shape[0] * factor))
+    kind = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.BILINEAR
+    return np.array(Image.fromarray(image).resize(size, kind)), factor
+
+
+def draw_masks(image: np.ndarray, masks: np.ndarray, opacity: float = 0.55) -> np.ndarray:
+    """Masks bool [K, h, w] over a dimmed image uint8 [H, W, 3], a colour each, with outlines."""
+    drawn = image.astype(np.float32) * 0.6
+    for color, mask in zip(np.resize(COLORS, (len(masks), 3)), masks, strict=True):
+        large = np.array(Image.fromarray(mask).resize(image.shape[1::-1], Image.Resampling.NEAREST))
+        inner = large.copy()
+        inner[1:] &= large[:-1]
+        inner[:-1] &= large[1:]
+        inner[:, 1:] &= large[:, :-1]
+        inner[:, :-1] &= large[:, 1:]
+        drawn[large] = (1 - opacity) * drawn[large] + opacity * color
+        drawn[large & ~inner] = color
+    return drawn.clip(0, 255).astype(np.uint8)
+
+
+def draw_prompts(image: np.ndarray, coords: np.ndarray, boxes: np.ndarray | None) -> np.ndarray:
+    """Points (x, y) [N, P, 2] as dots and boxes [N, 4] as frames, in the colours that `draw_masks` gives the same objects."""
+    picture = Image.fromarray(image)
+    pen = ImageDraw.Draw(picture)
+    count = len(coords)
+    for n, color in enumerate(np.resize(COLORS, (count, 3)).tolist()):
+        for x, y in coords[n].tolist():
+            pen.ellipse((x - 5, y - 5, x + 5, y + 5), fill=tuple(color), outline="white", width=2)
+        if boxes is not None:
+            pen.rectangle(boxes[n].tolist(), outline=tuple(color), width=3)
+    return np.array(picture)

@@ -1,0 +1,51 @@
+"""Precompute the teacher's image embeddings, once for all arms and seeds (§4.1; the practice of TinyViT).
+
+    python -m projects.mobilesam.embed predict --config projects/mobilesam/configs/mini/embed.yaml
+
+Writes `embeddings/` into the run folder: memory-mapped, a shard per process; an interrupted run fills in what is missing.
+"""
+
+from typing import Literal
+
+from common.cli import main
+from common.data.promptable import PromptableData, SceneBatch
+from common.data.stores import ArrayStore
+from common.models.sam import SamConfig
+from projects.mobilesam.teacher import FrozenTeacher
+
+
+class EmbeddingWriter(FrozenTeacher):
+    """Writes E_T(x) of every training image into a store, row i for image i.
+
+    Args:
+        teacher: sizes of the teacher SAM.
+        teacher_weights: SAM's published checkpoint, or a foundation's weights.
+        dtype: of the stored numbers; float16 takes 2 MiB an image at 1024 pixels, float32 twice that.
+    """
+
+    def __init__(self, teacher: SamConfig, teacher_weights: str, dtype: Literal["float16", "float32"] = "float16"):
+        super().__init__(teacher, teacher_weights)
+        self.shape = (teacher.prompt_dim, teacher.embedding_size, teacher.embedding_size)
+        self.dtype_name = dtype
+        self.key = str(teacher)
+
+    def setup(self, stage: str) -> None:
+        data = self.trainer.datamodule
+        self.store = ArrayStore.create(
+            self.run_dir / "embeddings", len(data.sources["train"]), self.shape, self.dtype_name,
+            rank=self.trainer.global_rank, world_size=self.trainer.world_size, key=self.key,
+        )  # fmt: skip
+        data.pending = [int(index) for index in self.store.missing()]
+
+    def predict_step(self, batch: SceneBatch, batch_idx: int) -> None:
+        embeddings = self.embed(batch.images).float().cpu().numpy()
+        for index, embedding in zip(batch.index.tolist(), embeddings, strict=True):
+            self.store.write(index, embedding)
+
+
+if __name__ == "__main__":
+    main(
+        EmbeddingWriter,
+        PromptableData,
+        links=lambda parser: parser.link_arguments("data.image_size", "model.teacher.image_size"),
+    )

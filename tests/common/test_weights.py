@@ -1,0 +1,136 @@
+"""Loading weights: formats, and messages for everything that may be wrong with a file."""
+
+import os
+import pickle
+import warnings
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from common.errors import UserError
+from common.training.weights import load_state, load_weights
+
+
+class Evil:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def net(width: int = 3) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(2, width), nn.BatchNorm1d(width))
+
+
+def write(state, path):
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    elif path.suffix == ".ckpt":
+        torch.save({"state_dict": state, "epoch": 3, "hyper_parameters": {"lr": 0.1}, "loops": {}}, path)
+    else:
+        torch.save(state, path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt", "w.pth", "w.ckpt"])
+def test_every_format_gives_the_same_weights(name, tmp_path):
+    source, target = net(), net()
+    assert load_weights(target, write(source.state_dict(), tmp_path / name)) is target
+    for key, value in source.state_dict().items():
+        assert torch.equal(target.state_dict()[key], value)
+
+
+def test_wrapped_state_dicts(tmp_path):
+    torch.save({"model": net().state_dict(), "epoch": 1}, tmp_path / "w.pth")
+    assert list(load_state(tmp_path / "w.pth")) == list(net().state_dict())
+
+
+def test_prefix_and_ignored_keys():
+    source, target = net(), net()
+    state = {f"student.{key}": value for key, value in source.state_dict().items()}
+    state |= {"teacher.0.weight": torch.zeros(9), "student.head.weight": torch.zeros(1)}
+    load_weights(target, state, prefix="student.", ignore=["head.*"])
+    assert torch.equal(target[0].weight, source[0].weight)
+    with pytest.raises(UserError, match="unexpected: head.weight"):
+        load_weights(target, state, prefix="student.")
+    with pytest.raises(UserError, match=r"None of its keys starts with 'model\.'"):
+        load_weights(target, state, prefix="model.")
+
+
+def test_misfits_are_listed_with_their_likely_cause():
+    model = net()
+    before = model[0].weight.clone()
+    with pytest.raises(UserError, match=r"0\.weight is \[4, 2\], not \[3, 2\].*\(6 in all\).*another size") as caught:
+        load_weights(model, net(4).state_dict())
+    assert str(caught.value).startswith("the given state does not fit Sequential: of another shape:")
+    with pytest.raises(UserError, match="missing: 1.weight, 1.bias, .*another version"):
+        load_weights(model, {k: v for k, v in net().state_dict().items() if k.startswith("0.")})
+    with pytest.raises(UserError, match=r"carry a prefix: try 'module\.'"):
+        load_weights(model, {f"module.{k}": v for k, v in net().state_dict().items()})
+    with pytest.raises(UserError, match="unexpected: a.b.*another model"):
+        load_weights(model, {"a.b": torch.zeros(1)})
+    assert torch.equal(model[0].weight, before)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(UserError, match=r"no weight file at .*gone\.pt"):
+        load_state(tmp_path / "gone.pt")
+    with pytest.raises(UserError, match="no weight file at"):
+        load_state(tmp_path)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_code_is_refused_and_not_run(legacy, tmp_path):
+    canary = tmp_path / "canary"
+    content = {**net().state_dict(), "extra": Evil(canary)}
+    torch.save(content, tmp_path / "evil.pt", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(UserError, match=r"evil\.pt is refused: .*could run code.*system"):
+        load_state(tmp_path / "evil.pt")
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_bare_pickle_is_refused_and_not_run(protocol, tmp_path):
+    canary = tmp_path / "canary"
+    (tmp_path / "evil.ckpt").write_bytes(pickle.dumps({"state_dict": Evil(canary)}, protocol))
+    with warnings.catch_warnings(), pytest.raises(UserError, match="is refused: .*could run code"):
+        warnings.simplefilter("ignore")  # torch warns of the unusual protocol
+        load_state(tmp_path / "evil.ckpt")
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt", "legacy.pth"])
+@pytest.mark.parametrize("keep", [0.02, 0.5, 0.98])
+def test_truncated_file(name, keep, tmp_path):
+    path = tmp_path / name
+    state = {"a": torch.randn(5000)}
+    if name == "legacy.pth":
+        torch.save(state, path, _use_new_zipfile_serialization=False)
+    else:
+        write(state, path)
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+    with pytest.raises(UserError, match="truncated or damaged"):
+        load_state(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("w.pt", "not a PyTorch file"), ("w.safetensors", "truncated or damaged")]
+)
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>" * 100])
+def test_something_else_altogether(name, message, content, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        load_state(tmp_path / name)
+
+
+def test_no_state_dict(tmp_path):
+    torch.save([torch.zeros(3)], tmp_path / "list.pt")
+    torch.save({"epoch": 3, "optimizer": {"lr": 0.1}}, tmp_path / "training.pt")
+    for name in ("list.pt", "training.pt"):
+        with pytest.raises(UserError, match="holds no state dict"):
+            load_state(tmp_path / name)
