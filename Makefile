@@ -27,7 +27,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=<python> ...")'
 	@echo "setting up $(VENV) (once; a few minutes)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable ".[dev]"
+	@$(PY) -m pip install -qq --disable-pip-version-check --constraint requirements.lock --editable ".[dev]"
 	@touch $@
 
 setup: $(VENV)/installed
@@ -47,7 +47,7 @@ list: setup
 	@$(PY) -m benchmarks.catalogue
 
 report: setup
-	@$(PY) -m benchmarks.publish $(PAPER)
+	@$(PY) -m benchmarks.report $(PAPER)
 
 new: setup
 	$(need-paper)

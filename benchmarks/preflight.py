@@ -1,6 +1,7 @@
 """What a run needs before it starts: data, weights, disk, GPU. Everything that is missing is said at once."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,19 +11,31 @@ from common.errors import UserError
 from common.paths import expand
 from common.recipe import Download, Recipe
 
+VARIABLE = re.compile(r"\$\{?(\w+)")
+
 
 def missing(download: Download) -> str | None:
     """What is wrong with a download, or None when it is in its place."""
-    try:
-        path = expand(download.path, download.name)
-        looked = f"looked at {path}"
-        if path.exists() and (path.is_file() or any(path.iterdir())):
-            return None
-    except UserError as error:
-        looked = str(error)
     size = f"{download.gigabytes:g} GB" if download.gigabytes is not None else "size not known"
-    layout = f"\n    expected: {download.layout}" if download.layout else ""
-    return f"{download.name} ({size}, {download.licence}): {looked}\n    from: {download.source}{layout}"
+    if unset := [name for name in VARIABLE.findall(download.path) if not os.environ.get(name)]:
+        found = f"{download.path}, but {' and '.join(unset)} is not set"
+    elif problem := _absent(expand(download.path, download.name), download.gigabytes):
+        found = problem
+    else:
+        return None
+    lines = [f"{download.name} ({size}, {download.licence})", f"looked at: {found}", f"from: {download.source}"]
+    return "\n      ".join(lines + ([f"expected: {download.layout}"] if download.layout else []))
+
+
+def _absent(path: Path, gigabytes: float | None) -> str | None:
+    """Why a path does not count as there. Of a folder, whose user may want a part only, the size is not checked."""
+    if not path.exists():
+        return f"{path}, which does not exist"
+    if path.is_dir():
+        return None if any(path.iterdir()) else f"{path}, which is empty"
+    there = path.stat().st_size / 1e9
+    cut_off = gigabytes is not None and there < 0.95 * gigabytes
+    return f"{path}, which has {there:.2f} GB: download it again" if cut_off else None
 
 
 def gpus() -> int:
@@ -35,26 +48,38 @@ def gpus() -> int:
 
 def preflight(recipe: Recipe, request: Request) -> None:
     """Raise a UserError that lists everything `request` lacks."""
-    lacks: list[str] = []
-    if request.data and (problem := missing(recipe.data[request.data])):
-        lacks.append(problem)
+    downloads = [recipe.data[request.data]] if request.data else []
+    downloads += recipe.downloads if request.scale == "paper" else []
+    lacks = [problem for download in downloads if (problem := missing(download))]
     if request.scale == "paper":
-        lacks += [problem for download in recipe.downloads if (problem := missing(download))]
         if not gpus():
             lacks.append(
-                "a GPU: no NVIDIA GPU was found, and SCALE=paper trains on one. SCALE=rehearsal runs the same configs on a CPU."
+                "a GPU: no NVIDIA GPU was found, and SCALE=paper trains on one. "
+                "SCALE=rehearsal runs the same configs on a CPU."
             )
-        folder = request.runs.absolute()
-        while not folder.exists():
-            folder = folder.parent
-        free = shutil.disk_usage(folder).free / 1e9
-        if free < recipe.disk:
-            lacks.append(
-                f"disk: {recipe.disk:g} GB needed under {folder}, {free:.0f} GB free. RUNS=<folder> chooses another."
-            )
+        if problem := _disk(recipe, request):
+            lacks.append(problem)
     if lacks:
         listed = "\n".join(f"  - {lack}" for lack in lacks)
-        raise UserError(f"{request.paper} at SCALE={request.label} lacks:\n{listed}")
+        command = ["make reproduce", f"PAPER={request.paper}", f"SCALE={request.scale}"]
+        command += [f"DATA={request.data}"] if request.data else []
+        names = dict.fromkeys(name for download in downloads for name in VARIABLE.findall(download.path))
+        command += [f"{name}={os.environ.get(name) or '<folder>'}" for name in names]
+        raise UserError(f"{request.paper} at SCALE={request.label} lacks:\n{listed}\nThen: {' '.join(command)}")
+
+
+def _disk(recipe: Recipe, request: Request) -> str | None:
+    """What is wrong with the free space; what an interrupted run has written already is not needed again."""
+    folder = request.runs.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    own = request.runs / request.paper / request.label
+    written = sum(path.lstat().st_size for path in own.rglob("*") if path.is_file()) / 1e9
+    free = shutil.disk_usage(folder).free / 1e9
+    if free >= recipe.disk - written:
+        return None
+    needed = f"{recipe.disk - written:.0f} GB needed under {folder}, {free:.0f} GB free"
+    return f"disk: {needed}. RUNS=<folder> chooses another."
 
 
 def environment(request: Request, stand_ins: Path | None = None) -> dict[str, str]:

@@ -6,7 +6,7 @@ import importlib
 import json
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from common.errors import UserError, unknown
-from common.recipe import SCALES, Arm, Output, Recipe, Scale, Stage, walk
+from common.recipe import SCALES, Arm, Download, Output, Recipe, Scale, Stage, walk
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = ("common", "projects")
@@ -105,10 +105,15 @@ def check(request: Request) -> tuple[Recipe, dict[str, Arm]]:
 
 def jobs(request: Request, environment: dict[str, str] | None = None) -> dict[str, dict[int, list[Job]]]:
     """Every arm's jobs by seed, upstream jobs first. Jobs that arms and seeds share are the same object."""
-    _, arms = check(request)
+    recipe, arms = check(request)
     made: dict[tuple[str, int], Job] = {}
     digests: dict[Stage, str] = {}
-    data = _data_digest(environment or {}) if request.data or request.scale == "paper" else ""
+    if request.scale == "rehearsal":
+        data = stand_in_digest(recipe)
+    elif request.scale == "paper":
+        data = _data_digest(recipe.downloads)
+    else:
+        data = _data_digest([recipe.data[request.data]]) if request.data else ""
     expanded: dict[str, dict[int, list[Job]]] = {}
     for name, arm in arms.items():
         expanded[name] = {}
@@ -170,8 +175,10 @@ def _job(
 def _scale_arguments(stage: Stage, request: Request) -> list[str]:
     if request.scale != "rehearsal":
         return []
-    short = {"fit": ["--trainer.max_steps", "2", "--trainer.limit_val_batches", "1", "--checkpoint_every", "1"]}
-    return ["--trainer.accelerator", "cpu", *short.get(stage.run, [])]
+    steps = {"max_steps": 2, "val_check_interval": 1, "limit_val_batches": 1, "log_every_n_steps": 1}
+    settings = {"accelerator": "cpu"} | {"fit": steps, "test": {"limit_test_batches": 2}}.get(stage.run, {})
+    arguments = [word for name, value in settings.items() for word in (f"--trainer.{name}", str(value))]
+    return ["--threads", "1", *arguments, *(["--checkpoint_every", "1"] if stage.run == "fit" else [])]
 
 
 def _configs(stage: Stage, request: Request) -> list[Path]:
@@ -196,7 +203,7 @@ def _fingerprint(stage: Stage, request: Request, digests: dict[Stage, str], data
         overrides,
         request.scale,
         request.devices,
-        request.args,
+        [*request.args, *_scale_arguments(stage, request)],
         data,
         _code_digest(modules),
     ]
@@ -254,14 +261,15 @@ def sources(module: str) -> frozenset[Path]:
     return frozenset(found)
 
 
-def _data_digest(environment: dict[str, str]) -> str:
-    """Names and sizes of the files under DATA_ROOT: other data, other results."""
-    root = environment.get("DATA_ROOT") or os.environ.get("DATA_ROOT")
-    if not root or not Path(root).is_dir():
-        return ""
-    listing = sorted(
-        (str(Path(folder, file).relative_to(root)), os.stat(Path(folder, file)).st_size)
-        for folder, _, files in os.walk(root)
-        for file in files
-    )
+def _data_digest(downloads: Iterable[Download]) -> str:
+    """Names and sizes of downloaded files: other data, other results. Readers' indices beside tars do not count."""
+    listing = []
+    for download in downloads:
+        path = Path(os.path.expandvars(download.path))
+        files = path.rglob("*") if path.is_dir() else [path]
+        listing += sorted(
+            (str(file.relative_to(path)), file.stat().st_size)
+            for file in files
+            if file.is_file() and not file.name.endswith(".index.npz")
+        )
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import preflight, recipes, results, runner
-from benchmarks.publish import make_report
+from benchmarks import preflight, recipes, rehearsal, results, runner
 from benchmarks.recipes import ROOT, Request
+from benchmarks.report import make_report
 from benchmarks.tables import load_paper
 from benchmarks.terminal import print_results
 from benchmarks.verdict import judge
@@ -111,7 +111,10 @@ def reproduce(request: Request, console: Console, slots: int = 0, dry_run: bool 
             f"{len(jobs)} stages, {before} of them done before"
         )
         slots = slots or (1 if request.scale == "paper" else os.cpu_count() or 1)
-        outcome = runner.run(jobs, request.paper, request.label, slots, console, warm=request.scale != "paper")
+        if stand_ins is None:
+            outcome = runner.run(jobs, request.paper, request.label, slots, console, warm=request.scale != "paper")
+        else:
+            outcome = rehearsal.run(jobs, request.paper, request.label, slots, console)
         everything = recipes.jobs(replace(request, arms=()), variables)
         found = results.collect(request, arms, everything, make_command(request))
         shown = {name: arm for name, arm in found["arms"].items() if name in chosen}
@@ -126,6 +129,8 @@ def reproduce(request: Request, console: Console, slots: int = 0, dry_run: bool 
             if file:
                 console.print(f"results  {file.relative_to(ROOT)}", soft_wrap=True)
             console.print(f"report   {make_report(found, paper, everything)}", soft_wrap=True)
+        if stand_ins is not None:
+            rehearsal.print_coverage(jobs, console)
     console.print(f"{len(outcome.ran)} stages run in {time.monotonic() - started:.0f} s")
     if outcome.failed:
         console.print(

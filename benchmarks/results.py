@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.recipes import ROOT, Job, Request
+from common.errors import UserError
 from common.recipe import Arm
 from common.training.runs import write_json
 
 RESULTS = ROOT / "benchmarks" / "results"
+REMEDY = "restore it (git checkout), or delete it and let make reproduce write it again"
 
 
 def path(request: Request) -> Path:
@@ -18,8 +20,16 @@ def path(request: Request) -> Path:
 
 
 def read(file: Path) -> dict[str, Any] | None:
-    """A results file, None where there is none yet."""
-    return json.loads(file.read_text()) if file.exists() else None
+    """A results file, None where there is none yet; UserError where it is broken."""
+    if not file.exists():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file}: not valid JSON ({error}): {REMEDY}") from None
+    if not isinstance(found, dict) or not isinstance(found.get("arms"), dict):
+        raise UserError(f"{file}: holds no arms: {REMEDY}")
+    return found
 
 
 def metrics(chain: list[Job]) -> dict[str, float]:

@@ -46,6 +46,7 @@ def execute(argv: list[str], environment: dict[str, str], log: Path, warm: bool)
         os.execv(sys.executable, [sys.executable, "-m", *argv])
     parent = mp.parent_process()
     assert parent is not None
+    mp.set_start_method(None, force=True)  # the stage's own processes start as they would without the server
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     sys.argv = list(argv)
     runpy.run_module(argv[0], run_name="__main__", alter_sys=True)

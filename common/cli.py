@@ -15,35 +15,37 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning.pytorch as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from safetensors import SafetensorError
 from safetensors.torch import save_model
 
 from common.errors import UserError
-from common.training.callbacks import Cost, NonFiniteGuard, ProgressFile
-from common.training.checkpoints import RandomState, last_good
+from common.training.callbacks import Cost, NonFiniteGuard, ProgressFile, StopOnSigterm
+from common.training.checkpoints import CheckpointFile, RandomState, StepCheckpoints, last_good, readable
 from common.training.runs import disk_error, finish, locked
-from common.training.tracking import wandb_logger
+from common.training.tracking import log_pictures, wandb_logger
 
 
 class StageCLI(LightningCLI):
     """Runs one stage in its run folder and leaves `weights.safetensors` (after `fit`) and `done.json`.
 
-    A LightningModule may define `exported() -> nn.Module`: the part of itself that later stages load (default: all of it),
-    and `run_dir`: it is set to the run folder before anything runs.
+    A LightningModule may define `exported() -> nn.Module`: the part of itself that later stages load (default: all of
+    it). Its `run_dir` is set to the run folder before anything runs.
     """
 
     def __init__(self, *args: Any, links: Callable[[LightningArgumentParser], None] | None = None, **kwargs: Any):
         self.links = links
         self.started = time.monotonic()
         self.cost = Cost()
-        self.stack = ExitStack()
-        with self.stack:
+        with ExitStack() as self.stack:
             super().__init__(*args, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -67,43 +69,40 @@ class StageCLI(LightningCLI):
         config = self.config[self.subcommand]
         if config.threads:
             torch.set_num_threads(config.threads)
-        module = type(self).__module__ if self.model_class is None else self.model_class.__module__
-        default = f"runs/manual/{module.rsplit('.', 1)[-1]}-{time.strftime('%Y%m%d-%H%M%S')}"
+        default = f"runs/manual/{Path(sys.argv[0]).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
         self.run_dir = Path(config.run_dir or default)
-        if int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", 0))) == 0:
+        if first_process():
             self.stack.enter_context(locked(self.run_dir, f"the stage in {self.run_dir}"))
-            if (self.run_dir / "done.json").exists():
-                print(f"{self.run_dir} is finished; remove the folder to run it again")
-                raise SystemExit(0)
-        self._parser(self.subcommand).save(
-            config, self.run_dir / "config.yaml", overwrite=True, skip_none=False, skip_check=True
-        )
+        if (self.run_dir / "done.json").exists():
+            say(f"{self.run_dir} is finished; remove the folder to run it again")
+            raise SystemExit(0)
+        if first_process():
+            self._parser(self.subcommand).save(
+                config, self.run_dir / "config.yaml", overwrite=True, multifile=False, skip_none=False
+            )
+        if config.ckpt_path and Path(config.ckpt_path).is_file() and not readable(Path(config.ckpt_path)):
+            raise UserError(f"{config.ckpt_path} is truncated or not a checkpoint; give another one as --ckpt_path")
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config = self.config[self.subcommand]
         if config.trainer.get("logger") is None:
             attempt = len(list(self.run_dir.glob("curves/version_*")))
-            loggers: list[Any] = [CSVLogger(self.run_dir, name="curves", version=attempt)]
-            if self.subcommand != "predict" and (wandb := wandb_logger(self.run_dir, config.as_dict())):
-                loggers.append(wandb)
+            loggers: list[Any] = [CSVLogger(self.run_dir, "curves", version=attempt, flush_logs_every_n_steps=1)]
+            if self.subcommand != "predict" and first_process():
+                wandb = self.stack.enter_context(wandb_logger(self.run_dir, config.as_dict()))
+                loggers += [wandb] if wandb else []
             kwargs["logger"] = loggers
-        return super().instantiate_trainer(default_root_dir=str(self.run_dir), **kwargs)
+        trainer = super().instantiate_trainer(default_root_dir=str(self.run_dir), **kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = CheckpointFile()
+        return trainer
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
         folder = self.run_dir / "checkpoints"
-        saving = ModelCheckpoint(
-            dirpath=folder,
-            filename="{step}",
-            monitor="step",
-            mode="max",
-            save_top_k=2,
-            every_n_train_steps=self.config[self.subcommand].checkpoint_every,
-            save_on_train_epoch_end=False,
-        )
-        ours = [RandomState(), NonFiniteGuard(folder), self.cost, ProgressFile(self.run_dir / "progress.json")]
-        return super()._instantiate_trainer(
-            config, [*callbacks, *ours, *([saving] if self.subcommand == "fit" else [])]
-        )
+        self.checkpoints = StepCheckpoints(folder, self.config[self.subcommand].checkpoint_every)
+        progress = ProgressFile(self.run_dir / "progress.json")
+        ours = [RandomState(), NonFiniteGuard(folder), self.cost, progress, StopOnSigterm(), self.checkpoints]
+        return super()._instantiate_trainer(config, [*callbacks, *ours])
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
@@ -111,37 +110,59 @@ class StageCLI(LightningCLI):
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
-        if (
-            subcommand == "fit"
-            and kwargs.get("ckpt_path") is None
-            and (good := last_good(self.run_dir / "checkpoints"))
-        ):
-            print(f"continuing from {good}", flush=True)
-            kwargs["ckpt_path"] = str(good)
         if subcommand == "fit":
+            if kwargs.get("ckpt_path") is None and (good := last_good(self.run_dir / "checkpoints")):
+                say(f"continuing from {good}")
+                kwargs["ckpt_path"] = str(good)
             kwargs["weights_only"] = True
         if subcommand == "predict":
             kwargs["return_predictions"] = False
         return kwargs
 
     def _run_subcommand(self, subcommand: str) -> None:
-        super()._run_subcommand(subcommand)
-        if not self.trainer.is_global_zero:
-            return
-        if self.trainer.interrupted:
-            raise SystemExit(130)
+        try:
+            super()._run_subcommand(subcommand)
+        except SystemExit as end:
+            if not self.trainer.interrupted:
+                raise
+            say("interrupted; with this run folder the same command goes on from the last checkpoint")
+            raise SystemExit(143 if isinstance(end, SIGTERMException) else 130) from None
+        if self.trainer.is_global_zero:
+            self._conclude(subcommand)
+
+    def _conclude(self, subcommand: str) -> None:
+        """Write what the stage leaves behind."""
         cost = self.cost.total()
         if subcommand == "fit":
             exported = self.model.exported() if hasattr(self.model, "exported") else self.model
             temporary = self.run_dir / ".weights.safetensors"
-            save_model(exported, str(temporary))
-            os.replace(temporary, self.run_dir / "weights.safetensors")
+            try:
+                save_model(exported, str(temporary))
+                os.replace(temporary, self.run_dir / "weights.safetensors")
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
         else:
             cost["seconds"] = time.monotonic() - self.started
-        metrics = {
-            name.removeprefix(f"{subcommand}/"): value.item() for name, value in self.trainer.callback_metrics.items()
+        for logger in self.trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                log_pictures(logger, self.run_dir)
+        latest = self.checkpoints.metrics | {
+            name: value.item() for name, value in self.trainer.callback_metrics.items()
         }
+        metrics = {name.removeprefix(f"{subcommand}/"): value for name, value in latest.items()}
         finish(self.run_dir, metrics, cost, wall=time.monotonic() - self.started)
+
+
+def first_process() -> bool:
+    """Whether this is the first of the processes that Lightning, torchrun or SLURM started together."""
+    return rank_zero_only.rank == 0  # type: ignore[attr-defined]
+
+
+def say(message: str) -> None:
+    """Say something once, however many processes run."""
+    if first_process():
+        print(message, flush=True)
 
 
 def main(
@@ -157,10 +178,12 @@ def main(
         links: adds `link_arguments` between model and data.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for noisy in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     warnings.filterwarnings(
         "ignore",
-        message=r".*(does not have many workers|LeafSpec|GPU available but not used|log_every_n_steps|isinstance\(treespec).*",
+        message=r".*(does not have many workers|LeafSpec|GPU available but not used|log_every_n_steps|dataloader is not"
+        r" resumable|isinstance\(treespec).*",
     )
     try:
         StageCLI(
@@ -169,23 +192,34 @@ def main(
             args=args,
             links=links,
             save_config_callback=None,
+            auto_configure_optimizers=False,
             seed_everything_default=0,
             trainer_defaults={
                 "enable_progress_bar": sys.stderr.isatty() and "RUN_LABELS" not in os.environ,
                 "enable_model_summary": False,
                 "use_distributed_sampler": False,
                 "num_sanity_val_steps": 0,
+                "inference_mode": False,  # in it the counter of operations would switch autocast off
             },
             parser_kwargs={"parser_mode": "yaml"},
         )
     except UserError as error:
-        _fail(str(error))
-    except OSError as error:
+        _fail(_unwrapped(str(error)))
+    except (OSError, SafetensorError) as error:
         if known := disk_error(error, Path.cwd()):
             _fail(str(known))
         raise
+    except KeyboardInterrupt:  # before training has begun, or after it has ended
+        raise SystemExit(130) from None
 
 
-def _fail(message: str) -> None:
+def _unwrapped(message: str) -> str:
+    """A user's error without the traceback that torch wraps around one from a data loader's process."""
+    if message.startswith("Caught UserError in DataLoader worker process"):
+        return message.rpartition(f"{UserError.__module__}.UserError: ")[2].rstrip()
+    return message
+
+
+def _fail(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr, flush=True)
     raise SystemExit(2)

@@ -101,8 +101,8 @@ class Recipe:
         data: data sets that `DATA=` can choose beside the default, each with what it is and where it comes from.
         downloads: what `SCALE=paper` needs.
         disk: gigabytes that a paper-scale run itself writes.
-        stand_ins: `module:function` that writes the rehearsal's stand-in data and weights into a folder and
-            returns the environment variables that make the paper's configs find them.
+        stand_ins: `module:function` that writes the rehearsal's stand-ins into a folder: `data/`, `weights/` and
+            `hub/`, which become DATA_ROOT, WEIGHTS_ROOT and HF_HOME.
     """
 
     title: str

@@ -18,7 +18,10 @@ COLORS = np.array(
 
 
 def enlarge(image: np.ndarray, side: int) -> tuple[np.ndarray, float]:
-    """The image with its longer side at least `side` pixels (whole multiples, hard pixels) or at most (smooth), and the factor."""
+    """The image scaled so that its longer side nears `side` pixels, and the factor.
+
+    Small images grow by whole multiples with hard pixels, large ones shrink smoothly.
+    """
     longest = max(image.shape[:2])
     factor = max(1, side // longest) if longest <= side else side / longest
     size = (round(image.shape[1] * factor), round(image.shape[0] * factor))
@@ -41,14 +44,22 @@ def draw_masks(image: np.ndarray, masks: np.ndarray, opacity: float = 0.55) -> n
     return drawn.clip(0, 255).astype(np.uint8)
 
 
-def draw_prompts(image: np.ndarray, coords: np.ndarray, boxes: np.ndarray | None) -> np.ndarray:
-    """Points (x, y) [N, P, 2] as dots and boxes [N, 4] as frames, in the colours that `draw_masks` gives the same objects."""
+def draw_prompts(
+    image: np.ndarray, coords: np.ndarray, boxes: np.ndarray | None, labels: np.ndarray | None = None
+) -> np.ndarray:
+    """Points (x, y) [N, P, 2] as dots and boxes [N, 4] as frames, in `draw_masks`' colours of the same objects.
+
+    Points whose label [N, P] is 0 (background) are white with a coloured rim.
+    """
     picture = Image.fromarray(image)
     pen = ImageDraw.Draw(picture)
     count = len(coords)
     for n, color in enumerate(np.resize(COLORS, (count, 3)).tolist()):
-        for x, y in coords[n].tolist():
-            pen.ellipse((x - 5, y - 5, x + 5, y + 5), fill=tuple(color), outline="white", width=2)
+        for p, (x, y) in enumerate(coords[n].tolist()):
+            fill, rim = tuple(color), (255, 255, 255)
+            if labels is not None and labels[n, p] == 0:
+                fill, rim = rim, fill
+            pen.ellipse((x - 5, y - 5, x + 5, y + 5), fill=fill, outline=rim, width=2)
         if boxes is not None:
             pen.rectangle(boxes[n].tolist(), outline=tuple(color), width=3)
     return np.array(picture)

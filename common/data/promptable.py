@@ -1,6 +1,9 @@
 """Scenes as batches for promptable segmentation: preprocessed images, masks with prompts, stored teacher embeddings."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import lightning.pytorch as L
@@ -40,16 +43,23 @@ class PromptSamples:
     """Training samples: an image and, for mask losses, some of its masks with a prompt of each kind.
 
     A sample is a dict: `image` float32 [3, S, S]; with an embedding store `embedding` [C, h, w]; with `instances` K > 0
-    `masks` bool [K, S/4, S/4], `coords` [K, 2, 2] (a foreground point, then a background point), `labels` [K, 2] and
-    `boxes` [K, 4] (jittered), all in the frame of the preprocessed image. Masks are drawn without replacement while
-    they last.
+    `masks` bool [K, S/m, S/m], `coords` [K, 2, 2] (a foreground point, then a background point), `labels` [K, 2] and
+    `boxes` [K, 4] (jittered), all in the frame of the preprocessed image; m is `mask_stride`. Masks are drawn without
+    replacement while they last.
     """
 
     def __init__(
-        self, source: SceneSource, image_size: int, instances: int, embeddings: ArrayStore | None, cache: bool
+        self,
+        source: SceneSource,
+        image_size: int,
+        mask_stride: int = 4,
+        instances: int = 0,
+        embeddings: ArrayStore | None = None,
+        cache: bool = False,
+        augment: bool = False,
     ):
-        self.source, self.image_size, self.instances = source, image_size, instances
-        self.embeddings = embeddings
+        self.source, self.image_size, self.mask_stride, self.instances = source, image_size, mask_stride, instances
+        self.embeddings, self.augment = embeddings, augment
         self.cache: dict[int, Scene] | None = {} if cache else None
 
     def __len__(self) -> int:
@@ -64,6 +74,8 @@ class PromptSamples:
 
     def draw(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
         scene = self._scene(index)
+        if self.augment:
+            scene = random_view(scene, rng)
         image, size = preprocess(scene.image, self.image_size)
         sample = {"image": image}
         if self.embeddings is not None:
@@ -73,41 +85,60 @@ class PromptSamples:
         return sample
 
     def _prompts(self, scene: Scene, size: tuple[int, int], rng: np.random.Generator) -> dict[str, Tensor]:
-        low = low_resolution(scene.masks, size, self.image_size)
-        usable = np.flatnonzero(low.flatten(1).any(1).numpy())
-        if not len(usable):  # nothing to segment here: the whole image is the one mask
-            low, usable = (
-                torch.ones_like(low[:1])
-                if len(low)
-                else torch.ones(1, self.image_size // 4, self.image_size // 4).bool(),
-                np.array([0]),
-            )
+        masks = scene.masks
+        found = dict(islice(self._visible(masks, size, rng.permutation(len(masks))), self.instances))
+        if not found:  # nothing to segment here: the whole image is the one mask
             masks = np.ones((1, *scene.image.shape[:2]), bool)
-        else:
-            masks = scene.masks
-        rounds = -(-self.instances // len(usable))
-        chosen = np.concatenate([rng.permutation(usable) for _ in range(rounds)])[: self.instances]
+            found = dict(self._visible(masks, size, np.array([0])))
+        chosen = np.resize(list(found), self.instances)
         shape = scene.image.shape[:2]
         coords, labels = sample_point_pairs(masks[chosen], 0.2 * max(shape), rng)
         boxes = jitter_boxes(tight_boxes(masks[chosen]), shape, rng)
         return {
-            "masks": low[torch.from_numpy(chosen)],
+            "masks": torch.stack([found[k] for k in chosen.tolist()]),
             "coords": torch.from_numpy(scale_points(coords, shape, self.image_size)).float(),
             "labels": torch.from_numpy(labels),
             "boxes": torch.from_numpy(scale_boxes(boxes, shape, self.image_size)).float(),
         }
 
+    def _visible(self, masks: np.ndarray, size: tuple[int, int], order: np.ndarray) -> Iterator[tuple[int, Tensor]]:
+        """Masks in an order, each with itself at low resolution, without those that vanish there.
 
-def low_resolution(masks: np.ndarray, size: tuple[int, int], image_size: int) -> Tensor:
-    """Masks in the frame and at the resolution of SAM's decoder: bool [K, H, W] -> bool [K, S/4, S/4].
+        One by one: the hundred masks of a photograph, resized together, would take seconds and gigabytes.
+        """
+        for k in order.tolist():
+            low = low_resolution(masks[k : k + 1], size, self.image_size, self.mask_stride)[0]
+            if low.any():
+                yield k, low
+
+
+def random_view(scene: Scene, rng: np.random.Generator, smallest: float = 0.5, min_area: float = 0.002) -> Scene:
+    """A random crop of a scene, at its own aspect ratio, flipped left to right half of the time.
+
+    Args:
+        smallest: side of the smallest crop over the image's side.
+        min_area: masks of which less than this share of the crop is left are dropped.
+    """
+    height, width = scene.image.shape[:2]
+    side = rng.uniform(smallest, 1)
+    h, w = max(1, round(side * height)), max(1, round(side * width))
+    y, x = rng.integers(height - h + 1), rng.integers(width - w + 1)
+    mirror = slice(None, None, -1 if rng.random() < 0.5 else 1)
+    image = np.ascontiguousarray(scene.image[y : y + h, x : x + w][:, mirror])
+    masks = np.ascontiguousarray(scene.masks[:, y : y + h, x : x + w][:, :, mirror])
+    return Scene(image, masks[masks.sum((1, 2)) >= max(1, min_area * h * w)], scene.name)
+
+
+def low_resolution(masks: np.ndarray, size: tuple[int, int], image_size: int, stride: int) -> Tensor:
+    """Masks in the frame and at the resolution of SAM's decoder: bool [K, H, W] -> bool [K, S/stride, S/stride].
 
     A low-resolution pixel belongs to a mask that covers at least half of it.
     """
     if not len(masks):
-        return torch.zeros(0, image_size // 4, image_size // 4, dtype=torch.bool)
+        return torch.zeros(0, image_size // stride, image_size // stride, dtype=torch.bool)
     resized = F.interpolate(torch.from_numpy(masks)[None].float(), size=size, mode="area")
     square = F.pad(resized, (0, image_size - size[1], 0, image_size - size[0]))
-    return F.avg_pool2d(square, 4)[0] >= 0.5
+    return F.avg_pool2d(square, stride)[0] >= 0.5
 
 
 class _Scenes(Dataset):
@@ -124,6 +155,16 @@ class _Scenes(Dataset):
         return index, self.source[index]
 
 
+def _collate(items: list[tuple[int, Scene]], image_size: int) -> SceneBatch:
+    inputs = [preprocess(scene.image, image_size) for _, scene in items]
+    return SceneBatch(
+        torch.tensor([index for index, _ in items]),
+        torch.stack([image for image, _ in inputs]),
+        [size for _, size in inputs],
+        [scene for _, scene in items],
+    )
+
+
 class PromptableData(L.LightningDataModule):
     """Sources of scenes for each split, at SAM's input size.
 
@@ -132,12 +173,14 @@ class PromptableData(L.LightningDataModule):
         val: scenes for learning curves and tuning.
         test: scenes for the reported figures.
         image_size: side S of the square input, pixels; the longer side of an image is scaled to it.
+        mask_stride: input pixels per pixel of the decoder's masks, a quarter of SAM's patch size.
         batch_size: images per step and process.
         instances: masks (each with its prompts) drawn from an image per step; 0 for losses that need none.
         val_instances: masks drawn from a validation image.
         embeddings: folder of stored teacher embeddings of `train`, row for row.
         num_workers: processes that load data; 0 loads in the training process.
         cache: keep decoded scenes in memory (for small data sets).
+        augment: train on random crops and flips; not together with stored embeddings, which belong to whole images.
         seed: order of the training stream; linked to `seed_everything` by the training scripts.
     """
 
@@ -147,25 +190,26 @@ class PromptableData(L.LightningDataModule):
         val: SceneSource | None = None,
         test: SceneSource | None = None,
         image_size: int = 1024,
+        mask_stride: int = 4,
         batch_size: int = 8,
         instances: int = 0,
         val_instances: int = 4,
         embeddings: str | None = None,
         num_workers: int = 0,
         cache: bool = False,
+        augment: bool = False,
         seed: int = 0,
     ):
         super().__init__()
         self.sources = {
             name: Tolerant(s) for name, s in (("train", train), ("val", val), ("test", test)) if s is not None
         }
-        self.image_size, self.batch_size, self.instances, self.val_instances = (
-            image_size,
-            batch_size,
-            instances,
-            val_instances,
-        )
+        self.image_size, self.mask_stride, self.batch_size = image_size, mask_stride, batch_size
+        self.instances, self.val_instances = instances, val_instances
         self.embeddings, self.num_workers, self.cache, self.seed = embeddings, num_workers, cache, seed
+        self.augment = augment
+        if augment and embeddings:
+            raise UserError("data.augment changes the images, so stored embeddings (data.embeddings) do not fit them")
         self.pending: list[int] | None = None
         """Training scenes that `predict` still has to see; None for all. A stage that resumes sets it."""
 
@@ -179,15 +223,20 @@ class PromptableData(L.LightningDataModule):
         source = self._source("train")
         if store is not None and len(store) != len(source):
             raise UserError(
-                f"{self.embeddings} holds {len(store)} embeddings for {len(source)} training images: compute them again from these images"
+                f"{self.embeddings} holds {len(store)} embeddings for {len(source)} training images: "
+                "compute them again from these images"
             )
-        samples = PromptSamples(source, self.image_size, self.instances, store, self.cache)
+        samples = PromptSamples(
+            source, self.image_size, self.mask_stride, self.instances, store, self.cache, self.augment
+        )
         return stream_loader(samples, self.batch_size, self.trainer, self.seed, self.num_workers)
 
     def val_dataloader(self) -> Any:
         if "val" not in self.sources:
             return []
-        samples = PromptSamples(self.sources["val"], self.image_size, self.val_instances, None, self.cache)
+        samples = PromptSamples(
+            self.sources["val"], self.image_size, self.mask_stride, self.val_instances, cache=self.cache
+        )
         return DataLoader(
             _Fixed(samples, self.trainer.global_rank, self.trainer.world_size),
             batch_size=self.batch_size,
@@ -200,7 +249,7 @@ class PromptableData(L.LightningDataModule):
         return self._ordered(source, list(range(self.trainer.global_rank, len(source), self.trainer.world_size)), 1)
 
     def predict_dataloader(self) -> list[DataLoader]:
-        """`train` and then, where there is one, `val`, in order: what a stage that writes features or labels goes through."""
+        """`train`, then `val` where there is one, in order: for stages that write features or labels."""
         loaders = []
         for split in ("train", "val"):
             if split in self.sources:
@@ -215,18 +264,9 @@ class PromptableData(L.LightningDataModule):
         return DataLoader(
             _Scenes(source, indices),
             batch_size=batch_size,
-            collate_fn=self._collate,
+            collate_fn=partial(_collate, image_size=self.image_size),
             num_workers=self.num_workers,
             generator=torch.Generator(),
-        )
-
-    def _collate(self, items: list[tuple[int, Scene]]) -> SceneBatch:
-        inputs = [preprocess(scene.image, self.image_size) for _, scene in items]
-        return SceneBatch(
-            torch.tensor([index for index, _ in items]),
-            torch.stack([image for image, _ in inputs]),
-            [size for _, size in inputs],
-            [scene for _, scene in items],
         )
 
 

@@ -34,6 +34,11 @@ class Prompts:
     def __len__(self) -> int:
         return len(self.image)
 
+    def to(self, device: torch.device) -> "Prompts":
+        """The same prompts on another device."""
+        boxes = None if self.boxes is None else self.boxes.to(device)
+        return Prompts(self.coords.to(device), self.labels.to(device), boxes, self.image.to(device))
+
 
 def point_prompts(coords: np.ndarray, labels: np.ndarray) -> Prompts:
     """Prompts of one image from points [N, P, 2] and labels [N, P]."""

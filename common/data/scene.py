@@ -1,8 +1,7 @@
 """One image with its masks: what every segmentation source yields."""
 
-from collections.abc import Sized
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -22,9 +21,13 @@ class Scene:
     name: str
 
 
-class SceneSource(Sized, Protocol):
+class SceneSource(ABC):
     """A random-access collection of scenes; the same index always gives the same scene."""
 
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
     def __getitem__(self, index: int) -> Scene: ...
 
 

@@ -79,8 +79,8 @@ def stream_loader(
     world = trainer.world_size
     if len(samples) < batch_size * world:
         raise ValueError(f"{len(samples)} samples do not fill one batch of {batch_size} on {world} processes")
-    done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-    done %= len(samples) // (batch_size * world)
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    done = 0 if progress.is_last_batch else progress.current.ready
     sampler = StreamSampler(len(samples), batch_size, trainer.global_rank, world, start=done)
     sampler.set_epoch(trainer.current_epoch)
     return DataLoader(

@@ -9,7 +9,7 @@ log = logging.getLogger(__name__)
 TOLERATED = 0.001
 
 
-class Tolerant:
+class Tolerant(SceneSource):
     """A source in which an unreadable sample is replaced by the next readable one.
 
     Raises:

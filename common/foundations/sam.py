@@ -6,6 +6,8 @@ Encoder, prompt encoder and mask decoder are `segment_anything`'s classes. At pa
 published checkpoint, and this script is not run.
 """
 
+from typing import Any
+
 import lightning.pytorch as L
 from torch import Tensor, nn
 
@@ -27,9 +29,7 @@ class SamTraining(L.LightningModule):
         warmup_steps: linear warm-up; a cosine to zero follows.
     """
 
-    def __init__(
-        self, sam: SamConfig = SamConfig(), lr: float = 8e-4, weight_decay: float = 0.1, warmup_steps: int = 250
-    ):  # noqa: B008 - frozen
+    def __init__(self, sam: SamConfig, lr: float = 8e-4, weight_decay: float = 0.1, warmup_steps: int = 250):
         super().__init__()
         self.sam = build_sam(sam)
         self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
@@ -49,7 +49,7 @@ class SamTraining(L.LightningModule):
             metric.update(best_mask(logits, iou) > 0, batch["masks"].flatten(0, 1))
             self.log(f"val/miou_{kind}", metric)
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> dict[str, Any]:
         return adamw(
             self.sam.parameters(),
             self.lr,
@@ -62,9 +62,11 @@ class SamTraining(L.LightningModule):
         return self.sam
 
 
+def links(parser: Any) -> None:
+    """One image size for model and data, and masks at the decoder's resolution."""
+    parser.link_arguments("data.image_size", "model.sam.image_size")
+    parser.link_arguments("model.sam.patch_size", "data.mask_stride", compute_fn=lambda patch: patch // 4)
+
+
 if __name__ == "__main__":
-    main(
-        SamTraining,
-        PromptableData,
-        links=lambda parser: parser.link_arguments("data.image_size", "model.sam.image_size"),
-    )
+    main(SamTraining, PromptableData, links=links)

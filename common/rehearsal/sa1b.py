@@ -24,7 +24,7 @@ def make_sa1b(
     folder.mkdir(parents=True, exist_ok=True)
     if not tar:
         for number in range(first, first + images):
-            write_sa1b(folder, f"sa_{number}", *_scene(number, resolution))
+            write_sa1b(folder, f"sa_{number}", *make_scene(number, resolution))
         return folder
     path = folder / f"sa_{first // IMAGES_PER_TAR:06d}.tar"
     with TemporaryDirectory() as unpacked:
@@ -33,7 +33,7 @@ def make_sa1b(
     return path
 
 
-def _scene(number: int, resolution: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def make_scene(number: int, resolution: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Six coloured rectangles and discs on a noisy background: uint8 [H, W, 3], bool [6, H, W] (overlapping)."""
     rng = np.random.default_rng(number)
     height, width = resolution

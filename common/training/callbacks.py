@@ -1,21 +1,23 @@
 """Callbacks that every training stage has: the non-finite guard, progress for people and the cost of a run."""
 
-import json
-import os
+import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.flop_counter import FlopCounterMode
 
 from common.errors import UserError
 from common.training.checkpoints import last_good
+from common.training.runs import write_json
 
 
 class NonFiniteGuard(L.Callback):
-    """Stops a run whose loss is not finite, before the optimiser spreads it into the weights.
+    """Stops a run whose loss or gradient is not finite, before the optimiser spreads it into the weights.
 
     Raises:
         UserError: with the step, the batch and the last good checkpoint.
@@ -30,16 +32,36 @@ class NonFiniteGuard(L.Callback):
 
     def on_before_backward(self, trainer: L.Trainer, module: L.LightningModule, loss: torch.Tensor) -> None:
         if not torch.isfinite(loss):
-            good = last_good(self.folder)
-            raise UserError(
-                f"the loss is {loss.item()} at step {trainer.global_step} (epoch {trainer.current_epoch}, batch "
-                f"{self._batch}). Last good checkpoint: {good or 'none yet'}. "
-                "Lower the learning rate, or continue from that checkpoint with --trainer.detect_anomaly true to find the operation."
-            )
+            self._stop(trainer, f"the loss is {loss.item()}")
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, module: L.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        if getattr(trainer.precision_plugin, "scaler", None) is not None:
+            return  # float16: the scaler skips such a step by itself, and lowers its scale
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+            self._stop(trainer, "the gradient is not finite")
+
+    def _stop(self, trainer: L.Trainer, what: str) -> None:
+        good = last_good(self.folder)
+        raise UserError(
+            f"{what} at step {trainer.global_step} (epoch {trainer.current_epoch}, batch {self._batch}); the weights "
+            f"were not touched. Last good checkpoint: {good or 'none yet'}. Lower the learning rate, or find the "
+            "operation with --trainer.detect_anomaly true, which continues from that checkpoint."
+        )
+
+
+class StopOnSigterm(L.Callback):
+    """Ends `predict` on SIGTERM; Lightning itself looks for it while it trains and evaluates."""
+
+    def on_predict_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.received_sigterm:
+            raise SIGTERMException
 
 
 class Cost(L.Callback):
-    """What a run cost: seconds of training, and floating-point operations (forward and, in training, backward) on all processes.
+    """What a run cost: seconds of training; floating-point operations, forward and backward, on all processes.
 
     Operations are counted on the first step with torch's counter (a multiply-add is two) and multiplied by the steps.
     The seconds of interrupted attempts count too, up to their last checkpoint.
@@ -62,20 +84,36 @@ class Cost(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._since = time.monotonic()
 
-    def on_train_batch_start(self, *_: Any) -> None:
+    def _start_counting(self) -> None:
         if not self.step_flops:
             self._counter = FlopCounterMode(display=False)
             self._counter.__enter__()
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        self.steps += 1
+    def _stop_counting(self) -> None:
         if self._counter is not None:
             self._counter.__exit__(None, None, None)
-            self.step_flops = self._counter.get_total_flops() * trainer.world_size
             self._counter = None
 
-    on_predict_batch_start = on_train_batch_start
-    on_predict_batch_end = on_train_batch_end
+    def _count(self, trainer: L.Trainer) -> None:
+        self.steps += 1
+        if self._counter is not None:
+            self.step_flops = self._counter.get_total_flops() * trainer.world_size
+            self._stop_counting()
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._start_counting()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        self._count(trainer)
+
+    def on_predict_batch_start(self, *_: Any) -> None:
+        self._start_counting()
+
+    def on_predict_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        self._count(trainer)
+
+    def on_exception(self, *_: Any) -> None:
+        self._stop_counting()
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.seconds, self._since = self._elapsed(), None
@@ -92,16 +130,23 @@ class ProgressFile(L.Callback):
         self.path = path
         self._start, self._first, self._written = 0.0, 0, 0.0
 
-    def _write(self, trainer: L.Trainer, step: int, total: int, loss: float | None) -> None:
+    def _write(self, trainer: L.Trainer, step: int, total: Callable[[], float], outputs: Any = None) -> None:
         now = time.monotonic()
-        if not trainer.is_global_zero or (now - self._written < 0.5 and step < total):
+        if not trainer.is_global_zero or now - self._written < 0.5:
             return
         self._written = now
-        speed = (step - self._first) / max(now - self._start, 1e-9)
-        left = (total - step) / speed if speed > 0 else None
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"step": step, "total": total, "loss": loss, "seconds_left": left}))
-        os.replace(temporary, self.path)
+        end = total()
+        loss = outputs["loss"].item() if isinstance(outputs, dict) and "loss" in outputs else None
+        left = (end - step) * (now - self._start) / max(1, step - self._first)
+        write_json(
+            self.path,
+            {
+                "step": step,
+                "total": int(end) if math.isfinite(end) else None,
+                "loss": loss if loss is not None and math.isfinite(loss) else None,
+                "seconds_left": left if math.isfinite(left) else None,
+            },
+        )
 
     def _begin(self, step: int) -> None:
         self._start, self._first = time.monotonic(), step
@@ -110,21 +155,23 @@ class ProgressFile(L.Callback):
         self._begin(trainer.global_step)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, *_: Any) -> None:
-        loss = outputs["loss"].item() if isinstance(outputs, dict) and "loss" in outputs else None
-        self._write(trainer, trainer.global_step, int(trainer.estimated_stepping_batches), loss)
+        self._write(trainer, trainer.global_step, lambda: trainer.estimated_stepping_batches, outputs)
 
     def on_test_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._begin(0)
 
-    def on_test_batch_end(
-        self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
-    ) -> None:
-        self._write(trainer, batch_idx + 1, int(sum(trainer.num_test_batches)), None)
-
     def on_predict_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._begin(0)
 
-    def on_predict_batch_end(
-        self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    def on_test_batch_end(
+        self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._write(trainer, batch_idx + 1, int(sum(trainer.num_predict_batches)), None)
+        self._write_evaluation(trainer, trainer.num_test_batches, batch_idx, dataloader_idx)
+
+    def on_predict_batch_end(
+        self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._write_evaluation(trainer, trainer.num_predict_batches, batch_idx, dataloader_idx)
+
+    def _write_evaluation(self, trainer: L.Trainer, batches: list[int | float], batch_idx: int, loader: int) -> None:
+        self._write(trainer, int(sum(batches[:loader])) + batch_idx + 1, lambda: sum(batches))

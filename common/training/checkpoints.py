@@ -1,15 +1,20 @@
-"""Finding the checkpoint to resume from, and everything a resumed run needs beyond Lightning's own state."""
+"""Checkpoints of a stage: written whole, found again, with what resuming needs beyond Lightning's own state."""
 
 import logging
+import os
 import random
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 log = logging.getLogger(__name__)
+KEPT = 2
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -17,16 +22,86 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step=*.ckpt"), key=lambda path: int(path.stem.split("=")[1]), reverse=True)
 
 
+def readable(path: Path) -> bool:
+    """Whether a checkpoint can be read whole."""
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # a torn zip raises RuntimeError, EOFError, UnpicklingError, OSError, ...
+        return False
+    return True
+
+
 def last_good(folder: Path) -> Path | None:
     """The newest checkpoint that can be read whole; a truncated one is reported and skipped."""
-    for path in checkpoints(folder):
-        try:
-            torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a torn zip raises RuntimeError, EOFError, UnpicklingError, OSError, ...
-            log.warning("checkpoint %s cannot be read (%s); trying the one before it", path, type(error).__name__)
-        else:
+    found = checkpoints(folder)
+    for path, *older in (found[k:] for k in range(len(found))):
+        if readable(path):
             return path
+        log.warning("%s is truncated or damaged; %s", path, f"trying {older[0]}" if older else "starting afresh")
     return None
+
+
+class CheckpointFile(TorchCheckpointIO):
+    """Writes a checkpoint straight to its path, where Lightning takes the way through the system's temporary folder."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        content = BytesIO()  # torch.save into a file would hide a full disk behind a RuntimeError
+        torch.save(checkpoint, content)
+        with open(path, "wb") as file:
+            file.write(content.getbuffer())
+
+
+class StepCheckpoints(Checkpoint):
+    """Saves every so many training steps as `step=<N>.ckpt`, and keeps the two newest.
+
+    A step that validation follows is saved after it, so that a run resumed from there has the validation's metrics too.
+
+    Args:
+        folder: where the checkpoints go.
+        every: training steps between them.
+    """
+
+    def __init__(self, folder: Path, every: int):
+        self.folder, self.every = folder, every
+        self.metrics: dict[str, float] = {}
+        """The latest value of every metric at the checkpoint that the run was resumed from."""
+        self._saved, self._due = 0, False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"metrics": self.metrics}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.metrics = state["metrics"]
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._saved = trainer.global_step
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        loop = trainer.fit_loop
+        self._due = trainer.global_step // self.every > self._saved // self.every
+        if self._due and not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):  # type: ignore[arg-type]
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if self._due:
+            self._save(trainer)
+
+    def _save(self, trainer: L.Trainer) -> None:
+        step, self._due = trainer.global_step, False
+        self.metrics |= {name: value.item() for name, value in trainer.callback_metrics.items()}
+        temporary = self.folder / ".saving"
+        try:
+            trainer.save_checkpoint(temporary)
+            if trainer.is_global_zero:
+                os.replace(temporary, self.folder / f"step={step}.ckpt")
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        self._saved = step
+        if trainer.is_global_zero:
+            for old in checkpoints(self.folder)[KEPT:]:
+                old.unlink()
 
 
 class RandomState(L.Callback):
@@ -39,12 +114,12 @@ class RandomState(L.Callback):
         self._restore: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        name, keys, position, has_gauss, gauss = np.random.get_state()
+        name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
         version, words, gauss_next = random.getstate()
         return {
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],  # type: ignore[union-attr]
+            "numpy": [name, torch.from_numpy(np.asarray(keys, np.int64)), position, has_gauss, gauss],
             "python": [version, list(words), gauss_next],
         }
 

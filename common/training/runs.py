@@ -9,10 +9,13 @@ progress.json            where a running stage stands
 done.json                metrics, cost, versions, hardware; its presence means: finished
 """
 
+import errno
 import fcntl
 import json
 import os
 import platform
+import re
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -29,7 +32,7 @@ from common.errors import UserError
 
 @contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
-    """Hold `folder` for this process; a second process says so and waits. The lock goes with its process, however it ends."""
+    """Hold `folder` for this process; a second one says so and waits. A lock does not outlive its process."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "a+") as handle:
         try:
@@ -51,8 +54,12 @@ def locked(folder: Path, what: str) -> Iterator[None]:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, never half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1, sort_keys=False) + "\n")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def save_picture(run_dir: Path, key: str, image: np.ndarray, caption: str, reference: bool = False) -> None:
@@ -65,11 +72,19 @@ def save_picture(run_dir: Path, key: str, image: np.ndarray, caption: str, refer
     """
     folder = run_dir / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
-    index = json.loads((folder / "index.json").read_text()) if (folder / "index.json").exists() else []
+    index = [{**entry, "file": entry["file"].name} for entry in saved_pictures(run_dir)]
     index = [entry for entry in index if (entry["key"], entry["reference"]) != (key, reference)]
     name = f"{len(index):03d}{'-reference' if reference else ''}.png"
     Image.fromarray(image).save(folder / name, optimize=True)
     write_json(folder / "index.json", [*index, {"key": key, "file": name, "caption": caption, "reference": reference}])
+
+
+def saved_pictures(run_dir: Path) -> list[dict[str, Any]]:
+    """The pictures in a run folder: key, file, caption, reference."""
+    index = run_dir / "pictures" / "index.json"
+    if not index.exists():
+        return []
+    return [{**entry, "file": index.parent / entry["file"]} for entry in json.loads(index.read_text())]
 
 
 def versions() -> dict[str, str]:
@@ -128,20 +143,27 @@ def finish(run_dir: Path, metrics: dict[str, float], cost: dict[str, float], wal
     )
 
 
-def disk_error(error: OSError, folder: Path) -> UserError | None:
-    """The user's message for a full disk or a folder that cannot be written; None for any other error."""
-    import errno
-    import shutil
+def disk_error(error: Exception, folder: Path) -> UserError | None:
+    """The user's message for a full disk or a folder that cannot be written; None for any other error.
 
-    if error.errno == errno.ENOSPC:
-        while not folder.exists():
-            folder = folder.parent
-        free = shutil.disk_usage(folder).free / 2**20
+    Args:
+        error: an OSError, or an error of a library that quotes one ("... (os error 28)").
+        folder: what was being written into, for errors that do not name the file.
+    """
+    quoted = re.search(r"\(os error (\d+)\)", str(error))
+    code = error.errno if isinstance(error, OSError) else int(quoted[1]) if quoted else None
+    where = Path(getattr(error, "filename", None) or folder).absolute()
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        while not where.exists():
+            where = where.parent
+        free = shutil.disk_usage(where).free / 2**20
         return UserError(
-            f"the disk is full: {free:.0f} MiB are left at {folder}. Free some space and run the same command again; it continues from the last checkpoint."
+            f"the disk is full: {free:.0f} MiB are left at {where}. Free some space and run the same command again; "
+            "it continues from the last checkpoint."
         )
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+    if code in (errno.EROFS, errno.EACCES, errno.EPERM):
         return UserError(
-            f"cannot write {error.filename or folder}: {error.strerror}. Make it writable, or choose another folder with RUNS=<folder> (--run_dir for a single stage)."
+            f"no access to {where}: {os.strerror(code)}. Change that, or choose another folder with RUNS=<folder> "
+            "(--run_dir for a single stage)."
         )
     return None

@@ -3,21 +3,27 @@
 import logging
 import netrc
 import os
+import re
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import WandbLogger
+
+from common.training.runs import saved_pictures
 
 log = logging.getLogger(__name__)
 PROJECT = "distillery"
 
 
-def wandb_mode() -> str:
+def wandb_mode() -> Literal["disabled", "offline", "online"]:
     """`disabled`, `offline` or `online`: what WANDB_MODE asks for, as far as login and network allow it.
 
-    Without WANDB_MODE a run is online when the user is logged in. Asking for `online` in vain costs one line, not the run.
+    Without WANDB_MODE a run is online when the user is logged in. Asking for `online` in vain costs one line, not the
+    run.
     """
     asked = os.environ.get("WANDB_MODE", "")
     if asked in ("disabled", "offline", "dryrun"):
@@ -48,16 +54,17 @@ def _logged_in(host: str) -> bool:
         return False
 
 
-def wandb_logger(run_dir: Path, config: dict[str, Any]) -> WandbLogger | None:
-    """The logger of a stage's run, or None with WANDB_MODE=disabled.
+@contextmanager
+def wandb_logger(run_dir: Path, config: dict[str, Any]) -> Iterator[WandbLogger | None]:
+    """The logger of a stage's run, ended when the context is left; None with WANDB_MODE=disabled.
 
-    The harness says which recipe, scale and arm a stage belongs to through `RUN_LABELS` ("paper/scale/arm/stage/seed0");
-    a stage started by hand is grouped under its run folder. The run's id follows from the folder, so a resumed stage
-    continues its W&B run.
+    The harness says what a stage belongs to through `RUN_LABELS` ("paper/scale/arm/stage/seed0"); a stage started by
+    hand is named after its run folder. The run's id follows from the folder: a resumed stage continues its W&B run.
     """
     mode = wandb_mode()
     if mode == "disabled":
-        return None
+        yield None
+        return
     import wandb
 
     labels = os.environ.get("RUN_LABELS", "").split("/")
@@ -68,9 +75,35 @@ def wandb_logger(run_dir: Path, config: dict[str, Any]) -> WandbLogger | None:
         }  # fmt: skip
     else:
         where = {"name": run_dir.name}
-    run_id = "-".join(run_dir.parts[-4:]).replace(" ", "_")[-120:]
-    quiet = wandb.Settings(console="off", silent=True, x_disable_stats=mode == "offline")
-    return WandbLogger(
-        project=PROJECT, save_dir=run_dir, offline=mode == "offline", id=run_id, resume="allow" if mode == "online" else None,
-        config=config, settings=quiet, **where,
-    )  # fmt: skip
+    try:
+        run = wandb.init(
+            project=PROJECT,
+            dir=run_dir,
+            id=re.sub(r"[^\w.-]", "_", "-".join(run_dir.absolute().parts[-4:]))[-120:],
+            mode=mode,
+            resume="allow" if mode == "online" else None,
+            config=config,
+            settings=wandb.Settings(console="off", silent=True, x_disable_stats=True),
+            **where,
+        )
+    except (wandb.Error, OSError) as error:
+        log.warning("W&B: %s; the run goes on without it", error)
+        yield None
+        return
+    run.define_metric("trainer/global_step")
+    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    try:
+        yield WandbLogger(experiment=run)
+    except BaseException:
+        run.finish(exit_code=1)
+        raise
+    run.finish()
+
+
+def log_pictures(logger: WandbLogger, run_dir: Path) -> None:
+    """Send the pictures that a stage has left in its run folder."""
+    import wandb
+
+    for picture in saved_pictures(run_dir):
+        key = f"{picture['key']}, reference" if picture["reference"] else picture["key"]
+        logger.experiment.log({f"pictures/{key}": wandb.Image(str(picture["file"]), caption=picture["caption"])})

@@ -32,7 +32,7 @@ class Distillation(L.LightningModule):
       (E_S(x) - E_T(x))^2; prompt encoder and mask decoder are the teacher's and stay as they are. No mask is used.
     - `semi_coupled`: the same frozen decoder, but the encoder learns from the decoder's masks under random prompts.
     - `coupled`: encoder, prompt encoder and mask decoder all start from random weights and learn from the masks.
-    - `decoder_finetuning`: starts from a decoupled student; its encoder stays, prompt encoder and decoder learn from the masks.
+    - `decoder_finetuning`: starts from a decoupled student; its encoder stays, the rest learns from the masks.
 
     The masks are the teacher's. The paper does not state the reduction of the MSE; the mean is taken (AdamW's steps do
     not depend on a constant factor).
@@ -103,7 +103,8 @@ class Distillation(L.LightningModule):
             return batch["embedding"]
         if self.teacher_encoder is None:
             raise UserError(
-                "no teacher to regress: give --data.embeddings (a folder of stored embeddings) or --model.live_teacher true"
+                "no teacher to regress: give --data.embeddings (a folder of stored embeddings) "
+                "or --model.live_teacher true"
             )
         with torch.no_grad():
             return self.teacher_encoder(batch["image"])
@@ -140,9 +141,10 @@ class Distillation(L.LightningModule):
 
 
 def links(parser: Any) -> None:
-    """One image size and one seed for model and data."""
+    """One image size and one seed for model and data, and masks at the decoder's resolution."""
     parser.link_arguments("data.image_size", "model.teacher.image_size")
     parser.link_arguments("data.image_size", "model.student.image_size")
+    parser.link_arguments("model.teacher.patch_size", "data.mask_stride", compute_fn=lambda patch: patch // 4)
     parser.link_arguments("seed_everything", "data.seed", compute_fn=lambda seed: int(seed))
 
 

@@ -2,7 +2,8 @@
 
     python -m projects.mobilesam.embed predict --config projects/mobilesam/configs/mini/embed.yaml
 
-Writes `embeddings/` into the run folder: memory-mapped, a shard per process; an interrupted run fills in what is missing.
+Writes `embeddings/` into the run folder: memory-mapped, a shard per process. An interrupted run goes on where it
+stopped.
 """
 
 from typing import Literal
@@ -41,6 +42,9 @@ class EmbeddingWriter(FrozenTeacher):
         embeddings = self.embed(batch.images).float().cpu().numpy()
         for index, embedding in zip(batch.index.tolist(), embeddings, strict=True):
             self.store.write(index, embedding)
+
+    def on_predict_end(self) -> None:
+        self.trainer.strategy.barrier()  # the stage is finished when every process is
 
 
 if __name__ == "__main__":

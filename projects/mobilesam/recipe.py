@@ -2,6 +2,8 @@
 
 from common.recipe import Arm, Download, Recipe, Scale, Stage
 
+SA1B = "ai.meta.com/datasets/segment-anything-downloads (accept the licence there)"
+
 
 def arms(scale: Scale) -> dict[str, Arm]:
     """At mini scale the teacher is trained on the data at hand and annotates it; otherwise it is SAM ViT-H, and SA-1B."""
@@ -70,17 +72,24 @@ RECIPE = Recipe(
             name="SAM ViT-H weights",
             path="$WEIGHTS_ROOT/sam_vit_h_4b8939.pth",
             source="the model checkpoints section of github.com/facebookresearch/segment-anything",
-            gigabytes=2.6,
+            gigabytes=2.56,
             licence="Apache-2.0",
         ),
         Download(
-            name="SA-1B, ten tars for training (1 %: about 100,000 images) and one more for evaluation",
-            path="$DATA_ROOT/sa1b",
-            source="ai.meta.com/datasets/segment-anything-downloads (accept the licence there)",
-            gigabytes=120,
+            name="SA-1B for training: ten tars, 1 % of it, about 110,000 images",
+            path="$DATA_ROOT/sa1b/train",
+            source=SA1B,
+            gigabytes=110,
             licence="SA-1B research licence",
-            layout="sa1b/train/sa_000000.tar ... sa_000009.tar and sa1b/test/sa_000010.tar; tars are read as they are, "
-            "folders of sa_*.jpg and sa_*.json work too",
+            layout="sa_000000.tar ... sa_000009.tar, read as they are; unpacked sa_*.jpg and sa_*.json work too",
+        ),
+        Download(
+            name="SA-1B for validation and evaluation: one more tar, of which 264 images are used",
+            path="$DATA_ROOT/sa1b/test",
+            source=SA1B,
+            gigabytes=11,
+            licence="SA-1B research licence",
+            layout="sa_000010.tar, read as it is; unpacked sa_*.jpg and sa_*.json work too",
         ),
     ),
     disk=250,

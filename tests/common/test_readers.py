@@ -461,3 +461,11 @@ def test_interrupted_write_leaves_no_half_file(tmp_path, monkeypatch):
         write_sa1b(tmp_path, "sa_1", np.zeros((9, 9, 3), np.uint8), np.zeros((0, 9, 9), bool))
     assert (tmp_path / "sa_1.json").read_bytes() == before
     assert sorted(file.name for file in tmp_path.iterdir()) == ["sa_1.jpg", "sa_1.json"]
+
+
+def test_sa1b_without_masks_is_the_same_images(tmp_path):
+    make_sa1b(tmp_path, images=2)
+    whole, images = SA1B(str(tmp_path)), SA1B(str(tmp_path), masks=False)
+    for index in range(2):
+        assert np.array_equal(whole[index].image, images[index].image) and whole[index].name == images[index].name
+        assert images[index].masks.shape == (0, 96, 144) and len(whole[index].masks) == 6

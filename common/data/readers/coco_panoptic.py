@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from common.data.files import decode_rgb, read_file
-from common.data.scene import Scene, UnreadableSample
+from common.data.scene import Scene, SceneSource, UnreadableSample
 from common.errors import UserError
 from common.paths import expand
 
@@ -29,7 +30,7 @@ class CocoScene(Scene):
     categories: list[str]
 
 
-class CocoPanoptic:
+class CocoPanoptic(SceneSource):
     """Images of COCO that have panoptic annotations, by image id; a mask per segment, never overlapping.
 
     Crowd regions are left out. Images or PNGs that are not there are left out with a warning, so that a part of COCO
@@ -42,9 +43,12 @@ class CocoPanoptic:
         images: folder, under `root`, of `train2017` and `val2017`; `root` itself, as COCO has it, is tried as well.
         min_area: smallest segment, as a fraction of the image's pixels.
         things_only: leave out "stuff" (sky, grass, wall).
+        longest_side: larger images and their masks are shrunk to this side, pixels; None keeps them.
+        offset: images to skip at the beginning.
+        limit: images to use after these; None for all.
 
     Raises:
-        UserError: folder or annotations missing or unreadable.
+        UserError: folder or annotations missing or unreadable, or a selection that is empty.
     """
 
     def __init__(
@@ -55,8 +59,11 @@ class CocoPanoptic:
         images: str = "images",
         min_area: float = 0.001,
         things_only: bool = False,
+        longest_side: int | None = None,
+        offset: int = 0,
+        limit: int | None = None,
     ):
-        self.min_area = min_area
+        self.min_area, self.longest_side = min_area, longest_side
         folder = expand(root, "root of COCO")
         index = _existing([folder / a / f"panoptic_{split}2017.json" for a in (annotations, "annotations")])
         self._pngs = _existing([index.with_suffix("")])
@@ -75,6 +82,8 @@ class CocoPanoptic:
             )
         if len(usable) < len(entries):
             log.warning("%d of the %d annotated images are in %s", len(usable), len(entries), self._images)
+        if not (usable := usable[offset:][:limit]):
+            raise UserError(f"COCO: offset {offset}, limit {limit} leave nothing of the images in {self._images}")
 
         # the segments of all images in one array: forked workers share it, spawned ones receive it quickly
         kept = [
@@ -97,21 +106,22 @@ class CocoPanoptic:
         if not 0 <= index < len(self):
             raise IndexError(index)
         file, png = self._files[index]
-        image = self.image(index)
-        colours = decode_rgb(read_file(self._pngs / png), self._pngs / png).astype(np.int32)
-        ids = colours[..., 0] + (colours[..., 1] << 8) + (colours[..., 2] << 16)
-        if ids.shape != image.shape[:2]:
-            raise UnreadableSample(self._pngs / png, f"is {ids.shape} pixels, its image {image.shape[:2]}")
+        path = self._images / file
+        image = decode_rgb(read_file(path), path)
+        colours = decode_rgb(read_file(self._pngs / png), self._pngs / png)
+        if colours.shape != image.shape:
+            raise UnreadableSample(self._pngs / png, f"is {colours.shape[:2]} pixels, its image {image.shape[:2]}")
+        if self.longest_side is not None and max(image.shape) > self.longest_side:
+            shrunk = Image.fromarray(image)
+            shrunk.thumbnail((self.longest_side, self.longest_side), Image.Resampling.BILINEAR)
+            image = np.array(shrunk)
+            colours = np.array(Image.fromarray(colours).resize(shrunk.size, Image.Resampling.NEAREST))
+        ids = colours.astype(np.int32) @ np.array([1, 1 << 8, 1 << 16], np.int32)
         segments = self._segments[self._starts[index] : self._starts[index + 1]]
         masks = ids == segments[:, 0, None, None]
         large = np.count_nonzero(masks, axis=(1, 2)) >= max(1, self.min_area * ids.size)
         categories = [self._categories[category] for category in segments[large, 1].tolist()]
         return CocoScene(image, masks[large], Path(file).stem, categories)
-
-    def image(self, index: int) -> np.ndarray:
-        """The image alone, uint8 RGB [H, W, 3]."""
-        path = self._images / self._files[index][0]
-        return decode_rgb(read_file(path), path)
 
     @property
     def names(self) -> list[str]:

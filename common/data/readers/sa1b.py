@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 
 from common.data.archives import index_tar, pack_tar, read_member
 from common.data.files import decode_rgb, read_file, write_atomic
-from common.data.scene import Scene, UnreadableSample
+from common.data.scene import Scene, SceneSource, UnreadableSample
 from common.errors import UserError
 from common.paths import expand
 
@@ -30,7 +30,7 @@ NOWHERE = (-1, 0, 0)
 UNPACKED = -1  # instead of an offset: the container is a folder
 
 
-class SA1B:
+class SA1B(SceneSource):
     """Images and masks of SA-1B (Kirillov et al. 2023), in the numeric order of their names.
 
     Tars are read in place; each is indexed once. An image without its JSON, or the reverse, is listed and unreadable.
@@ -42,16 +42,18 @@ class SA1B:
             1 % downloaded, leave it at 1.
         offset: images to skip at the beginning (of the fraction).
         limit: images to use after these; None for all.
+        masks: False leaves the masks undecoded, which takes most of the time and memory: scenes have none then.
 
     Raises:
         UserError: no such folder, nothing of SA-1B in it, a truncated tar, or a selection that is empty.
     """
 
-    def __init__(self, root: str, fraction: float = 1.0, offset: int = 0, limit: int | None = None):
+    def __init__(self, root: str, fraction: float = 1.0, offset: int = 0, limit: int | None = None, masks: bool = True):
         if not 0 < fraction <= 1 or offset < 0 or (limit is not None and limit < 1):
             raise UserError(
                 f"SA-1B: fraction {fraction} must lie in (0, 1], offset {offset} be 0 or more, limit {limit} 1 or more"
             )
+        self.masks = masks
         folder = expand(root, "root of SA-1B")
         if not folder.is_dir():
             raise UserError(f"no folder {folder} for {ABOUT}")
@@ -85,6 +87,8 @@ class SA1B:
     def __getitem__(self, index: int) -> Scene:
         """Image and masks, in the file's order. Raises UnreadableSample for a broken image, JSON or RLE."""
         image = self.image(index)
+        if not self.masks:
+            return Scene(image, np.zeros((0, *image.shape[:2]), bool), self.name(index))
         path, content = self._read(index, "json")
         return Scene(image, decode_annotations(content, image.shape[:2], path), self.name(index))
 

@@ -1,0 +1,81 @@
+"""Stand-ins for diffusion models: the real classes, blocks and latent size (8 times smaller than the image); narrow."""
+
+from pathlib import Path
+
+import diffusers
+import transformers
+
+from common.rehearsal import tokenizers
+from common.rehearsal.text_models import SIZES, WIDTH, save, vocabulary
+
+CHANNELS = (16, 16, 32, 32)
+UNET = {
+    "block_out_channels": CHANNELS,
+    "norm_num_groups": 8,
+    "cross_attention_dim": WIDTH,
+    "sample_size": 64,
+}
+# Stable Diffusion's noise schedule
+NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
+NOISE |= {"num_train_timesteps": 1000, "steps_offset": 1, "set_alpha_to_one": False}
+
+
+def stable_diffusion(folder: Path, version: int = 1, prediction: str = "epsilon") -> None:
+    """Stable Diffusion 1.x or 2.x; `prediction` is "epsilon" or "v_prediction"."""
+    unet = diffusers.UNet2DConditionModel(**UNET, attention_head_dim=8, use_linear_projection=version == 2)
+    pipeline = diffusers.StableDiffusionPipeline(
+        **text_side(version),
+        vae=vae(),
+        unet=unet,
+        scheduler=diffusers.DDIMScheduler(**NOISE, prediction_type=prediction),
+        safety_checker=None,
+        feature_extractor=transformers.CLIPImageProcessor(),
+        requires_safety_checker=False,
+    )
+    save(folder, pipeline)
+
+
+def text_to_video(folder: Path) -> None:
+    """ModelScope's text-to-video: a 3-D U-Net with Stable Diffusion 2's text encoder; 16 frames."""
+    unet = diffusers.UNet3DConditionModel(**UNET | {"sample_size": 32}, attention_head_dim=8)
+    scheduler = diffusers.DDIMScheduler(**NOISE)
+    save(folder, diffusers.TextToVideoSDPipeline(**text_side(2), vae=vae(), unet=unet, scheduler=scheduler))
+
+
+def motion_adapter(folder: Path) -> None:
+    """AnimateDiff's motion modules, for the U-Net of `stable_diffusion`; up to 32 frames."""
+    adapter = diffusers.MotionAdapter(
+        block_out_channels=CHANNELS,
+        motion_num_attention_heads=2,
+        motion_norm_num_groups=8,
+        motion_max_seq_length=32,
+        use_motion_mid_block=False,
+    )
+    save(folder, adapter)
+
+
+def autoencoder(folder: Path) -> None:
+    """Stable Diffusion's autoencoder alone."""
+    save(folder, vae())
+
+
+def vae() -> diffusers.AutoencoderKL:
+    """[B, 3, S, S] -> [B, 4, S / 8, S / 8]."""
+    return diffusers.AutoencoderKL(
+        down_block_types=["DownEncoderBlock2D"] * 4,
+        up_block_types=["UpDecoderBlock2D"] * 4,
+        block_out_channels=(8, 8, 16, 16),
+        norm_num_groups=4,
+        latent_channels=4,
+        sample_size=512,
+    )
+
+
+def text_side(version: int) -> dict[str, object]:
+    """CLIP's tokenizer and text encoder: ViT-L's in version 1, OpenCLIP's ViT-H without its last layer in version 2."""
+    tokenizer = tokenizers.clip_bpe(pad="!" if version == 2 else "<|endoftext|>")
+    layers, activation = (23, "gelu") if version == 2 else (12, "quick_gelu")
+    settings = transformers.CLIPTextConfig(
+        **SIZES, **vocabulary(tokenizer), num_hidden_layers=layers, hidden_act=activation, projection_dim=WIDTH
+    )
+    return {"tokenizer": tokenizer, "text_encoder": transformers.CLIPTextModel(settings)}

@@ -1,0 +1,27 @@
+"""Losses that look across the batch, over several processes: gather the batch, with gradients."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.nn.functional import all_gather
+
+
+def gather(x: Tensor) -> Tensor:
+    """The rows of all processes, in rank order: [B, ...] -> [world * B, ...]; x itself in a single process.
+
+    Gradients flow back to the process a row came from. With the mean that data parallel training takes over processes,
+    a loss that every process computes over the whole gathered batch has the gradient of one process with that batch.
+    Every process must bring the same number of rows.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return x
+    if not x.requires_grad:
+        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+    return torch.cat(all_gather(x.contiguous()))
+
+
+def first_row(rows: int) -> int:
+    """Where this process's `rows` begin in what `gather` returns: targets of a contrastive loss start there."""
+    return dist.get_rank() * rows if dist.is_available() and dist.is_initialized() else 0

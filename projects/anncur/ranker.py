@@ -1,0 +1,67 @@
+"""What the training stages share: the optimiser, and keeping the weights with the lowest dev loss."""
+
+from copy import deepcopy
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+
+
+def positive_first(scores: Tensor) -> Tensor:
+    """Cross entropy over candidates [B, 1 + n] of which the first is the right one, mean over the batch."""
+    return F.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.long, device=scores.device))
+
+
+class Ranker(L.LightningModule):
+    """Trains `net` and exports the weights that had the lowest dev loss.
+
+    Args:
+        net: an encoder of `encoders.py`.
+        lr: peak learning rate; linear warm-up, then linearly to zero.
+        weight_decay: of AdamW, on everything but biases. (LayerNorm's weights decay too, as in the official code.)
+        warmup: share of the steps that warm up.
+        train_embeddings: train BERT's word embeddings and pooler too. The paper's runs leave them as they were pretrained.
+    """
+
+    dev_loss: Tensor
+
+    def __init__(self, net: nn.Module, lr: float, weight_decay: float, warmup: float, train_embeddings: bool):
+        super().__init__()
+        self.net, self.best = net, deepcopy(net).requires_grad_(False)
+        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
+        if not train_embeddings:
+            for name, parameter in net.named_parameters():
+                if ".encoder." not in f".{name}" and "head." not in name:
+                    parameter.requires_grad_(False)
+        self.register_buffer("dev_loss", torch.tensor(torch.inf))
+        self.dev = MeanMetric()
+
+    def on_validation_epoch_end(self) -> None:
+        loss = self.dev.compute()
+        self.dev.reset()
+        self.log("val/loss", loss)
+        if loss < self.dev_loss:
+            self.dev_loss.copy_(loss)
+            self.best.load_state_dict(self.net.state_dict())
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        named = [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for name, p in named if "bias" not in name], "weight_decay": self.weight_decay},
+            {"params": [p for name, p in named if "bias" in name], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.lr)
+        steps = int(self.trainer.estimated_stepping_batches)
+        warm = int(self.warmup * steps)
+
+        def factor(step: int) -> float:
+            return (step + 1) / (warm + 1) if step < warm else max(0.0, (steps - step) / max(1, steps - warm))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def exported(self) -> nn.Module:
+        return self.best

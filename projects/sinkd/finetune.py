@@ -1,0 +1,118 @@
+"""Train a text classifier on labels: the teacher, and the student without one.
+
+    python -m projects.sinkd.finetune fit --config projects/sinkd/configs/mini/teacher.yaml
+
+Leaves the tokenizer in the run folder beside the weights: students and evaluations read both.
+"""
+
+from typing import Any, Literal
+
+import lightning.pytorch as L
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import MatthewsCorrCoef, Metric
+from torchmetrics.classification import BinaryF1Score, MulticlassAccuracy
+from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+
+from common.cli import main
+from projects.sinkd.data import Batch, TextData
+from projects.sinkd.model import ClassifierConfig, build_classifier
+
+Score = Literal["accuracy", "f1", "matthews"]
+
+
+def score_metric(score: Score, classes: int) -> Metric:
+    """A task's own measure, of predicted and true class indices [B]."""
+    if score == "matthews":
+        return MatthewsCorrCoef("multiclass", num_classes=classes)
+    return BinaryF1Score() if score == "f1" else MulticlassAccuracy(classes, average="micro")
+
+
+class Finetuning(L.LightningModule):
+    """Cross-entropy with AdamW and a learning rate that falls linearly to zero.
+
+    Args:
+        net: the classifier that is trained.
+        classes: number of classes; follows from the data.
+        tokens: size of the vocabulary; follows from the data.
+        score: what is measured on the validation set.
+        keep: the weights that are handed on: those of the best validation score (the paper), or the last ones.
+        lr: peak learning rate.
+        weight_decay: of AdamW.
+    """
+
+    def __init__(
+        self,
+        net: ClassifierConfig,
+        classes: int,
+        tokens: int,
+        score: Score = "accuracy",
+        keep: Literal["best", "last"] = "last",
+        lr: float = 5e-5,
+        weight_decay: float = 0.0,
+    ):
+        super().__init__()
+        self.net = build_classifier(net, classes, tokens)
+        self.keep, self.lr, self.weight_decay = keep, lr, weight_decay
+        self.score = score_metric(score, classes)
+        self.best = -float("inf")
+        self.best_weights: dict[str, Tensor] | None = None
+
+    def logits(self, batch: Batch) -> Tensor:
+        """[B, C], in float32 whatever the precision of the network."""
+        return logits(self.net, batch)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = F.cross_entropy(self.logits(batch), batch["labels"])
+        self.log("train/loss", loss)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.score.update(self.logits(batch).argmax(-1), batch["labels"])
+
+    def on_validation_epoch_end(self) -> None:
+        score = self.score.compute().item()
+        self.score.reset()
+        self.log("val/score", score)
+        if self.keep == "best" and score > self.best:
+            self.best = score
+            self.best_weights = {name: weight.cpu().clone() for name, weight in self.net.state_dict().items()}
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = torch.optim.AdamW(self.net.parameters(), self.lr, eps=1e-8, weight_decay=self.weight_decay)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = get_linear_schedule_with_warmup(optimizer, 0, steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["best"], checkpoint["best_weights"] = self.best, self.best_weights
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.best, self.best_weights = checkpoint["best"], checkpoint["best_weights"]
+
+    def on_train_end(self) -> None:
+        if self.trainer.is_global_zero:
+            self.trainer.datamodule.tokenizer.save_pretrained(self.run_dir / "tokenizer")
+
+    def exported(self) -> PreTrainedModel:
+        if self.best_weights is not None:
+            self.net.load_state_dict(self.best_weights)
+        return self.net
+
+
+def logits(net: PreTrainedModel, batch: Batch) -> Tensor:
+    """A classifier's logits [B, C] in float32."""
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    return net(**inputs).logits.float()
+
+
+def links(parser: Any) -> None:
+    """One seed; the sizes of head and vocabulary follow from the data."""
+    parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+    parser.link_arguments("data.classes", "model.classes", apply_on="instantiate")
+    parser.link_arguments("data.tokens", "model.tokens", apply_on="instantiate")
+
+
+if __name__ == "__main__":
+    main(Finetuning, TextData, links=links)

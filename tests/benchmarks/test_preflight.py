@@ -1,0 +1,132 @@
+"""What a run lacks is said at once, before anything is written."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks import preflight, recipes, reproduce
+from benchmarks.recipes import Request, load
+from common.errors import UserError
+
+GB = 10**9
+
+
+@pytest.fixture
+def request_(tmp_path, monkeypatch) -> Request:
+    """A paper-scale request on a machine where nothing is missing but what a test takes away; weights are 2 GB."""
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "data"))
+    monkeypatch.setenv("WEIGHTS_ROOT", str(tmp_path / "weights"))
+    for folder in ("data/sa1b/train", "data/sa1b/test", "weights"):
+        (tmp_path / folder).mkdir(parents=True)
+    for tar in ("train/sa_000000.tar", "test/sa_000010.tar"):
+        (tmp_path / "data/sa1b" / tar).touch()
+    sparse(weights(tmp_path), 2.56)
+    monkeypatch.setattr(preflight, "gpus", lambda: 1)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=300 * GB))
+    return Request("mobilesam", "paper", runs=tmp_path / "runs")
+
+
+def weights(root: Path) -> Path:
+    return root / "weights/sam_vit_h_4b8939.pth"
+
+
+def sparse(path: Path, gigabytes: float) -> None:
+    """A file of that size that takes no space."""
+    path.touch()
+    os.truncate(path, int(gigabytes * GB))
+
+
+def lacks(request: Request) -> str:
+    with pytest.raises(UserError) as error:
+        preflight.preflight(load("mobilesam"), request)
+    return str(error.value)
+
+
+def test_where_nothing_is_missing_nothing_is_said(request_):
+    preflight.preflight(load("mobilesam"), request_)
+
+
+def test_everything_missing_is_said_at_once_and_nothing_is_written(tmp_path, monkeypatch, capsys):
+    for variable in ("DATA_ROOT", "WEIGHTS_ROOT"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(preflight, "gpus", lambda: 0)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=7 * GB))
+    assert reproduce.main(["mobilesam", "--scale", "paper", "--runs", str(tmp_path / "runs")]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    for said in (
+        "$WEIGHTS_ROOT/sam_vit_h_4b8939.pth, but WEIGHTS_ROOT is not set", "2.56 GB, Apache-2.0",
+        "$DATA_ROOT/sa1b/train, but DATA_ROOT is not set", "110 GB, SA-1B research licence",
+        "$DATA_ROOT/sa1b/test, but DATA_ROOT is not set", "expected: sa_000000.tar ... sa_000009.tar",
+        "no NVIDIA GPU", "SCALE=rehearsal", f"250 GB needed under {tmp_path}, 7 GB free", "RUNS=<folder>",
+        "make reproduce PAPER=mobilesam SCALE=paper WEIGHTS_ROOT=<folder> DATA_ROOT=<folder>",
+    ):  # fmt: skip
+        assert said in output.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_missing(request_, tmp_path):
+    weights(tmp_path).unlink()
+    said = lacks(request_)
+    assert f"looked at: {weights(tmp_path)}, which does not exist" in said and "facebookresearch" in said
+    assert "sa1b" not in said and "GPU" not in said and "disk" not in said  # what is there is not listed
+    assert f"WEIGHTS_ROOT={tmp_path / 'weights'}" in said
+
+
+def test_a_download_that_was_cut_off(request_, tmp_path):
+    sparse(weights(tmp_path), 1.2)
+    assert f"{weights(tmp_path)}, which has 1.20 GB: download it again" in lacks(request_)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_data_that_is_missing_or_empty(part, request_, tmp_path):
+    folder = tmp_path / "data/sa1b" / part
+    next(folder.iterdir()).unlink()
+    said = lacks(request_)
+    assert f"{folder}, which is empty" in said and "SA-1B research licence" in said and "ai.meta.com" in said
+    assert "sam_vit_h" not in said and said.count("looked at") == 1
+    folder.rmdir()
+    assert f"{folder}, which does not exist" in lacks(request_)
+
+
+def test_no_gpu(request_, monkeypatch):
+    monkeypatch.setattr(preflight, "gpus", lambda: 0)
+    assert "no NVIDIA GPU" in lacks(request_)
+
+
+def test_too_little_disk_counts_what_an_interrupted_run_has_written(request_, monkeypatch):
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=60 * GB))
+    assert "disk: 250 GB needed" in lacks(request_)
+    stored = request_.runs / "mobilesam/paper/embed-0/seed0/embeddings"
+    stored.mkdir(parents=True)
+    sparse(stored / "shard.bin", 180)
+    assert "disk: 70 GB needed" in lacks(request_)
+    sparse(stored / "shard.bin", 200)
+    preflight.preflight(load("mobilesam"), request_)
+
+
+def test_another_data_set_at_mini_scale_needs_only_itself(request_, tmp_path, monkeypatch):
+    monkeypatch.setattr(preflight, "gpus", lambda: 0)
+    coco = replace(request_, scale="mini", data="coco")
+    preflight.preflight(load("mobilesam"), coco)
+    monkeypatch.setenv("DATA_ROOT", "")
+    said = lacks(coco)
+    assert "$DATA_ROOT, but DATA_ROOT is not set" in said and "CC BY 4.0" in said and "GPU" not in said
+    assert "make reproduce PAPER=mobilesam SCALE=mini DATA=coco DATA_ROOT=<folder>" in said
+
+
+def test_stages_are_done_for_this_data_whatever_else_is_beside_it(request_, tmp_path):
+    """An index that a reader writes, or another paper's data, must not make a finished stage run again."""
+
+    def fingerprint() -> str:
+        return recipes.jobs(request_)["decoupled"][0][0].fingerprint
+
+    before = fingerprint()
+    (tmp_path / "data/sa1b/train/sa_000000.tar.index.npz").write_text("index")
+    (tmp_path / "data/another.tar").write_text("another paper's")
+    assert fingerprint() == before
+    (tmp_path / "data/sa1b/train/sa_000001.tar").write_text("more images")
+    assert fingerprint() != before

@@ -1,0 +1,446 @@
+"""The commands for people who want the model: segment an image, export to ONNX, and what may be wrong with their input."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import save_model
+from segment_anything import SamPredictor
+from segment_anything.utils.onnx import SamOnnxModel
+from torch import nn
+from torch.nn import functional as F
+
+from common.data.prompts import Prompts, point_prompts
+from common.errors import UserError
+from common.models.sam import (
+    SamConfig,
+    build_sam,
+    postprocess_masks,
+    predict_masks,
+    preprocess,
+    scale_boxes,
+    scale_points,
+)
+from projects.mobilesam import export, segment
+from projects.mobilesam.checkpoint import load_segmenter
+from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig
+
+HEIGHT, WIDTH = 60, 90
+SHAPES = {"left": (8, 12, 34, 44), "right": (50, 20, 80, 50)}  # first column and row, last column and row
+SAM = SamConfig(
+    image_size=64, patch_size=8, embed_dim=32, depth=2, num_heads=2, global_attn_indexes=(0, 1), window_size=0,
+    prompt_dim=32, decoder_mlp_dim=64, decoder_heads=4, iou_head_hidden=32,
+)  # fmt: skip
+TINY_VIT = TinyViTConfig(
+    image_size=64, embed_dims=(8, 16, 16, 24), depths=(1, 1, 2, 1), num_heads=(1, 2, 2, 3), window_sizes=(3, 3, 4, 3),
+    out_chans=32,
+)  # fmt: skip
+SAM_OF_STUDENT = SamConfig(**{**asdict(SAM), "patch_size": 16})
+
+
+def picture() -> np.ndarray:
+    """Two coloured rectangles on grey, uint8 [60, 90, 3]."""
+    image = np.full((HEIGHT, WIDTH, 3), 120, dtype=np.uint8)
+    for (x0, y0, x1, y1), color in zip(SHAPES.values(), ((230, 40, 40), (40, 60, 230)), strict=True):
+        image[y0 : y1 + 1, x0 : x1 + 1] = color
+    return image
+
+
+def true_masks() -> np.ndarray:
+    """The left rectangle, the right one, the ground; bool [3, 60, 90]."""
+    masks = np.zeros((3, HEIGHT, WIDTH), dtype=bool)
+    for mask, (x0, y0, x1, y1) in zip(masks, SHAPES.values(), strict=False):
+        mask[y0 : y1 + 1, x0 : x1 + 1] = True
+    masks[2] = ~masks[:2].any(0)
+    return masks
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return (a & b).sum() / (a | b).sum()
+
+
+def write_run(folder: Path, sam: nn.Module, model: dict[str, SamConfig | TinyViTConfig]) -> Path:
+    """`weights.safetensors` and `config.yaml` as a stage leaves them: the image size stands under `data` only."""
+    folder.mkdir(exist_ok=True)
+    save_model(sam, str(folder / "weights.safetensors"))
+    written = {
+        "model": {part: {k: v for k, v in asdict(sizes).items() if k != "image_size"} for part, sizes in model.items()},
+        "data": {"image_size": sam.image_encoder.img_size, "batch_size": 8},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(written))))  # tuples become lists
+    return folder / "weights.safetensors"
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    Image.fromarray(picture()).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A small SAM that knows one picture: a point or a box of each of its three regions gives that region."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    sam = build_sam(SAM)
+    pixels, (height, width) = preprocess(picture(), SAM.image_size)
+    masks = true_masks()
+    target = F.interpolate(torch.from_numpy(masks)[None].float(), (height, width), mode="bilinear")[0]
+    target = F.interpolate(F.pad(target, (0, 64 - width, 0, 64 - height))[None], (32, 32), mode="bilinear")[0]
+    optimizer = torch.optim.AdamW(sam.parameters(), lr=2e-3)
+    for step in range(150):
+        region = np.repeat(np.arange(3), 4)
+        drawn = [np.argwhere(masks[r])[rng.integers(masks[r].sum()), ::-1] for r in region]
+        points = scale_points(np.array(drawn, dtype=float)[:, None], (HEIGHT, WIDTH), 64)
+        prompts = point_prompts(points, np.ones((len(region), 1)))
+        if step % 3 == 0:
+            region = np.array([0, 1])
+            corners = scale_boxes(np.array(list(SHAPES.values()), dtype=float), (HEIGHT, WIDTH), 64)
+            prompts = Prompts(
+                torch.zeros(2, 0, 2), torch.zeros(2, 0), torch.tensor(corners).float(), torch.zeros(2).long()
+            )
+        embedding = sam.image_encoder(pixels[None])
+        loss = torch.zeros(())
+        for multimask in (False, True):
+            logits, estimate = predict_masks(sam, embedding, prompts, multimask)
+            loss = loss + F.binary_cross_entropy_with_logits(logits, target[region, None].expand_as(logits))
+            loss = loss + F.mse_loss(estimate, torch.ones_like(estimate))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return write_run(tmp_path_factory.mktemp("sam"), sam, {"sam": SAM})
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory) -> Path:
+    """A student with random weights, as `distill` writes it."""
+    torch.manual_seed(0)
+    sam = build_sam(SAM_OF_STUDENT, TinyViT(TINY_VIT))
+    return write_run(tmp_path_factory.mktemp("student"), sam, {"teacher": SAM_OF_STUDENT, "student": TINY_VIT})
+
+
+@pytest.fixture
+def command(photo, trained, tmp_path, capsys):
+    """Run segment's command line on the photo -> exit code, standard output, standard error, contents of the npz."""
+
+    def run(*arguments: str, image: Path = photo, checkpoint: Path = trained):
+        out, npz = tmp_path / "out.png", tmp_path / "masks.npz"
+        given = [str(image), "--checkpoint", str(checkpoint), "--out", str(out), "--npz", str(npz), "--device", "cpu"]
+        try:
+            code = segment.main([*given, *arguments])
+        except SystemExit as stop:  # argparse
+            code = stop.code
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err, dict(np.load(npz)) if npz.exists() else None
+
+    return run
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_click_selects_the_shape_under_it(which, command, tmp_path):
+    x0, y0, x1, y1 = list(SHAPES.values())[which]
+    x, y = (x0 + x1) // 2, (y0 + y1) // 2
+    code, out, err, found = command("--point", f"{x},{y}")
+    assert (code, err) == (0, "")
+    assert found["masks"].shape == (1, HEIGHT, WIDTH) and found["masks"].dtype == bool
+    mask = found["masks"][0]
+    assert mask[y, x] and iou(mask, true_masks()[which]) > 0.8
+    rows, columns = np.nonzero(mask)
+    assert found["boxes"][0].tolist() == [columns.min(), rows.min(), columns.max(), rows.max()]
+    corners = ",".join(map(str, found["boxes"][0]))
+    assert f"mask 1: area {mask.sum()} px ({mask.mean():.1%}), box {corners}, predicted IoU" in out
+    drawn = np.array(Image.open(tmp_path / "out.png"))
+    assert drawn.shape == (HEIGHT, WIDTH, 3)
+    far = ~mask
+    far[max(y - 6, 0) : y + 7, max(x - 6, 0) : x + 7] = False  # the dot of the prompt
+    assert (drawn[far] == (picture()[far].astype(np.float32) * 0.6).astype(np.uint8)).all()
+
+
+def test_each_box_is_an_object_of_its_own(command):
+    boxes = [",".join(map(str, corners)) for corners in SHAPES.values()]
+    code, out, _, found = command("--box", boxes[1], "--box", boxes[0])
+    assert code == 0 and len(found["masks"]) == 2 and "mask 2" in out
+    assert iou(found["masks"][0], true_masks()[1]) > 0.8 and iou(found["masks"][1], true_masks()[0]) > 0.8
+
+
+def test_everything_finds_all_regions(command):
+    code, out, _, found = command("--everything", "--points-per-side", "8")
+    assert code == 0 and len(found["masks"]) == len(found["predicted_iou"]) == out.count("predicted IoU")
+    for region in true_masks():
+        assert max(iou(region, mask) for mask in found["masks"]) > 0.8
+    areas = found["masks"].sum((1, 2)).tolist()
+    assert areas == sorted(areas, reverse=True) and (found["predicted_iou"] > 0.88).all()
+
+
+def test_everything_may_find_nothing(command, tmp_path):
+    code, out, _, found = command("--everything", "--points-per-side", "4", "--min-iou", "2")
+    assert code == 0 and "nothing found: try a lower --min-iou" in out
+    assert found["masks"].shape == (0, HEIGHT, WIDTH) and found["boxes"].shape == (0, 4)
+    dimmed = (picture().astype(np.float32) * 0.6).astype(np.uint8)
+    assert np.array_equal(np.array(Image.open(tmp_path / "out.png")), dimmed)
+
+
+POINT, GROUND, BOX = (30.0, 20.0, 1), (60.0, 50.0, 0), (10.0, 5.0, 70.5, 55.0)
+
+
+@pytest.mark.parametrize(
+    ("points", "boxes"), [([POINT], []), ([POINT, GROUND], []), ([], [BOX]), ([POINT, GROUND], [BOX])]
+)
+def test_masks_are_those_of_the_recipes_own_path(points, boxes, student):
+    """SamPredictor (its resizing, its prompts) = common.models.sam, which training and evaluation use."""
+    sam = load_segmenter(student)
+    found = segment.segment(sam, picture(), points, boxes)
+    shape = (HEIGHT, WIDTH)
+    pixels, size = preprocess(picture(), 64)
+    given = np.array(points).reshape(1, -1, 3)
+    prompts = point_prompts(scale_points(given[..., :2], shape, 64), given[..., 2])
+    if boxes:
+        prompts.boxes = torch.tensor(scale_boxes(np.array(boxes), shape, 64)).float()
+    with torch.no_grad():
+        ambiguous = len(points) == 1 and not boxes
+        logits, estimate = predict_masks(sam, sam.image_encoder(pixels[None]), prompts, multimask=ambiguous)
+        masks = postprocess_masks(logits, 64, size, shape)[0]
+    best = int(estimate[0].argmax())
+    assert logits.shape[1] == (3 if ambiguous else 1)
+    assert (found.masks[0] == (masks[best] > 0).numpy()).mean() > 0.999 and 0 < found.masks.mean() < 1
+    assert found.iou[0] == pytest.approx(estimate[0, best].item(), abs=1e-5)
+
+
+def test_photographs_are_turned_as_their_exif_says(command, tmp_path):
+    turned = Image.fromarray(picture()).rotate(90, expand=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown after a quarter turn clockwise
+    turned.save(tmp_path / "turned.png", exif=exif)
+    code, out, _, found = command("--point", "65,35", image=tmp_path / "turned.png")
+    assert code == 0 and f"{WIDTH} x {HEIGHT} pixels" in out
+    assert iou(found["masks"][0], true_masks()[1]) > 0.8
+
+
+def test_background_points_are_drawn_unlike_points_on_the_object():
+    drawn = segment.overlay(picture(), np.zeros((1, HEIGHT, WIDTH), dtype=bool), [POINT, GROUND], [])
+    assert drawn[50, 60].tolist() == [255, 255, 255] and drawn[20, 30].tolist() != [255, 255, 255]
+
+
+def test_the_official_mobile_sam_pt_segments_at_its_own_size(command, tmp_path):
+    torch.manual_seed(0)
+    sam = build_sam(SamConfig(), TinyViT(TinyViTConfig()))
+    head = {"norm_head.weight": torch.ones(320), "norm_head.bias": torch.zeros(320)}
+    head |= {"head.weight": torch.zeros(1000, 320), "head.bias": torch.zeros(1000)}
+    unused = {f"image_encoder.{key}": value for key, value in head.items()}
+    torch.save({**sam.state_dict(), **unused}, tmp_path / "mobile_sam.pt")
+    code, out, _, found = command("--point", "20,30", "--point", "60,50,0", checkpoint=tmp_path / "mobile_sam.pt")
+    assert code == 0 and "TinyViT at 1024 on cpu" in out
+    predictor = SamPredictor(sam.eval())
+    predictor.set_image(picture())
+    masks, estimate, _ = predictor.predict(np.array([[20, 30], [60, 50]]), np.array([1, 0]), multimask_output=False)
+    assert np.array_equal(found["masks"], masks) and found["predicted_iou"] == pytest.approx(estimate, abs=1e-5)
+
+
+def test_an_official_sam_checkpoint_is_known_by_its_width(tmp_path):
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in build_sam(SamConfig.named("vit_b")).state_dict().items()}
+    torch.save({key: torch.full((), 0.5).expand(shape) for key, shape in shapes.items()}, tmp_path / "sam_vit_b.pth")
+    sam = load_segmenter(tmp_path / "sam_vit_b.pth")
+    assert len(sam.image_encoder.blocks) == 12 and not sam.training
+    assert all((p == 0.5).all() for p in sam.parameters())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing says what to segment: give --point"),
+        (["--point", "3"], "'3' is no point: write x,y"),
+        (["--point", "3,a"], "'3,a' is no point"),
+        (["--point", "3,4,2"], "'3,4,2' is no point"),
+        (["--point", "90,10"], r"point 90,10 lies outside the image \(90 x 60 pixels\)"),
+        (["--point=-1,10"], "point -1,10 lies outside"),
+        (["--point", "nan,10"], "point nan,10 lies outside"),
+        (["--point", "5,5,0"], "all points are background"),
+        (["--box", "1,2,3"], "'1,2,3' is no box: write x0,y0,x1,y1"),
+        (["--box", "9,2,3,8"], "'9,2,3,8' is no box: .* with x0 < x1"),
+        (["--box", "1,2,3,61"], "box 1,2,3,61 reaches outside the image"),
+        (["--box", "1,2,9,9", "--box", "3,4,8,8", "--point", "3,3"], "points beside 2 boxes: which object"),
+        (["--everything", "--point", "3,3"], "--everything takes no prompts"),
+        (["--everything", "--points-per-side", "0"], "at least 1 is needed"),
+        (["--point", "3,3", "--out", "picture.xyz"], r"name must end in \.png"),
+        (["--point", "3,3", "--out", "nowhere/picture.png"], "no folder nowhere to write picture.png into"),
+        (["--point", "3,3", "--npz", "masks.png"], r"must end in \.npz"),
+    ],
+)
+def test_bad_arguments(arguments, message, command):
+    code, _, err, found = command(*arguments)
+    assert code == 2 and found is None
+    assert re.search(f"error: .*{message}", err)
+
+
+def test_bad_images(command, photo, trained, tmp_path):
+    (tmp_path / "text.jpg").write_text("not a picture")
+    (tmp_path / "half.png").write_bytes(photo.read_bytes()[:100])
+    (tmp_path / "empty.png").touch()
+    Image.new("RGB", (2000, 1)).save(tmp_path / "line.png")
+    for image, message in (
+        (tmp_path / "none.jpg", "No such file"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / "text.jpg", "cannot be decoded as an image"),
+        (tmp_path / "half.png", "cannot be decoded as an image"),
+        (tmp_path / "empty.png", "cannot be decoded as an image"),
+        (tmp_path / "line.png", "too narrow (2000 x 1 pixels)"),
+    ):
+        code, _, err, _ = command("--point", "0,0", image=image)
+        assert code == 2 and err.startswith("error: ") and str(image) in err and message in err
+    code, _, err, _ = command("--point", "0,0", "--out", str(photo))
+    assert code == 2 and "--out is the image itself" in err and np.array_equal(np.array(Image.open(photo)), picture())
+
+
+def test_bad_checkpoints(command, trained, student, tmp_path):
+    sam_state = {key: torch.zeros(1) for key in ("student.image_encoder.pos_embed", "student.mask_decoder.x")}
+    torch.save({"state_dict": sam_state}, tmp_path / "step=9.ckpt")
+    torch.save({"image_encoder.pos_embed": torch.zeros(1, 4, 4, 96)}, tmp_path / "small.pth")
+    torch.save({"image_encoder.pos_embed": torch.zeros(1, 64, 64, 768)}, tmp_path / "sam_vit_b.pth")
+    (tmp_path / "weights.safetensors").write_bytes(student.read_bytes())
+    for checkpoint, message in (
+        (tmp_path / "mobile_sam.pt", "no weight file at"),
+        (tmp_path / "step=9.ckpt", "holds no segmenter (its first key is 'student.image_encoder.pos_embed')"),
+        (tmp_path / "small.pth", "no published size of SAM (its encoder is 96 wide): give --config"),
+        (tmp_path / "sam_vit_b.pth", "with the published sizes (--config gives others): "),
+        (tmp_path / "weights.safetensors", "with the published sizes (--config gives others): "),
+    ):
+        code, _, err, _ = command("--point", "0,0", checkpoint=checkpoint)
+        assert code == 2 and err.startswith("error: ") and str(checkpoint) in err and message in err
+    code, _, _, found = command(
+        "--point", "0,0", "--config", str(student.with_name("config.yaml")), checkpoint=tmp_path / "weights.safetensors"
+    )
+    assert code == 0 and found["masks"].shape == (1, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: [", "cannot read .* as a configuration"),
+        ("just text", "neither model.sam nor model.teacher"),
+        ("model: {lr: 1}", "neither model.sam nor model.teacher"),
+        ("model: {teacher: {patch_size: 16}}", "holds a student, but .* has no model.student"),
+        ("model: {teacher: {patch_sise: 16}}", "unknown setting of SamConfig 'patch_sise': did you mean patch_size"),
+        ("model: {teacher: {patch_size: big}}", "a setting of SamConfig is not a number"),
+        ("model: {teacher: {}, student: {}}", "with the sizes in .*another size of this model"),
+    ],
+)
+def test_bad_configurations(text, message, student, tmp_path):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_segmenter(student, tmp_path / "c.yaml")
+    with pytest.raises(UserError, match="cannot read .*gone.yaml"):
+        load_segmenter(student, tmp_path / "gone.yaml")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there(command):
+    code, _, err, _ = command("--point", "3,3", "--device", "cuda")
+    assert code == 2 and "torch sees no GPU here" in err
+
+
+@pytest.mark.parametrize("module", ["segment", "export"])
+def test_help_does_not_wait_for_torch(module):
+    code = (
+        f"import sys, projects.mobilesam.{module} as m\ntry: m.main(['--help'])\n"
+        "except SystemExit as stop: sys.exit(stop.code or 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "--checkpoint" in done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A student of MobileSAM's real sizes, but for 128 pixels, through the command -> folder, the model."""
+    torch.manual_seed(0)
+    sizes, tiny = SamConfig(image_size=128), TinyViTConfig(image_size=128)
+    sam = build_sam(sizes, TinyViT(tiny)).eval()
+    folder = tmp_path_factory.mktemp("exported")
+    weights = write_run(folder / "run", sam, {"teacher": sizes, "student": tiny})
+    assert export.main(["--checkpoint", str(weights), "--out", str(folder / "new" / "onnx")]) == 0
+    return folder / "new" / "onnx", sam
+
+
+def run_onnx(path: Path, **inputs: torch.Tensor) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(None, {name: value.numpy() for name, value in inputs.items()})
+
+
+def test_exported_encoder_equals_torchs(exported):
+    folder, sam = exported
+    opsets = {entry.domain: entry.version for entry in onnx.load(folder / "encoder.onnx").opset_import}
+    assert opsets[""] == 18
+    for batch in (1, 3):
+        images = torch.randn(batch, 3, 128, 128)
+        with torch.no_grad():
+            expected = sam.image_encoder(images)
+        (embeddings,) = run_onnx(folder / "encoder.onnx", images=images)
+        np.testing.assert_allclose(embeddings, expected.numpy(), atol=1e-4, rtol=0)  # values are of order 1
+
+
+@pytest.mark.parametrize(
+    ("points", "box"), [([POINT], None), ([POINT, GROUND, POINT], None), ([], BOX), ([POINT, GROUND], BOX)]
+)
+def test_exported_pair_segments_as_torch_does(points, box, exported):
+    """Preprocess, encoder.onnx, decoder.onnx with the prompt as documented = SamPredictor's logits."""
+    folder, sam = exported
+    image, shape = picture(), (HEIGHT, WIDTH)
+    pixels, _ = preprocess(image, 128)
+    (embeddings,) = run_onnx(folder / "encoder.onnx", images=pixels[None])
+    coords = [(x, y) for x, y, _ in points] + ([(0, 0)] if box is None else [box[:2], box[2:]])
+    labels = [label for *_, label in points] + ([-1] if box is None else [2, 3])
+    masks, estimate, low = run_onnx(
+        folder / "decoder.onnx",
+        image_embeddings=torch.from_numpy(embeddings),
+        point_coords=torch.tensor(scale_points(np.array([coords], dtype=float), shape, 128)).float(),
+        point_labels=torch.tensor([labels]).float(),
+        mask_input=torch.randn(1, 1, 32, 32),  # ignored
+        has_mask_input=torch.zeros(1),
+        orig_im_size=torch.tensor(shape).float(),
+    )
+    predictor = SamPredictor(sam)
+    predictor.set_image(image)
+    given = np.array(points, dtype=np.float32).reshape(-1, 3)
+    prompt = {"point_coords": given[:, :2], "point_labels": given[:, 2]} if points else {}
+    prompt["box"] = None if box is None else np.array(box)
+    for multimask, part in ((False, slice(0, 1)), (True, slice(1, 4))):
+        expected = predictor.predict(**prompt, multimask_output=multimask, return_logits=True)
+        for ours, theirs in zip((masks, estimate, low), expected, strict=True):
+            np.testing.assert_allclose(ours[0, part], theirs, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(128, 128), (200, 31), (75, 300)])
+def test_exported_decoder_takes_any_image_size_and_earlier_masks(size, exported):
+    folder, sam = exported
+    inputs = dict(zip(export.DECODER_INPUTS, export.decoder_example(sam), strict=True))
+    inputs["image_embeddings"] = torch.randn(1, 256, 8, 8)
+    inputs["orig_im_size"] = torch.tensor(size).float()
+    without, *_ = run_onnx(folder / "decoder.onnx", **inputs)
+    inputs |= {"mask_input": torch.randn(1, 1, 32, 32), "has_mask_input": torch.ones(1)}
+    masks, estimate, low = run_onnx(folder / "decoder.onnx", **inputs)
+    assert masks.shape == (1, 4, *size) and np.abs(masks - without).max() > 1e-2
+    for ours, expected in zip((masks, estimate, low), SamOnnxModel(sam, False)(*inputs.values()), strict=True):
+        np.testing.assert_allclose(ours, expected.numpy(), atol=1e-4, rtol=0)
+
+
+def test_export_refuses_what_it_cannot_write(student, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for arguments, message in (
+        (["--out", str(tmp_path / "new"), "--opset", "17"], "writes opset 18 and newer"),
+        (["--out", str(tmp_path / "file")], "is a file: give a folder"),
+        (["--out", str(tmp_path / "new"), "--config", "gone.yaml"], "cannot read gone.yaml"),
+    ):
+        assert export.main(["--checkpoint", str(student), *arguments]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
