@@ -1,7 +1,7 @@
 """Scenes as batches for promptable segmentation: preprocessed images, masks with prompts, stored teacher embeddings."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -37,6 +37,10 @@ class SceneBatch:
     images: Tensor
     sizes: list[tuple[int, int]]
     scenes: list[Scene]
+
+    def to(self, device: torch.device) -> "SceneBatch":
+        """With the images on a device; the scenes stay where they are. Lightning calls it."""
+        return replace(self, images=self.images.to(device, non_blocking=True))
 
 
 class PromptSamples:

@@ -5,9 +5,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
 
-from common.data.promptable import PromptableData, PromptSamples
+from common.data.promptable import PromptableData, PromptSamples, random_view
 from common.data.scene import Scene, SceneSource
+from common.data.worlds.shapes import ShapeScenes
+from common.errors import UserError
 
 
 class Source(SceneSource):
@@ -72,3 +75,35 @@ def test_loaders_can_be_sent_to_other_processes():
     data.unpicklable = lambda: None  # as a trainer and its model may be
     for loader in (*data.predict_dataloader(), data.test_dataloader()):
         pickle.loads(pickle.dumps((loader.dataset, loader.collate_fn)))
+
+
+def test_lightning_moves_the_images_of_a_batch_and_leaves_its_scenes():
+    data = PromptableData(test=ShapeScenes("test", 1, 64), image_size=64)
+    data.trainer = type("Trainer", (), {"global_rank": 0, "world_size": 1})()
+    (batch,) = data.test_dataloader()
+    moved = move_data_to_device(batch, torch.device("meta"))
+    assert moved.images.device.type == "meta"
+    assert moved.scenes is batch.scenes and moved.sizes == batch.sizes
+
+
+def test_a_random_view_cuts_image_and_masks_alike():
+    """Every pixel's colour says which mask it is in: that stays true in any crop and mirror image."""
+    masks = np.zeros((3, 40, 60), bool)
+    masks[0, :13], masks[1, 13:30, :20], masks[2, 35:, 50:] = True, True, True
+    scene = Scene(
+        np.repeat((masks * np.array([1, 2, 4])[:, None, None]).sum(0)[..., None], 3, 2).astype(np.uint8), masks, "0"
+    )
+    views = [random_view(scene, np.random.default_rng(seed), min_area=0) for seed in range(40)]
+    for view in views:
+        height, width = view.image.shape[:2]
+        assert 20 <= height <= 40 and abs(width / height - 1.5) < 0.06
+        colours = [set(view.image[..., 0][mask].tolist()) for mask in view.masks]
+        assert all(len(found) == 1 for found in colours)
+        assert set().union(*colours) == set(view.image[..., 0].ravel().tolist()) - {0}
+    assert len({view.image.tobytes() for view in views}) > 20
+    assert {len(random_view(scene, np.random.default_rng(0), min_area=0.9).masks)} == {0}
+
+
+def test_stored_embeddings_and_augmentation_do_not_go_together():
+    with pytest.raises(UserError, match="augment"):
+        PromptableData(augment=True, embeddings="somewhere")

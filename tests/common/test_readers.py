@@ -84,6 +84,20 @@ def test_coco_selects_by_area_and_kind(coco):
     assert CocoPanoptic(str(coco), "val", min_area=0.99)[0].masks.shape == (0, 4, 6)
 
 
+def test_coco_shrinks_image_and_masks_alike(coco):
+    scene = CocoPanoptic(str(coco), "val", min_area=0.1, longest_side=3)[0]
+    assert scene.image.shape == (2, 3, 3) and scene.masks.shape[1:] == (2, 3)
+    assert scene.masks.any((1, 2)).all()
+    whole = CocoPanoptic(str(coco), "val", min_area=0.1, longest_side=6)[0]  # already as small
+    assert whole.image.shape == (4, 6, 3)
+
+
+def test_coco_offset_and_limit_select_images(coco):
+    assert len(CocoPanoptic(str(coco), "val", limit=1)) == 1
+    with pytest.raises(UserError, match="offset 1, limit None leave nothing"):
+        CocoPanoptic(str(coco), "val", offset=1)
+
+
 def test_coco_lists_only_annotated_images(coco):
     source = CocoPanoptic(str(coco), "val")
     assert source.names == ["000000000007"] and len(source) == 1
