@@ -99,19 +99,29 @@ class Recipe:
         modality: what kind of data it is about, for the list.
         arms: the arms at a scale, in the order of the table.
         data: data sets that `DATA=` can choose beside the default, each with what it is and where it comes from.
+        arms_with: the arms at mini scale with one of these, by its name; None where they are those of the default.
         downloads: what `SCALE=paper` needs.
         disk: gigabytes that a paper-scale run itself writes.
         stand_ins: `module:function` that writes the rehearsal's stand-ins into a folder: `data/`, `weights/` and
             `hub/`, which become DATA_ROOT, WEIGHTS_ROOT and HF_HOME.
+        plan: `module:function` that describes a stage to the planner: (stage, config) -> `common.workload.Workload`.
+        speed: `module:function` that says what the speed bench measures: () -> `common.workload.Speed`.
     """
 
     title: str
     modality: str
     arms: Callable[[Scale], dict[str, Arm]]
     data: Mapping[str, Download] = field(default_factory=dict)
+    arms_with: Callable[[str], dict[str, Arm]] | None = None
     downloads: tuple[Download, ...] = ()
     disk: float = 0.0
     stand_ins: str = ""
+    plan: str = ""
+    speed: str = ""
+
+    def arms_for(self, scale: Scale, data: str = "") -> dict[str, Arm]:
+        """The arms at a scale, with a data set of `data` or the default."""
+        return self.arms_with(data) if data and self.arms_with else self.arms(scale)
 
 
 def walk(stages: list[Stage]) -> Iterator[Stage]:

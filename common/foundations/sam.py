@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from common.cli import main
 from common.data.promptable import PromptableData
 from common.evaluators.promptable import MeanMaskIoU
-from common.models.sam import SamConfig, build_sam, predict_masks
+from common.models.sam import SamConfig, at_resolution, build_sam, predict_masks
+from common.paths import expand
 from common.training.schedules import adamw
 from common.training.segmentation import KINDS, batch_prompts, best_mask, mask_step
+from common.training.weights import load_state, load_weights
 
 
 class SamTraining(L.LightningModule):
@@ -24,14 +26,24 @@ class SamTraining(L.LightningModule):
 
     Args:
         sam: sizes of the model.
+        start: weights to start from, of a foundation of the same sizes at any resolution; None for random ones.
         lr: peak learning rate.
         weight_decay: of AdamW.
         warmup_steps: linear warm-up; a cosine to zero follows.
     """
 
-    def __init__(self, sam: SamConfig, lr: float = 8e-4, weight_decay: float = 0.1, warmup_steps: int = 250):
+    def __init__(
+        self,
+        sam: SamConfig,
+        start: str | None = None,
+        lr: float = 8e-4,
+        weight_decay: float = 0.1,
+        warmup_steps: int = 250,
+    ):
         super().__init__()
         self.sam = build_sam(sam)
+        if start is not None:
+            load_weights(self.sam, at_resolution(load_state(expand(start, "model.start")), self.sam))
         self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
         self.iou = nn.ModuleDict({kind: MeanMaskIoU() for kind in KINDS})
 

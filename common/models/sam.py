@@ -1,10 +1,12 @@
 """SAM (Kirillov et al. 2023) at any size, from `segment_anything`'s own classes, and the way in and out of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
+from einops import rearrange
 from PIL import Image
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor, nn
@@ -150,6 +152,26 @@ def resize_longest_side(image: np.ndarray, image_size: int) -> np.ndarray:
         raise ValueError(f"an image is uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
     height, width = resized_shape(image.shape[0], image.shape[1], image_size)
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def at_resolution(state: Mapping[str, Tensor], sam: Sam) -> dict[str, Tensor]:
+    """Weights of a ViT SAM for another image size: its position tables, resized to those of `sam`.
+
+    Absolute positions [1, h, w, C] and, in blocks with global attention, relative ones [2h - 1, C] follow the size of
+    the token grid; all other weights are taken as they are.
+    """
+    wanted = sam.state_dict()
+    resized = dict(state)
+    for name, table in state.items():
+        size = wanted[name].shape if name in wanted else table.shape
+        if name == "image_encoder.pos_embed":
+            grid = rearrange(table, "1 h w c -> 1 c h w")
+            grid = F.interpolate(grid, size=size[1:3], mode="bilinear", align_corners=False, antialias=True)
+            resized[name] = rearrange(grid, "1 c h w -> 1 h w c")
+        elif "rel_pos" in name and table.shape != size:
+            line = F.interpolate(rearrange(table, "n c -> 1 c n"), size=size[0], mode="linear", align_corners=True)
+            resized[name] = rearrange(line, "1 c n -> n c")
+    return resized
 
 
 def preprocess(image: np.ndarray, image_size: int) -> tuple[Tensor, tuple[int, int]]:

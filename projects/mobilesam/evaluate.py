@@ -146,9 +146,9 @@ class Evaluation(L.LightningModule):
             if name == "teacher":
                 for distance, value in zip(self.distances, pairs, strict=True):
                     self.log(f"test/miou_teacher_two_points_{distance}", value)
-        encoder, decoder = self.model.image_encoder, [self.model.prompt_encoder, self.model.mask_decoder]
+        encoder, decoder = self.model.image_encoder, self.model.mask_decoder
         self.log("test/encoder_params", float(sum(p.numel() for p in encoder.parameters())))
-        self.log("test/decoder_params", float(sum(p.numel() for module in decoder for p in module.parameters())))
+        self.log("test/decoder_params", float(sum(p.numel() for p in decoder.parameters())))
         side = encoder.img_size
         image = torch.zeros(1, 3, side, side, device=self.device)
         embedding = encoder(image)

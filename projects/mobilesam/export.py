@@ -2,22 +2,25 @@
 
 python -m projects.mobilesam.export --checkpoint mobile_sam.pt --out exported
 
+Both are written in opset 18 (--opset for a newer one) and run in onnxruntime with the results of PyTorch.
+
 encoder.onnx
   images             float32 [B, 3, S, S], S = 1024 for mobile_sam.pt: RGB images as `common.models.sam.preprocess`
                      makes them (longer side scaled to S, mean and deviation normalised, zeros at right and bottom)
   -> image_embeddings float32 [B, C, S/16, S/16]
 
-decoder.onnx has the interface of segment_anything's own ONNX decoder, so programs written for that one take it:
+decoder.onnx has the interface of segment_anything's own ONNX decoder, so programs written for that one take it.
+Besides, it answers any number N of prompts on one image at once:
   image_embeddings   float32 [1, C, S/16, S/16], of one image
-  point_coords       float32 [1, P, 2]: (x, y) in the frame of the scaled image; any number P of points
-  point_labels       float32 [1, P]: 1 on the object, 0 beside it, 2 and 3 for a box's first and last corner, -1 for the
+  point_coords       float32 [N, P, 2]: (x, y) in the frame of the scaled image; any number P of points
+  point_labels       float32 [N, P]: 1 on the object, 0 beside it, 2 and 3 for a box's first and last corner, -1 for the
                      point (0, 0) that a prompt without a box must end with
   mask_input         float32 [1, 1, 4*S/16, 4*S/16]: low-resolution logits of an earlier answer, or zeros
   has_mask_input     float32 [1]: 1 to use them, 0 to ignore them
   orig_im_size       float32 [2]: height and width of the image itself
-  -> masks           float32 [1, M, height, width]: logits; a mask is where they exceed 0
-  -> iou_predictions float32 [1, M]
-  -> low_res_masks   float32 [1, M, 4*S/16, 4*S/16]
+  -> masks           float32 [N, M, height, width]: logits; a mask is where they exceed 0
+  -> iou_predictions float32 [N, M]
+  -> low_res_masks   float32 [N, M, 4*S/16, 4*S/16]
 M is 4: the mask for clear prompts (boxes, several points), then the three for an ambiguous one (a single point), of
 which the one with the highest predicted IoU is the best guess.
 """
@@ -80,24 +83,26 @@ def export_encoder(sam: Sam, path: Path, opset: int = OLDEST_OPSET) -> None:
 
 
 def export_decoder(sam: Sam, path: Path, opset: int = OLDEST_OPSET) -> None:
-    """Write prompt encoder, mask decoder and the scaling of masks, for any number of points and any size of image."""
+    """Write prompt encoder, mask decoder and the scaling of masks, for any number of prompts and points."""
     from segment_anything.utils.onnx import SamOnnxModel
 
     model = SamOnnxModel(sam, return_single_mask=False).eval()
-    points = {1: "points"}
+    points = {0: "prompts", 1: "points"}
     shapes = (None, points, points, None, None, None)
-    _export(model, decoder_example(sam), shapes, path, list(DECODER_INPUTS), list(DECODER_OUTPUTS), opset)
+    example = decoder_example(sam)
+    # strict, because the decoder slices by the image's size, a number that only this (slower) mode keeps a variable
+    _export(model, example, shapes, path, list(DECODER_INPUTS), list(DECODER_OUTPUTS), opset, strict=True)
 
 
 def decoder_example(sam: Sam) -> tuple[Tensor, ...]:
-    """Inputs of the decoder in the order of `DECODER_INPUTS`: a box, a point and no mask, on an image of 3:4."""
+    """Inputs of the decoder in the order of `DECODER_INPUTS`: two prompts of a box and a point, on an image of 3:4."""
     import torch
 
     side, encoder = sam.image_encoder.img_size, sam.prompt_encoder
     return (
         torch.zeros(1, encoder.embed_dim, *encoder.image_embedding_size),
-        torch.tensor([[[0.2, 0.2], [0.6, 0.5], [0.4, 0.3]]]) * side,
-        torch.tensor([[2.0, 3.0, 1.0]]),
+        torch.tensor([[[0.2, 0.2], [0.6, 0.5], [0.4, 0.3]]] * 2) * side,
+        torch.tensor([[2.0, 3.0, 1.0]] * 2),
         torch.zeros(1, 1, *encoder.mask_input_size),
         torch.zeros(1),
         torch.tensor([0.75 * side, side]),
@@ -112,20 +117,20 @@ def _export(
     inputs: list[str],
     outputs: list[str],
     opset: int,
+    strict: bool = False,
 ) -> None:
     import torch
 
     size = sum(parameter.nbytes for parameter in model.parameters())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # strict, because the decoder slices by the image's size, a number that only this mode keeps a variable
         program = torch.export.export(
             model,
             example,
             dynamic_shapes=tuple(
                 shape and {axis: torch.export.Dim(name) for axis, name in shape.items()} for shape in dynamic_shapes
             ),
-            strict=True,
+            strict=strict,
         )
         torch.onnx.export(
             program, (), path, dynamo=True, opset_version=opset, input_names=inputs, output_names=outputs,
@@ -153,9 +158,8 @@ def run(options: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
-    options = parser().parse_args(arguments)
     try:
-        run(options)
+        run(parser().parse_args(arguments))
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

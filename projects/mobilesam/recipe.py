@@ -5,11 +5,14 @@ from common.recipe import Arm, Download, Recipe, Scale, Stage
 SA1B = "ai.meta.com/datasets/segment-anything-downloads (accept the licence there)"
 
 
-def arms(scale: Scale) -> dict[str, Arm]:
-    """At mini scale the teacher is trained on the data at hand and annotates it; otherwise it is SAM ViT-H, and SA-1B."""
+SAM = Stage("sam", "common.foundations.sam", shared=True)
+SAM_PHOTOS = Stage("sam_photos", "common.foundations.sam", {"model.start": SAM.weights}, shared=True)
+
+
+def arms(scale: Scale, sam: Stage = SAM) -> dict[str, Arm]:
+    """At mini scale the teacher is a small SAM that annotates the data at hand; otherwise it is SAM ViT-H, and SA-1B."""
     teacher, train = {}, {}
     if scale == "mini":
-        sam = Stage("sam", "common.foundations.sam", shared=True)
         teacher = {"model.teacher_weights": sam.weights}
         annotate = Stage("annotate", "projects.mobilesam.annotate", teacher, run="predict", shared=True)
         train = {"data.train.init_args.root": annotate.output("train")}
@@ -56,6 +59,7 @@ RECIPE = Recipe(
     title="Faster Segment Anything: Towards Lightweight SAM for Mobile Applications (MobileSAM)",
     modality="image segmentation",
     arms=arms,
+    arms_with=lambda data: arms("mini", SAM_PHOTOS),
     data={
         "coco": Download(
             name="COCO 2017 with panoptic annotations (or a part of it)",
@@ -94,4 +98,6 @@ RECIPE = Recipe(
     ),
     disk=250,
     stand_ins="projects.mobilesam.rehearsal:make",
+    plan="projects.mobilesam.plan:workload",
+    speed="projects.mobilesam.speed:speed",
 )

@@ -8,6 +8,10 @@ What prompts mean: all points of a command belong to one object; each box is an 
 box refine that box's object; points beside several boxes are refused, for nothing says whose they are. A single point
 may mean a part or the whole: of the three masks that SAM offers for it, the one with the highest predicted IoU counts.
 Coordinates are pixels of the image as a viewer shows it (EXIF orientation applied), (0, 0) at the top left.
+
+--out is for the eye: the image, scaled to fit a screen, under masks and prompts; --npz holds the masks at its own size.
+Checkpoints: mobile_sam.pt is in dhkim2810/MobileSAM on Hugging Face, sam_vit_*.pth in the README of
+github.com/facebookresearch/segment-anything; a training stage leaves weights.safetensors in its run folder.
 """
 
 # torch is imported after the command line has been read, so that --help and its errors come at once
@@ -23,16 +27,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps
 
-from common.data.files import read_file, write_atomic
-from common.data.scene import UnreadableSample
+from common.data.files import write_atomic
 from common.errors import UserError
-from common.visual import draw_masks, draw_prompts
+from common.visual import draw_masks, draw_prompts, enlarge
 
 if TYPE_CHECKING:
-    import torch
     from segment_anything.modeling import Sam
 
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+SCREEN = 1280  # longer side of the picture for the eye, pixels
 
 
 @dataclass
@@ -47,7 +50,7 @@ def point(text: str) -> tuple[float, float, int]:
     """'x,y' or 'x,y,label' -> (x, y, label)."""
     numbers = _numbers(text)
     if len(numbers) not in (2, 3) or (len(numbers) == 3 and numbers[2] not in (0, 1)):
-        raise argparse.ArgumentTypeError(f"'{text}' is no point: write x,y for the object or x,y,0 for the background")
+        raise UserError(f"'{text}' is no point: write x,y for the object or x,y,0 for the background")
     return numbers[0], numbers[1], int(numbers[2]) if len(numbers) == 3 else 1
 
 
@@ -55,7 +58,7 @@ def box(text: str) -> tuple[float, ...]:
     """'x0,y0,x1,y1' -> numbers."""
     numbers = _numbers(text)
     if len(numbers) != 4 or numbers[0] >= numbers[2] or numbers[1] >= numbers[3]:
-        raise argparse.ArgumentTypeError(f"'{text}' is no box: write x0,y0,x1,y1 with x0 < x1 and y0 < y1")
+        raise UserError(f"'{text}' is no box: write x0,y0,x1,y1 with x0 < x1 and y0 < y1")
     return numbers
 
 
@@ -93,17 +96,18 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     command.add_argument("--everything", action="store_true", help="find all objects, without prompts")
     command.add_argument(
-        "--points-per-side", type=int, default=32, help="with --everything: side of the grid of points (default: 32)"
+        "--points-per-side", type=int, default=32, help="of the grid of points for --everything (default: 32)"
     )
     command.add_argument(
-        "--min-iou", type=float, default=0.88,
-        help="with --everything: drop masks with a lower predicted IoU (default: 0.88)",
-    )  # fmt: skip
+        "--min-iou", type=float, default=0.88, help="of the masks that --everything keeps, as predicted (default: 0.88)"
+    )
     command.add_argument(
         "--min-stability", type=float, default=0.95,
-        help="with --everything: drop masks whose IoU under a stricter and a laxer threshold is lower (default: 0.95)",
+        help="of the same masks: IoU under a stricter and a laxer threshold (default: 0.95)",
     )  # fmt: skip
-    command.add_argument("--out", type=Path, required=True, help="the image with the masks over it (PNG, JPEG, WebP)")
+    command.add_argument(
+        "--out", type=Path, required=True, help="the image under its masks, to look at (PNG, JPEG, WebP)"
+    )
     command.add_argument(
         "--npz", type=Path, help="also the masks themselves: masks bool [K, H, W], boxes [K, 4], predicted_iou [K]"
     )
@@ -112,13 +116,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """uint8 RGB [H, W, 3], turned as its EXIF orientation says. UserError if it is missing or cannot be decoded."""
+    """uint8 RGB [H, W, 3], turned as its EXIF orientation says. OSError if missing, UserError if it is no image."""
+    content = path.read_bytes()
     try:
-        content = read_file(path)
         with Image.open(BytesIO(content)) as image:
+            if image.mode[0] in "IF":  # Pillow would turn all but the darkest of their greys into white
+                raise ValueError(f"{image.mode} pixels of 16 or 32 bits: save it with 8 bits per channel")
             return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except UnreadableSample as error:
-        raise UserError(f"cannot read {path}: {error.reason}") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
         raise UserError(
             f"{path} cannot be decoded as an image ({error}): give a JPEG, PNG or another picture"
@@ -222,12 +226,17 @@ def segment_everything(
 def overlay(
     image: np.ndarray, masks: np.ndarray, points: list[tuple[float, float, int]], boxes: list[tuple[float, ...]]
 ) -> np.ndarray:
-    """The image with masks and prompts drawn over it, uint8 [H, W, 3]."""
-    picture = draw_masks(image, masks)
-    objects = len(boxes) or min(len(points), 1)
+    """The image with masks and prompts drawn over it, scaled to fit a screen: uint8 [h, w, 3].
+
+    Small images grow by a whole factor, large ones shrink, so that dots and frames can always be seen.
+    """
+    picture, scale = enlarge(image, SCREEN)
     prompts = np.array(points, dtype=float).reshape(-1, 3)
-    prompts = np.broadcast_to(prompts, (objects, len(points), 3))
-    return draw_prompts(picture, prompts[..., :2], np.array(boxes) if boxes else None, prompts[..., 2])
+    objects = len(boxes) or min(len(points), 1)
+    coords = np.broadcast_to((prompts[:, :2] + 0.5) * scale - 0.5, (objects, len(points), 2))
+    labels = np.broadcast_to(prompts[:, 2], (objects, len(points)))
+    frames = (np.array(boxes) + 0.5) * scale - 0.5 if boxes else None
+    return draw_prompts(draw_masks(picture, masks), coords, frames, labels)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -236,11 +245,16 @@ def run(options: argparse.Namespace) -> None:
     check_prompts(options, image)
     check_outputs(options)
 
+    import torch
+
     from common.data.prompts import tight_boxes
     from common.models.sam import resized_shape
     from projects.mobilesam.checkpoint import load_segmenter
 
-    sam = load_segmenter(options.checkpoint, options.config).to(choose_device(options.device))
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no GPU here; leave --device out to run on the CPU")
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    sam = load_segmenter(options.checkpoint, options.config).to(device)
     height, width = image.shape[:2]
     side = sam.image_encoder.img_size
     if 0 in resized_shape(height, width, side):
@@ -272,20 +286,10 @@ def run(options: argparse.Namespace) -> None:
         print(f"wrote {options.npz}")
 
 
-def choose_device(name: str | None) -> torch.device:
-    """The device of that name; None takes the GPU where there is one. UserError for a GPU that is not there."""
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch sees no GPU here; leave --device out to run on the CPU")
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
-    options = parser().parse_args(arguments)
     try:
-        run(options)
+        run(parser().parse_args(arguments))
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

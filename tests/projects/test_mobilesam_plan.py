@@ -1,0 +1,96 @@
+"""MobileSAM's workloads: the stages' own parameters, steps that real tensors can take, the paper's amounts."""
+
+import pytest
+import torch
+
+from benchmarks.meter import materialise, measure
+from benchmarks.plan import configuration, gpu
+from common.models.sam import SamConfig, build_sam
+from common.recipe import walk
+from projects.mobilesam.distill import Distillation
+from projects.mobilesam.plan import workload
+from projects.mobilesam.recipe import RECIPE
+from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig
+
+STAGES = {stage.name: stage for arm in RECIPE.arms("paper").values() for stage in walk(arm.stages)}
+FITS = ["distill", "semi_coupled", "coupled", "decoder_finetuning"]
+TEACHER = {"patch_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 2, "global_attn_indexes": [1], "window_size": 2,
+           "prompt_dim": 32, "decoder_mlp_dim": 32, "decoder_heads": 4, "iou_head_hidden": 16}  # fmt: skip
+STUDENT = {"embed_dims": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 2],
+           "window_sizes": [4, 4, 4, 4], "out_chans": 32}  # fmt: skip
+
+
+def small(name):
+    """A stage's config with networks that a test can afford."""
+    config = configuration(STAGES[name])
+    config["model"]["teacher"] = TEACHER
+    if "student" in config["model"]:
+        config["model"]["student"] = STUDENT
+    config["data"]["image_size"] = 64
+    return config
+
+
+def trained(module):
+    return {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Files that the real stage starts from."""
+    folder = tmp_path_factory.mktemp("weights")
+    sizes = {key: tuple(value) if isinstance(value, list) else value for key, value in TEACHER.items()}
+    teacher = SamConfig(image_size=64, **sizes)
+    student = TinyViTConfig(image_size=64, **{k: tuple(v) if isinstance(v, list) else v for k, v in STUDENT.items()})
+    torch.save(build_sam(teacher).state_dict(), folder / "teacher.pth")
+    torch.save(build_sam(teacher, TinyViT(student)).state_dict(), folder / "student.pth")
+    return folder, teacher, student
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_the_stage_trains_what_is_planned_and_nothing_else(name, weights):
+    folder, teacher, student = weights
+    coupling = STAGES[name].overrides["model.coupling"]
+    start = str(folder / "student.pth") if coupling == "decoder_finetuning" else None
+    stage = Distillation(teacher, str(folder / "teacher.pth"), student, start, coupling)
+    planned = workload(STAGES[name], small(name))
+    assert trained(planned.model) == trained(stage.student) != set()
+
+    planned.step(2).backward()
+    reached = {name for name, parameter in planned.model.named_parameters() if parameter.grad is not None}
+    assert reached <= trained(planned.model)
+    # of the prompt encoder only what `decode` reads, of the decoder all but the head for single masks
+    missing = {name for name in trained(planned.model) - reached if not name.startswith("prompt_encoder.")}
+    assert all(name.startswith("mask_decoder.output_hypernetworks_mlps.0") for name in missing)
+
+
+@pytest.mark.parametrize("name", ["embed", "evaluate"])
+def test_stages_that_train_nothing_take_a_step_too(name):
+    planned = workload(STAGES[name], small(name))
+    assert not trained(planned.model)
+    with torch.no_grad():
+        planned.step(1)
+
+
+def test_amounts_are_those_of_the_paper_configs():
+    with torch.device("meta"):
+        described = {name: workload(stage, configuration(stage)) for name, stage in STAGES.items()}
+    assert {name: made.batch for name, made in described.items()} == dict.fromkeys([*FITS, "embed"], 8) | {
+        "evaluate": 1
+    }
+    assert (
+        described["distill"].samples == described["embed"].samples == 100_000 and described["evaluate"].samples == 200
+    )
+    assert "less than a day" in described["distill"].reported
+
+
+def test_the_distillation_at_full_size():
+    with torch.device("meta"):
+        planned = workload(STAGES["distill"], configuration(STAGES["distill"]))
+    parameters = list(planned.model.parameters())
+    own = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    # as measured on the official code: encoder without the unused head, mask decoder, prompt encoder
+    assert own == 5_743_892 and sum(p.numel() for p in parameters) == own + 4_058_340 + 6_220
+    materialise(planned, "bf16-mixed")
+    step = measure(planned, 1, "bf16-mixed", gpu("a100-80g"), utilisation=0.5)
+    # every product and convolution has two gradients, but the first convolution, whose input is the image
+    assert step.backward_flops == pytest.approx(2 * step.forward_flops, rel=0.01)
