@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks import recipes, results
+from benchmarks.checked import shown
 from benchmarks.tables import load_paper
 from benchmarks.terminal import count_statuses
 from common.errors import UserError
@@ -24,33 +25,28 @@ def main() -> int:
     table.add_column("recipe", no_wrap=True)
     table.add_column("modality")
     table.add_column("claims, by the scales that ran here")
-    errors = []
+    errors: list[str] = []
     for name in recipes.names():
         try:
-            modality = load_modality(name)
+            modality = load_paper(name, recipes.arm_names(name)).modality
         except UserError as error:
             errors.append(str(error))
             modality = "broken, see below"
         verdicts = Text("\n").join(Text(line) for line in run_lines(name, errors)) or Text("not run yet", "dim")
         table.add_row(Text(name, "bold"), Text(modality), verdicts)
     console.print(table)
-    for error in errors:
-        print(f"error: {error}", file=sys.stderr)
+    for message in errors:
+        print(f"error: {message}", file=sys.stderr)
     return 2 if errors else 0
 
 
-def load_modality(name: str) -> str:
-    """What kind of data a recipe is about; UserError where the recipe or its page is broken."""
-    try:
-        arms = recipes.load(name).arms("mini")
-    except Exception as error:  # whatever is wrong with one recipe, the others are listed
-        raise UserError(f"projects/{name}/recipe.py: {type(error).__name__}: {error}") from error
-    return load_paper(name, list(arms)).modality
-
-
 def run_lines(name: str, errors: list[str]) -> list[str]:
-    """`mini: 5 confirmed, 1 refuted, 2 inconclusive`, a line per results file; broken files are added to `errors`."""
-    lines = []
+    """`mini: 5 confirmed, 1 refuted, 2 inconclusive`, a line per scale that ran here.
+
+    Args:
+        errors: broken results files are added to it.
+    """
+    lines = ["rehearsal: ran; it tests no claim"] if (results.REPORTS / f"{name}.rehearsal.html").exists() else []
     for file in sorted(results.RESULTS.glob(f"{name}.*.json"), key=lambda file: file.stem):
         try:
             lines.append(f"{file.stem.split('.', 1)[1]}: {count_statuses(statuses(file))}")
@@ -65,7 +61,7 @@ def statuses(file: Path) -> Counter[str]:
     try:
         counts = Counter(verdict["status"] for verdict in found["verdicts"])
     except (KeyError, TypeError):
-        raise UserError(f"{file}: holds no verdicts: {results.REMEDY}") from None
+        raise UserError(f"{shown(file)}: holds no verdicts: {results.REMEDY}") from None
     del counts["untested"]
     return counts
 

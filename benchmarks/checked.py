@@ -35,21 +35,21 @@ def read_yaml(file: Path) -> "Node":
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506 - a subclass of SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{_shown(file)}: not valid YAML: {error}") from None
-    root = Node(content, _shown(file), "", "")
+        raise UserError(f"{shown(file)}: not valid YAML: {error}") from None
+    root = Node(content, shown(file), "", "")
     list(root.mapping())
     return root
 
 
-def _shown(file: Path) -> str:
-    """The path from the project's root, where the file lies in it."""
+def shown(file: Path) -> str:
+    """A path for people: from the project's root, where the file lies in it."""
     root = Path(__file__).resolve().parent.parent
     return str(file.relative_to(root)) if file.is_relative_to(root) else str(file)
 
 
 @dataclass(frozen=True)
 class Node:
-    """A value of a YAML file with its place in it; the methods return the value, or raise a UserError that names the place."""
+    """A value of a YAML file with its place in it, which the UserErrors of its methods name."""
 
     raw: Any
     file: str

@@ -13,6 +13,7 @@ from benchmarks.charts import Line, interval_chart, line_chart, short
 from benchmarks.formats import as_reported, figure, mean_spread
 from benchmarks.tables import Better, Claim, Measure, Metric, Paper, Ratio, Table, Test, Within
 from benchmarks.verdict import claimed_range
+from common.training.runs import saved_pictures
 
 PICTURE_BYTES = 4_000_000  # of a page; what does not fit stays in the run folders
 TYPES = {".png": "image/png", ".gif": "image/gif", ".wav": "audio/wav", ".mp3": "audio/mpeg"}
@@ -185,7 +186,7 @@ def picture_rows(found: dict[str, Any], runs: Path) -> tuple[list[dict[str, Any]
     references: dict[str, dict[str, Any]] = {}
     for arm in found["arms"]:
         for _, folders in run_folders(found, arm, runs):
-            entries = next((entries for folder in folders if (entries := results.pictures(folder))), [])
+            entries = next((entries for folder in folders if (entries := saved_pictures(folder))), [])
             for entry in entries:
                 if entry["reference"]:
                     references.setdefault(entry["key"], entry)

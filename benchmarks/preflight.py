@@ -46,13 +46,13 @@ def gpus() -> int:
     return len([line for line in listed.stdout.splitlines() if line.startswith("GPU ")])
 
 
-def preflight(recipe: Recipe, request: Request) -> None:
-    """Raise a UserError that lists everything `request` lacks."""
+def preflight(recipe: Recipe, request: Request, runs_here: bool = True) -> None:
+    """Raise a UserError that lists everything `request` lacks; the GPU, only where the stages run on this machine."""
     downloads = [recipe.data[request.data]] if request.data else []
     downloads += recipe.downloads if request.scale == "paper" else []
     lacks = [problem for download in downloads if (problem := missing(download))]
     if request.scale == "paper":
-        if not gpus():
+        if runs_here and not gpus():
             lacks.append(
                 "a GPU: no NVIDIA GPU was found, and SCALE=paper trains on one. "
                 "SCALE=rehearsal runs the same configs on a CPU."

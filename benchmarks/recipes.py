@@ -33,6 +33,14 @@ def load(paper: str) -> Recipe:
     return importlib.import_module(f"projects.{paper}.recipe").RECIPE
 
 
+def arm_names(paper: str) -> list[str]:
+    """A recipe's arms at mini scale; UserError where the recipe is broken, however it is."""
+    try:
+        return list(load(paper).arms("mini"))
+    except Exception as error:  # what is wrong with one recipe must not hide the others
+        raise UserError(f"projects/{paper}/recipe.py: {type(error).__name__}: {error}") from error
+
+
 @dataclass(frozen=True)
 class Request:
     """What a user asked for: the variables of `make reproduce`."""
@@ -43,6 +51,7 @@ class Request:
     arms: tuple[str, ...] = ()
     data: str = ""
     devices: str = ""
+    nodes: int = 1
     args: tuple[str, ...] = ()
     runs: Path = Path("runs")
 
@@ -76,13 +85,23 @@ class Job:
         return self.stage.module.startswith("common.foundations.")
 
     def command(self) -> str:
-        """The job as a line for the shell."""
-        shown = [f"{k}={shlex.quote(v)}" for k, v in self.environment.items() if k not in ("RUN_LABELS",)]
-        return (
-            shlex.join(["python", "-m", *self.argv])
-            if not shown
-            else " ".join([*shown, shlex.join(["python", "-m", *self.argv])])
-        )
+        """The job as a line for the shell, in the project's folder."""
+        variables = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
+        return " ".join([*variables, shlex.join(["python", "-m", *self.argv])])
+
+    def portable_command(self) -> str:
+        """The command without this machine's folders."""
+        runs = str(self.run_dir.parents[3])
+        words = [*(f"{name}={value}" for name, value in self.environment.items()), "python", "-m", *self.argv]
+        return " ".join(portable(word, runs) for word in words)
+
+
+def portable(word: str, runs: str) -> str:
+    """A word for the shell, in which `runs` stands for the run folders and `<folder>` for any other absolute path."""
+    name, equals, value = word.rpartition("=")
+    if value.startswith(f"{runs}/"):
+        value = f"runs{value[len(runs) :]}"
+    return f"{name}{equals}{'<folder>' if Path(value).is_absolute() else shlex.quote(value)}"
 
 
 def check(request: Request) -> tuple[Recipe, dict[str, Arm]]:
@@ -96,7 +115,7 @@ def check(request: Request) -> tuple[Recipe, dict[str, Arm]]:
         raise UserError(f"DATA={request.data} goes with SCALE=mini; SCALE={request.scale} has the paper's own data.")
     if request.seeds < 1:
         raise UserError(f"SEEDS={request.seeds}: at least one seed is needed.")
-    arms = recipe.arms(request.scale)
+    arms = recipe.arms_for(request.scale, request.data)
     for arm in request.arms:
         if arm not in arms:
             raise unknown("arm", arm, arms)
@@ -121,7 +140,9 @@ def jobs(request: Request, environment: dict[str, str] | None = None) -> dict[st
             chain = []
             by_stage: dict[Stage, Job] = {}
             for stage in walk(arm.stages):
-                digest = digests.get(stage) or digests.setdefault(stage, _fingerprint(stage, request, digests, data))
+                if stage not in digests:
+                    digests[stage] = _fingerprint(stage, request, digests, data if _reads(stage, request) else "")
+                digest = digests[stage]
                 own_seed = 0 if stage.shared else seed
                 job = made.get((digest, own_seed))
                 if job is None:
@@ -160,12 +181,11 @@ def _job(
         if isinstance(value, Output):
             before = next(job for job in upstream if job.stage is value.stage)
             value = before.run_dir / value.file
-        argv += [
-            f"--{key}",
-            value if isinstance(value, str) else json.dumps(value) if not isinstance(value, Path) else str(value),
-        ]
+        text = value if isinstance(value, str) else str(value) if isinstance(value, Path) else json.dumps(value)
+        argv += [f"--{key}", text]
     argv += [
         *(["--trainer.devices", request.devices] if request.devices else []),
+        *(["--trainer.num_nodes", str(request.nodes)] if request.nodes > 1 else []),
         *_scale_arguments(stage, request),
         *request.args,
     ]
@@ -176,7 +196,10 @@ def _scale_arguments(stage: Stage, request: Request) -> list[str]:
     if request.scale != "rehearsal":
         return []
     steps = {"max_steps": 2, "val_check_interval": 1, "limit_val_batches": 1, "log_every_n_steps": 1}
-    settings = {"accelerator": "cpu"} | {"fit": steps, "test": {"limit_test_batches": 2}}.get(stage.run, {})
+    settings = {"accelerator": "cpu", "devices": 1, "num_nodes": 1} | {
+        "fit": steps,
+        "test": {"limit_test_batches": 2},
+    }.get(stage.run, {})
     arguments = [word for name, value in settings.items() for word in (f"--trainer.{name}", str(value))]
     return ["--threads", "1", *arguments, *(["--checkpoint_every", "1"] if stage.run == "fit" else [])]
 
@@ -189,9 +212,10 @@ def _configs(stage: Stage, request: Request) -> list[Path]:
 
 
 def _fingerprint(stage: Stage, request: Request, digests: dict[Stage, str], data: str) -> str:
-    """Digest of all that a stage's outputs follow from, except the seed: config, code, upstream stages, scale, arguments."""
+    """Digest of what a stage's outputs follow from, but the seed: config, code, upstream stages, scale, arguments."""
     configs = [yaml.safe_load(path.read_text()) for path in _configs(stage, request)]
-    modules = [stage.module, *(name for config in configs for name in _class_paths(config))]
+    given = [word.split("=", 1)[-1] for word in request.args]
+    modules = [stage.module, *_class_paths([configs, dict(stage.overrides), given])]
     overrides = {
         key: f"{digests[value.stage]}/{value.file}" if isinstance(value, Output) else value
         for key, value in stage.overrides.items()
@@ -202,12 +226,18 @@ def _fingerprint(stage: Stage, request: Request, digests: dict[Stage, str], data
         configs,
         overrides,
         request.scale,
-        request.devices,
+        request.devices if request.nodes == 1 else [request.devices, request.nodes],
         [*request.args, *_scale_arguments(stage, request)],
         data,
         _code_digest(modules),
     ]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:10]
+
+
+def _reads(stage: Stage, request: Request) -> bool:
+    """Whether a stage depends on the user's data; a mini foundation that names none is the same with and without."""
+    foundation = request.scale == "mini" and stage.module.startswith("common.foundations.")
+    return not foundation or any("$DATA_ROOT" in path.read_text() for path in _configs(stage, request))
 
 
 def _class_paths(config: Any) -> Iterator[str]:
@@ -241,8 +271,10 @@ def _imports(path: Path) -> frozenset[str]:
     for node in ast.walk(ast.parse(path.read_bytes(), filename=str(path))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.ImportFrom):
+            package = path.relative_to(ROOT).parts[: -node.level] if node.level else ()
+            module = ".".join([*package, *([node.module] if node.module else [])])
+            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
     return frozenset(name for name in found if name.split(".")[0] in CODE)
 
 

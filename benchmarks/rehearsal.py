@@ -1,16 +1,23 @@
-"""A rehearsal: every stage of the paper's configs runs on stand-ins, and every training resumes. What that covered."""
+"""A rehearsal: every stage of the paper's configs runs on stand-ins, and every training resumes. What that covered.
+
+A stage whose config is meant for several devices (`trainer.devices` or `trainer.num_nodes` above 1) runs once more, as
+two processes.
+"""
 
 import filecmp
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import yaml
 from rich.console import Console
 
 from benchmarks import runner
+from benchmarks.job_scripts import configured, number
+from benchmarks.launch import torchrun
 from benchmarks.recipes import Job
-from common.training.checkpoints import checkpoints
 
 UNDISTURBED = "undisturbed.safetensors"
 """The weights of a training stage's first run, which its resumed run has to meet."""
@@ -34,11 +41,39 @@ def run(jobs: list[Job], paper: str, label: str, slots: int, console: Console) -
         if job.done and not resumed_equal(job):
             console.print(f"[red]failed[/] {runner.describe(job)}: the resumed run ends with other weights")
             outcome.failed[job] = 1
+    doubled = runner.run(in_two_processes(jobs), paper, label, slots, console)
+    outcome.ran += doubled.ran
+    outcome.failed |= doubled.failed
     return outcome
+
+
+def in_two_processes(jobs: list[Job]) -> list[Job]:
+    """Finished stages that are meant for several devices, as jobs of two processes."""
+    doubled = []
+    for job in jobs:
+        if job.done and for_several_devices(job):
+            folder = two_processes(job)
+            argv = [*job.argv, "--trainer.devices", "2", "--run_dir", str(folder)]
+            doubled.append(replace(job, argv=argv, run_dir=folder))
+    torchrun(doubled, "2")
+    return doubled
+
+
+def for_several_devices(job: Job) -> bool:
+    """Whether a stage's config asks for more than one device."""
+    trainer = configured(job, "trainer")
+    return any(number(trainer.get(name)) > 1 for name in ("devices", "num_nodes"))
+
+
+def two_processes(job: Job) -> Path:
+    """The run folder of a stage's two processes, beside that of the one."""
+    return job.run_dir.with_name(f"{job.run_dir.name}-two-processes")
 
 
 def rewind(job: Job) -> None:
     """Leave a finished training stage as an interruption right after its first checkpoint would have left it."""
+    from common.training.checkpoints import checkpoints  # here, because a dry run needs no torch
+
     for later in checkpoints(job.run_dir / "checkpoints")[:-1]:
         later.unlink()
     (job.run_dir / "done.json").unlink()
@@ -66,6 +101,8 @@ def print_coverage(jobs: list[Job], console: Console) -> None:
                 words.append(f"{what} {listed}")
         if done and done[0].stage.run == "fit" and all(resumed_equal(job) for job in done):
             words.append("2 steps, checkpoint, resumed after step 1 with equal weights")
+        if done and any((two_processes(job) / "done.json").exists() for job in done):
+            words.append("in two processes")
         console.print(f"  {name:20}{'; '.join(words)}", soft_wrap=True)
 
 

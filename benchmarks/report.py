@@ -15,11 +15,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from benchmarks import page, recipes, results
-from benchmarks.recipes import ROOT, Job
+from benchmarks.recipes import Job
+from benchmarks.results import REPORTS
 from benchmarks.tables import Paper, load_paper
 from common.errors import UserError, unknown
 
-REPORTS = ROOT / "reports"
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 SCALE_NOTES = {
     "mini": "Small nets on small data, in minutes on a laptop: it shows whether a claim holds in miniature. "
@@ -89,11 +89,14 @@ def write_index() -> Path:
             }
             for file in sorted(REPORTS.glob(f"{name}.*.html"), key=lambda file: file.stem)
         ]
+        measured = [page for page in pages if page["label"] != "rehearsal"]
+        rehearsals = [page for page in pages if page["label"] == "rehearsal"]
         try:
-            paper, problem = load_paper(name, list(recipes.load(name).arms("mini"))), ""
-        except UserError as error:  # in one recipe's page: the others keep their place in the index
+            paper, problem = load_paper(name, recipes.arm_names(name)), ""
+        except UserError as error:  # in one recipe: the others keep their place in the index
             paper, problem = None, str(error)
-        papers.append({"name": name, "paper": paper, "problem": problem, "pages": pages})
+        entry = {"name": name, "paper": paper, "problem": problem}
+        papers.append({**entry, "pages": measured, "rehearsals": rehearsals})
     REPORTS.mkdir(parents=True, exist_ok=True)
     index = REPORTS / "index.html"
     index.write_text(template("index.html").render(papers=papers), encoding="utf-8")

@@ -3,20 +3,25 @@
 python -m benchmarks.reproduce mobilesam                       three seeds of every arm at mini scale
 python -m benchmarks.reproduce mobilesam --seeds 1 --arms decoupled
 python -m benchmarks.reproduce mobilesam --dry-run             only print the commands
+python -m benchmarks.reproduce mobilesam --scale paper --launch slurm --partition gpu --time 1-00:00:00 --devices 8
 """
 
 import argparse
 import os
 import shlex
 import shutil
+import signal
 import sys
 import time
+import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks import launch as launching
 from benchmarks import preflight, recipes, rehearsal, results, runner
+from benchmarks.launch import Launch
 from benchmarks.recipes import ROOT, Request
 from benchmarks.report import make_report
 from benchmarks.tables import load_paper
@@ -32,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
         prog="python -m benchmarks.reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    command.add_argument("paper", help="a recipe's name (`make list` shows them)")
+    command.add_argument("paper", help="a recipe's name (`make list` shows them), or `all`")
     command.add_argument("--scale", default="mini", help=f"{', '.join(SCALES)} (default: mini)")
     command.add_argument("--seeds", type=int, default=3, help="seeds per arm (default: 3)")
     command.add_argument("--arms", default="", help="only these arms, separated by commas or spaces")
@@ -48,6 +53,16 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--runs", default=os.environ.get("RUNS", "runs"), help="folder of the run folders (default: runs)"
     )
+    command.add_argument(
+        "--launch",
+        default="local",
+        help="local; torchrun: one stage after another on this machine's devices; slurm: as jobs (default: local)",
+    )
+    command.add_argument("--nodes", type=int, default=1, help="nodes per stage, with --launch slurm (default: 1)")
+    for option in ("partition", "time", "account"):
+        command.add_argument(f"--{option}", default="", help=f"sbatch's --{option}, with --launch slurm")
+    command.add_argument("--sbatch-args", default="", help="more of sbatch's options, with --launch slurm")
+    command.add_argument("--collect", action="store_true", help="run nothing: only report what has finished")
     command.add_argument("--dry-run", action="store_true", help="print the stages' commands, in order, and stop")
     command.add_argument("--force", action="store_true", help="run the recipe's own stages again; foundations are kept")
     return command
@@ -61,28 +76,59 @@ def make_request(options: argparse.Namespace) -> Request:
         seeds=1 if options.scale == "rehearsal" else options.seeds,
         arms=tuple(options.arms.replace(",", " ").split()),
         data="" if options.data == "default" else options.data,
-        devices=options.devices,
-        args=tuple(shlex.split(options.args)),
+        devices=options.devices or (str(preflight.gpus() or 1) if options.launch == "torchrun" else ""),
+        nodes=options.nodes,
+        args=words("ARGS", options.args),
         runs=Path(options.runs),
     )
 
 
-def make_command(request: Request) -> str:
-    """The `make` line that reproduces a results file."""
-    words = ["make", "reproduce", f"PAPER={request.paper}"]
-    if request.scale != "mini":
-        words.append(f"SCALE={request.scale}")
-    if request.data:
-        words += [f"DATA={request.data}", "DATA_ROOT=<folder>"]
-    if request.seeds != 3 and request.scale != "rehearsal":
-        words.append(f"SEEDS={request.seeds}")
-    return " ".join(words + ([f'ARGS="{shlex.join(request.args)}"'] if request.args else []))
+def make_launch(options: argparse.Namespace) -> Launch:
+    """How a command line wants the stages started."""
+    sbatch_args = words("SBATCH_ARGS", options.sbatch_args)
+    return Launch(options.launch, options.partition, options.time, options.account, sbatch_args)
 
 
-def reproduce(request: Request, console: Console, slots: int = 0, dry_run: bool = False, force: bool = False) -> int:
-    """Run what is out of date, then report. Returns the exit code: 0, or that of a failed stage."""
+def words(variable: str, text: str) -> tuple[str, ...]:
+    """The words of a variable as the shell would split them."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise UserError(f"{variable}={text}: {str(error).lower()}") from error
+
+
+def collecting(request: Request) -> list[str]:
+    """The command line that reports what has finished of a request."""
+    words = [request.paper, "--scale", request.scale, "--seeds", str(request.seeds), "--runs", str(request.runs)]
+    words += ["--arms", ",".join(request.arms)] if request.arms else []
+    words += ["--data", request.data] if request.data else []
+    words += ["--devices", request.devices] if request.devices else []
+    words += ["--nodes", str(request.nodes)] if request.nodes > 1 else []
+    return [*words, *([f"--args={shlex.join(request.args)}"] if request.args else []), "--collect"]
+
+
+def reproduce(
+    request: Request,
+    console: Console,
+    slots: int = 0,
+    dry_run: bool = False,
+    force: bool = False,
+    launch: Launch = launching.LOCAL,
+    collect: bool = False,
+) -> int:
+    """Run what is out of date, then report. Returns the exit code: 0, or that of a failed stage.
+
+    With LAUNCH=slurm what is out of date is submitted, and the last of the jobs reports; `collect` is what it does.
+    """
     recipe, chosen = recipes.check(request)
-    arms = recipe.arms(request.scale)
+    if not collect:
+        launching.check(launch, request)
+    if request.scale == "rehearsal" and not recipe.stand_ins:
+        raise UserError(
+            f"{request.paper} cannot be rehearsed: projects/{request.paper}/recipe.py names no `stand_ins`. Write a "
+            "function that makes them (projects/mobilesam/rehearsal.py is an example) and name it there."
+        )
+    arms = recipe.arms_for(request.scale, request.data)
     paper = load_paper(request.paper, list(arms))
     folder = request.runs / request.paper / request.label
     stand_ins = (
@@ -91,14 +137,26 @@ def reproduce(request: Request, console: Console, slots: int = 0, dry_run: bool 
     variables = preflight.environment(request, stand_ins)
     expanded = recipes.jobs(request, variables)
     jobs = recipes.unique(expanded)
+    if launch.how == "torchrun":
+        launching.torchrun(jobs, request.devices)
+    if dry_run and launch.how == "slurm":
+        launching.submit(jobs, request, launch, collecting(request), console, dry_run, force)
+        return 0
     if dry_run:
         for job in jobs:
             print(job.command())
         return 0
-    preflight.preflight(recipe, request)
+    if not collect:
+        preflight.preflight(recipe, request, runs_here=launch.how != "slurm")
+    to_submit = launch.how == "slurm" and (force or any(job.done is None for job in jobs))
+    if to_submit:
+        launching.check_cluster(request, launch)
 
     started = time.monotonic()
     with locked(folder, f"a reproduction of {request.paper} at {request.label}"):
+        if to_submit:
+            launching.submit(jobs, request, launch, collecting(request), console, force=force)
+            return 0
         if force:
             for job in jobs:
                 if not job.foundation:
@@ -110,13 +168,16 @@ def reproduce(request: Request, console: Console, slots: int = 0, dry_run: bool 
             f"[bold]{request.paper}[/] at {request.label} scale: {len(chosen)} arms, {request.seeds} seeds, "
             f"{len(jobs)} stages, {before} of them done before"
         )
-        slots = slots or (1 if request.scale == "paper" else os.cpu_count() or 1)
-        if stand_ins is None:
-            outcome = runner.run(jobs, request.paper, request.label, slots, console, warm=request.scale != "paper")
+        one_by_one = request.scale == "paper" or launch.how == "torchrun"
+        slots = slots or (1 if one_by_one else os.cpu_count() or 1)
+        if collect:
+            outcome = runner.Outcome()
+        elif stand_ins is None:
+            outcome = runner.run(jobs, request.paper, request.label, slots, console, warm=not one_by_one)
         else:
             outcome = rehearsal.run(jobs, request.paper, request.label, slots, console)
         everything = recipes.jobs(replace(request, arms=()), variables)
-        found = results.collect(request, arms, everything, make_command(request))
+        found = results.collect(request, arms, everything)
         shown = {name: arm for name, arm in found["arms"].items() if name in chosen}
         if not shown:
             console.print("[red]no arm has finished; there is nothing to report yet[/]")
@@ -131,6 +192,14 @@ def reproduce(request: Request, console: Console, slots: int = 0, dry_run: bool 
             console.print(f"report   {make_report(found, paper, everything)}", soft_wrap=True)
         if stand_ins is not None:
             rehearsal.print_coverage(jobs, console)
+    if collect:
+        missing = [job for job in jobs if job.done is None]
+        console.print(f"{len(jobs) - len(missing)} of {len(jobs)} stages have finished")
+        for job in missing:
+            console.print(
+                f"[red]not finished[/] {runner.describe(job)} (log: {job.run_dir / 'log.txt'})", soft_wrap=True
+            )
+        return 1 if missing else 0
     console.print(f"{len(outcome.ran)} stages run in {time.monotonic() - started:.0f} s")
     if outcome.failed:
         console.print(
@@ -149,15 +218,40 @@ def main(arguments: list[str] | None = None) -> int:
     for variable in ("DATA_ROOT", "WEIGHTS_ROOT"):
         if os.environ.get(variable):
             os.environ[variable] = str(Path(os.environ[variable]).expanduser().absolute())
+    os.chdir(ROOT)  # where configs, and relative run folders, are looked for
     console = Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 110, highlight=False)
-    request = make_request(options)
+    if options.paper != "all":
+        return run(options, console)
+    codes = {}
+    for paper in recipes.names():
+        started = time.monotonic()
+        try:
+            codes[paper] = run(argparse.Namespace(**{**vars(options), "paper": paper}), console)
+        except Exception:  # one broken recipe must not hide how the others do
+            traceback.print_exc()
+            codes[paper] = 1
+        if codes[paper] == 130:
+            return 130
+        console.print(
+            f"[bold]{paper}[/]: {'ok' if codes[paper] == 0 else 'failed'}, {time.monotonic() - started:.0f} s\n"
+        )
+    failed = [paper for paper, code in codes.items() if code]
+    console.print(
+        f"{len(codes) - len(failed)} of {len(codes)} recipes ok" + (f"; failed: {', '.join(failed)}" if failed else "")
+    )
+    return max(codes.values())
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Reproduce one paper. Returns the exit code, 2 after a message to the user and 130 after Ctrl-C."""
     try:
-        return reproduce(request, console, options.jobs, options.dry_run, options.force)
+        request, launch = make_request(options), make_launch(options)
+        return reproduce(request, console, options.jobs, options.dry_run, options.force, launch, options.collect)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if known := disk_error(error, request.runs):
+        if known := disk_error(error, Path(options.runs)):
             print(f"error: {known}", file=sys.stderr)
             return 2
         raise
@@ -167,4 +261,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no stage is left behind
     sys.exit(main())

@@ -6,12 +6,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.recipes import ROOT, Job, Request
+from benchmarks.checked import shown
+from benchmarks.recipes import ROOT, Job, Request, portable
 from common.errors import UserError
 from common.recipe import Arm
 from common.training.runs import write_json
 
 RESULTS = ROOT / "benchmarks" / "results"
+REPORTS = ROOT / "reports"
 REMEDY = "restore it (git checkout), or delete it and let make reproduce write it again"
 
 
@@ -26,9 +28,9 @@ def read(file: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{file}: not valid JSON ({error}): {REMEDY}") from None
+        raise UserError(f"{shown(file)}: not valid JSON ({error}): {REMEDY}") from None
     if not isinstance(found, dict) or not isinstance(found.get("arms"), dict):
-        raise UserError(f"{file}: holds no arms: {REMEDY}")
+        raise UserError(f"{shown(file)}: holds no arms: {REMEDY}")
     return found
 
 
@@ -45,46 +47,38 @@ def metrics(chain: list[Job]) -> dict[str, float]:
     return {**last["metrics"], **(train if costs else {})}
 
 
-def collect(
-    request: Request, arms: dict[str, Arm], expanded: dict[str, dict[int, list[Job]]], command: str
-) -> dict[str, Any]:
-    """Results of all finished arms and seeds, with those of an earlier file that the present code and configs still stand behind.
+def collect(request: Request, arms: dict[str, Arm], expanded: dict[str, dict[int, list[Job]]]) -> dict[str, Any]:
+    """Results of all arms and seeds that have finished, with what still holds of an earlier file.
 
-    An entry of the earlier file is kept when its fingerprint is the present one: it would be measured the same way again.
+    An arm's earlier figures hold when the fingerprints of all its stages are the present ones: the present code and
+    configs would measure them again.
+
+    Args:
+        expanded: the jobs of every arm, as `recipes.jobs` makes them.
     """
     old = read(path(request)) or {"arms": {}}
     found: dict[str, Any] = {}
     used: list[Job] = []
     for name, arm in arms.items():
+        chains = expanded[name]
+        stages = [_stage(job) for job in chains[0]]
         seeds: dict[str, dict[str, float]] = {}
-        chains = expanded.get(name, {})
-        fingerprint = chains[0][-1].fingerprint
-        before = old["arms"].get(name, {})
-        if before.get("fingerprint") == fingerprint:
+        before = old["arms"].get(name, {"stages": []})
+        if [stage["fingerprint"] for stage in before["stages"]] == [stage["fingerprint"] for stage in stages]:
             seeds.update(before["seeds"])
+            for stage, earlier in zip(stages, before["stages"], strict=True):
+                stage["seconds"] = stage["seconds"] or earlier["seconds"]
         for seed, chain in chains.items():
             if all(job.done for job in chain):
                 seeds[str(seed)] = metrics(chain)
                 used += chain
-        if not seeds:
-            continue
-        stages = [
-            {
-                "stage": job.stage.name,
-                "module": job.stage.module,
-                "fingerprint": job.fingerprint,
-                "command": job.command(),
-                "seconds": round(job.done["wall_seconds"], 1) if job.done else None,
+        if seeds:
+            found[name] = {
+                "method": arm.method,
+                "description": arm.description,
+                "stages": stages,
+                "seeds": dict(sorted(seeds.items(), key=lambda item: int(item[0]))),
             }
-            for job in chains[0]
-        ]
-        found[name] = {
-            "method": arm.method,
-            "description": arm.description,
-            "fingerprint": fingerprint,
-            "stages": stages,
-            "seeds": dict(sorted(seeds.items(), key=lambda item: int(item[0]))),
-        }
     dones = [job.done for job in dict.fromkeys(used)]
     latest = max((done for done in dones if done), key=lambda done: done["finished"], default=None)
     return {
@@ -92,11 +86,35 @@ def collect(
         "scale": request.scale,
         "data": request.data or "default",
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": command,
+        "command": make_command(request, max((len(arm["seeds"]) for arm in found.values()), default=0)),
         "versions": latest["versions"] if latest else old.get("versions", {}),
         "hardware": latest["hardware"] if latest else old.get("hardware", {}),
-        "stage_seconds": round(sum(done["wall_seconds"] for done in dones if done), 1),
+        "stage_seconds": round(sum(done["wall_seconds"] for done in dones if done), 1) or old.get("stage_seconds", 0.0),
         "arms": found,
+    }
+
+
+def make_command(request: Request, seeds: int) -> str:
+    """The `make` line that measures it all again."""
+    words = ["make", "reproduce", f"PAPER={request.paper}"]
+    if request.scale != "mini":
+        words.append(f"SCALE={request.scale}")
+    if request.data:
+        words += [f"DATA={request.data}", "DATA_ROOT=<folder>"]
+    if seeds != 3 and request.scale != "rehearsal":
+        words.append(f"SEEDS={seeds}")
+    given = " ".join(portable(word, str(request.runs)) for word in request.args)
+    return " ".join(words + ([f'ARGS="{given}"'] if given else []))
+
+
+def _stage(job: Job) -> dict[str, Any]:
+    """What a results file says of a stage: nothing of this machine's folders."""
+    return {
+        "stage": job.stage.name,
+        "module": job.stage.module,
+        "fingerprint": job.fingerprint,
+        "command": job.portable_command(),
+        "seconds": round(job.done["wall_seconds"], 1) if job.done else None,
     }
 
 
@@ -104,14 +122,14 @@ def write(request: Request, results: dict[str, Any]) -> Path:
     """Write the results file, unless nothing but its date would change."""
     file = path(request)
     old = read(file)
-    if old is None or {**old, "created": ""} != {**json.loads(json.dumps(results)), "created": ""}:
+    if old is None or json.dumps({**old, "created": ""}) != json.dumps({**results, "created": ""}):
         file.parent.mkdir(exist_ok=True)
         write_json(file, results)
     return file
 
 
 def curves(run_dir: Path) -> dict[str, list[tuple[float, float]]]:
-    """Logged series of a stage by name, (step, value); of a resumed stage, the later attempt's from where it went on."""
+    """Logged series of a stage by name, (step, value); where a stage was resumed, the later attempt's values."""
     series: dict[str, dict[float, float]] = {}
     attempts = sorted(
         run_dir.glob("curves/version_*/metrics.csv"), key=lambda file: int(file.parent.name.split("_")[1])
@@ -126,11 +144,3 @@ def curves(run_dir: Path) -> dict[str, list[tuple[float, float]]]:
                     if value and name not in ("step", "epoch"):
                         series.setdefault(name, {})[step] = float(value)
     return {name: sorted(points.items()) for name, points in series.items() if len(points) > 1}
-
-
-def pictures(run_dir: Path) -> list[dict[str, Any]]:
-    """A stage's pictures: key, file, caption, reference."""
-    index = run_dir / "pictures" / "index.json"
-    if not index.exists():
-        return []
-    return [{**entry, "file": index.parent / entry["file"]} for entry in json.loads(index.read_text())]

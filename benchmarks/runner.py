@@ -1,9 +1,12 @@
 """Runs jobs side by side, each in a process of its own, and shows where they stand."""
 
+import errno
 import json
 import multiprocessing as mp
+import multiprocessing.forkserver as forkserver
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,11 +20,14 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
-from benchmarks.recipes import ROOT, Job
+from benchmarks.recipes import Job
 from common.errors import UserError
+from common.training.runs import disk_error
 
 PRELOAD = ["common.cli", "torchmetrics", "wandb"]
+FULL = 2**20  # bytes that are left of a disk on which nothing can run
 
 
 @dataclass
@@ -40,7 +46,6 @@ def execute(argv: list[str], environment: dict[str, str], log: Path, warm: bool)
     os.dup2(handle.fileno(), 1)
     os.dup2(handle.fileno(), 2)
     os.environ.update(environment)
-    os.chdir(ROOT)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the harness decides on Ctrl-C
     if not warm:
         os.execv(sys.executable, [sys.executable, "-m", *argv])
@@ -52,6 +57,27 @@ def execute(argv: list[str], environment: dict[str, str], log: Path, warm: bool)
     runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
 
 
+_served: dict[str, str] | None = None
+"""The environment that the server of warm workers was started with."""
+
+
+def _start_server(environment: dict[str, str], modules: list[str]) -> None:
+    """Have warm workers come from a server with this environment: libraries read HF_HOME while they are imported."""
+    global _served
+    if environment == _served:
+        return
+    server: Any = forkserver._forkserver
+    server._stop()
+    before = dict(os.environ)
+    try:
+        os.environ.update(environment, WARM_MODULES=" ".join(modules))
+        server.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    _served = environment
+
+
 def _end_with(sentinel: int) -> None:
     wait([sentinel])
     os._exit(1)
@@ -60,15 +86,17 @@ def _end_with(sentinel: int) -> None:
 class Pool:
     """Starts a process per job.
 
-    Warm workers are forks of a server that has the heavy imports behind it, so that a small stage starts at once; they end
-    when the harness ends, however it ends. Paper-scale stages start as plain commands, which may start processes of their own.
+    Warm workers are forks of a server that has the heavy imports behind it, so that a small stage starts at once; they
+    end when the harness ends, however it ends. Paper-scale stages start as plain commands, which may start processes of
+    their own.
     """
 
-    def __init__(self, modules: list[str], warm: bool):
+    def __init__(self, modules: list[str], warm: bool, environment: dict[str, str]):
         self.warm = warm
         self.context: Any = mp.get_context("forkserver" if warm else "spawn")
         if warm:
-            self.context.set_forkserver_preload([*PRELOAD, *modules])
+            self.context.set_forkserver_preload(["benchmarks.warm"])
+            _start_server(environment, [*PRELOAD, *modules])
 
     def start(self, job: Job, labels: str) -> Any:
         environment = {**job.environment, "RUN_LABELS": labels}
@@ -88,7 +116,7 @@ def run(jobs: list[Job], paper: str, label: str, slots: int, console: Console, w
     outcome = Outcome()
     if not waiting:
         return outcome
-    pool = Pool(sorted({job.stage.module for job in waiting}), warm)
+    pool = Pool(sorted({job.stage.module for job in waiting}), warm, waiting[0].environment)
     running: dict[Job, tuple[Any, float]] = {}
     finished = len(jobs) - len(waiting)
     try:
@@ -100,15 +128,7 @@ def run(jobs: list[Job], paper: str, label: str, slots: int, console: Console, w
                         outcome.skipped.append(job)
                     elif len(running) < slots and all(before.done is not None for before in job.upstream):
                         waiting.remove(job)
-                        try:
-                            job.run_dir.mkdir(parents=True, exist_ok=True)
-                        except OSError as error:
-                            raise UserError(
-                                f"cannot write {job.run_dir}: {error.strerror}. Choose another folder with RUNS=<folder>."
-                            ) from error
-                        (job.run_dir / "progress.json").unlink(missing_ok=True)
-                        labels = f"{paper}/{label}/{job.arms[0]}/{job.stage.name}/seed{job.seed}"
-                        running[job] = (pool.start(job, labels), time.monotonic())
+                        running[job] = (_start(pool, job, f"{paper}/{label}"), time.monotonic())
                         if not console.is_terminal:
                             console.print(f"start  {describe(job)}")
                 wait([process.sentinel for process, _ in running.values()], timeout=0.25)
@@ -120,14 +140,12 @@ def run(jobs: list[Job], paper: str, label: str, slots: int, console: Console, w
                     if process.exitcode == 0 and job.done is not None:
                         finished += 1
                         outcome.ran.append(job)
-                        console.print(
-                            f"[green]done[/]   {describe(job)}  {time.monotonic() - started:.0f} s   [dim]({finished} of {len(jobs)})[/]"
-                        )
+                        took = f"{time.monotonic() - started:.0f} s   [dim]({finished} of {len(jobs)})[/]"
+                        console.print(f"[green]done[/]   {describe(job)}  {took}")
                     else:
                         outcome.failed[job] = process.exitcode
-                        console.print(
-                            f"[red]failed[/] {describe(job)}: {failure(job, process.exitcode)}", soft_wrap=True
-                        )
+                        said = f" {describe(job)}: {failure(job, process.exitcode)}"
+                        console.print(Text.assemble(("failed", "red"), said), soft_wrap=True)
                 live.update(bars(running, finished, len(jobs), len(outcome.failed)))
     except BaseException:
         for process, _ in running.values():
@@ -136,6 +154,16 @@ def run(jobs: list[Job], paper: str, label: str, slots: int, console: Console, w
             process.join(5)
         raise
     return outcome
+
+
+def _start(pool: Pool, job: Job, scale: str) -> Any:
+    """Start a job in its run folder; UserError where there can be none."""
+    try:
+        job.run_dir.mkdir(parents=True, exist_ok=True)
+        (job.run_dir / "progress.json").unlink(missing_ok=True)
+    except OSError as error:
+        raise disk_error(error, job.run_dir) or error from error
+    return pool.start(job, f"{scale}/{job.arms[0]}/{job.stage.name}/seed{job.seed}")
 
 
 def describe(job: Job) -> str:
@@ -151,6 +179,8 @@ def failure(job: Job, code: int) -> str:
     errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
     if code == 2 and errors:
         return "\n".join(lines[errors[-1] :]).removeprefix("error: ")
+    if shutil.disk_usage(job.run_dir).free < FULL:  # then the log may not say so
+        return str(disk_error(OSError(errno.ENOSPC, "full"), job.run_dir))
     if code < 0:
         return f"killed by signal {-code}; the same command continues from its last checkpoint (log: {log})"
     tail = "\n  ".join(lines[-12:])
@@ -186,12 +216,12 @@ def read_progress(job: Job) -> dict[str, Any] | None:
 
 
 def stand_ins(function: str, folder: Path) -> None:
-    """Have `module:function` write the rehearsal's stand-ins into `folder`, once; a half-written folder is made anew."""
+    """Have `module:function` write the rehearsal's stand-ins into `folder`, once; a half-written one is made anew."""
     if (folder / "complete").exists():
         return
     module, name = function.split(":")
     code = f"import sys, pathlib; from {module} import {name}; {name}(pathlib.Path(sys.argv[1]))"
-    made = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, capture_output=True, text=True)
+    made = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
     if made.returncode:
         raise UserError(f"the rehearsal's stand-ins could not be made in {folder}:\n{made.stderr[-2000:]}")
     (folder / "complete").touch()

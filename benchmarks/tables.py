@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.checked import Node, read_yaml
+from benchmarks.checked import Node, read_yaml, shown
 from common.errors import UserError
 
 PAPERS = Path(__file__).resolve().parent / "papers"
@@ -98,7 +98,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Better:
-    """`better: {arm, metric}`, `worse: {arm, metric}`, optional `margin`: the one beats the other by more than the margin."""
+    """`better: {arm, metric}`, `worse: {arm, metric}`, optional `margin`: the one beats the other by more than that."""
 
     better: Measure
     worse: Measure
@@ -210,7 +210,7 @@ def load_paper(name: str, arms: list[str], papers: Path = PAPERS) -> Paper:
     """
     file = papers / f"{name}.yaml"
     if not file.exists():
-        raise UserError(f"{file} does not exist: every recipe has a page of reported figures and claims there.")
+        raise UserError(f"{shown(file)} does not exist: every recipe has a page of reported figures and claims there.")
     page = read_yaml(file)
     page.only(*Paper.__dataclass_fields__)
     if page["paper"].text() != name:

@@ -13,7 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_model
 
 from common.errors import UserError
-from common.training.callbacks import Cost, NonFiniteGuard, ProgressFile, StopOnSigterm
+from common.training.callbacks import Cost, NonFiniteGuard, ProgressFile, StopOnSignal
 from common.training.checkpoints import CheckpointFile, RandomState, StepCheckpoints, last_good, readable
 from common.training.runs import disk_error, finish, locked
 from common.training.tracking import log_pictures, wandb_logger
@@ -45,8 +45,12 @@ class StageCLI(LightningCLI):
         self.links = links
         self.started = time.monotonic()
         self.cost = Cost()
+        self.run_dir = Path()
         with ExitStack() as self.stack:
-            super().__init__(*args, **kwargs)
+            try:
+                super().__init__(*args, **kwargs)
+            except (OSError, SafetensorError) as error:
+                raise disk_error(error, self.run_dir) or error from error
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -65,12 +69,17 @@ class StageCLI(LightningCLI):
         if self.links:
             self.links(parser)
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        super().parse_arguments(parser, args)
+        given = self.config.get(f"{self.config.get('subcommand')}.ckpt_path")
+        if given and "://" not in given:
+            check_checkpoint(Path(given))
+
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         if config.threads:
             torch.set_num_threads(config.threads)
-        default = f"runs/manual/{Path(sys.argv[0]).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-        self.run_dir = Path(config.run_dir or default)
+        self.run_dir = Path(config.run_dir or default_run_dir())
         if first_process():
             self.stack.enter_context(locked(self.run_dir, f"the stage in {self.run_dir}"))
         if (self.run_dir / "done.json").exists():
@@ -80,8 +89,6 @@ class StageCLI(LightningCLI):
             self._parser(self.subcommand).save(
                 config, self.run_dir / "config.yaml", overwrite=True, multifile=False, skip_none=False
             )
-        if config.ckpt_path and Path(config.ckpt_path).is_file() and not readable(Path(config.ckpt_path)):
-            raise UserError(f"{config.ckpt_path} is truncated or not a checkpoint; give another one as --ckpt_path")
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config = self.config[self.subcommand]
@@ -99,9 +106,11 @@ class StageCLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
         folder = self.run_dir / "checkpoints"
-        self.checkpoints = StepCheckpoints(folder, self.config[self.subcommand].checkpoint_every)
+        stop = StopOnSignal()
+        stop.listen()
+        self.checkpoints = StepCheckpoints(folder, self.config[self.subcommand].checkpoint_every, stop.wanted)
         progress = ProgressFile(self.run_dir / "progress.json")
-        ours = [RandomState(), NonFiniteGuard(folder), self.cost, progress, StopOnSigterm(), self.checkpoints]
+        ours = [RandomState(), NonFiniteGuard(folder), self.cost, progress, stop, self.checkpoints]
         return super()._instantiate_trainer(config, [*callbacks, *ours])
 
     def instantiate_classes(self) -> None:
@@ -154,6 +163,38 @@ class StageCLI(LightningCLI):
         finish(self.run_dir, metrics, cost, wall=time.monotonic() - self.started)
 
 
+def default_run_dir() -> str:
+    """`runs/manual/<script>-<time>`, the same for all processes of a run.
+
+    Processes that Lightning starts inherit it. Those that torchrun or SLURM started side by side have the job's id
+    instead of the time; a requeued job continues in its folder.
+
+    Raises:
+        UserError: torchrun was started without an id.
+    """
+    environment = os.environ
+    if "LOCAL_RANK" in environment and "STAGE_RUN_DIR" in environment:
+        return environment["STAGE_RUN_DIR"]
+    if "TORCHELASTIC_RUN_ID" in environment:
+        run = environment["TORCHELASTIC_RUN_ID"]
+        if run == "none":
+            raise UserError("torchrun gave its processes no common name: add --run_dir, or --standalone to torchrun")
+    elif "SLURM_PROCID" in environment and int(environment.get("SLURM_NTASKS", 1)) > 1:
+        run = f"{environment['SLURM_JOB_ID']}.{environment.get('SLURM_STEP_ID', 0)}"
+    else:
+        run = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    environment["STAGE_RUN_DIR"] = folder = f"runs/manual/{Path(sys.argv[0]).stem}-{run}"
+    return folder
+
+
+def check_checkpoint(path: Path) -> None:
+    """UserError unless there is a readable checkpoint (a sharded one is a folder, which Lightning checks itself)."""
+    if not path.exists():
+        raise UserError(f"no checkpoint at {path}: correct --ckpt_path, or leave it out to start or continue the run")
+    if path.is_file() and not readable(path):
+        raise UserError(f"{path} is truncated or not a checkpoint; give another one as --ckpt_path")
+
+
 def first_process() -> bool:
     """Whether this is the first of the processes that Lightning, torchrun or SLURM started together."""
     return rank_zero_only.rank == 0  # type: ignore[attr-defined]
@@ -183,7 +224,7 @@ def main(
     warnings.filterwarnings(
         "ignore",
         message=r".*(does not have many workers|LeafSpec|GPU available but not used|log_every_n_steps|dataloader is not"
-        r" resumable|isinstance\(treespec).*",
+        r" resumable|isinstance\(treespec|The `srun` command is available|predict returned None).*",
     )
     try:
         StageCLI(
@@ -205,10 +246,6 @@ def main(
         )
     except UserError as error:
         _fail(_unwrapped(str(error)))
-    except (OSError, SafetensorError) as error:
-        if known := disk_error(error, Path.cwd()):
-            _fail(str(known))
-        raise
     except KeyboardInterrupt:  # before training has begun, or after it has ended
         raise SystemExit(130) from None
 
@@ -221,5 +258,6 @@ def _unwrapped(message: str) -> str:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # the log may lie on the disk that is full
+        print(f"error: {message}", file=sys.stderr, flush=True)
     raise SystemExit(2)

@@ -35,9 +35,7 @@ def decode_rgb(content: bytes, path: object) -> np.ndarray:
     try:
         with Image.open(BytesIO(content)) as image:
             return np.array(image.convert("RGB"))
-    except (
-        Exception
-    ) as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, ...
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
         raise UnreadableSample(path, f"cannot be decoded as an image ({error})") from error
 
 

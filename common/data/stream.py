@@ -1,4 +1,4 @@
-"""Batches that depend on nothing but a seed and a position, so that a resumed run sees what an undisturbed one would."""
+"""Batches that depend on nothing but a seed and a position: a resumed run sees what an undisturbed one would."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -6,6 +6,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+from common.errors import UserError
 
 
 class Draws(Protocol):
@@ -74,11 +76,15 @@ def stream_loader(
         trainer: a Lightning trainer; its restored batch counter says how many batches of this epoch are behind.
 
     Raises:
-        ValueError: when there are fewer samples than one global batch.
+        UserError: when there are fewer samples than one global batch.
     """
     world = trainer.world_size
     if len(samples) < batch_size * world:
-        raise ValueError(f"{len(samples)} samples do not fill one batch of {batch_size} on {world} processes")
+        processes = f" on each of {world} processes" if world > 1 else ""
+        raise UserError(
+            f"{len(samples)} training samples do not fill one batch of {batch_size}{processes}: "
+            "lower the batch size, or give more data"
+        )
     progress = trainer.fit_loop.epoch_loop.batch_progress
     done = 0 if progress.is_last_batch else progress.current.ready
     sampler = StreamSampler(len(samples), batch_size, trainer.global_rank, world, start=done)

@@ -32,7 +32,7 @@ from common.rehearsal.text_models import (
     starcoder2,
     t5,
 )
-from common.rehearsal.vision_models import blip, clip, dinov2, florence2, sam, siglip, vit
+from common.rehearsal.vision_models import blip, clip, dinov2, florence2, internvl, sam, siglip, vit
 
 _bert_encoder = partial(bert, kind="BertModel")
 _roberta_encoder = partial(roberta, kind="RobertaModel")
@@ -116,6 +116,7 @@ HUB: dict[str, Callable[[Path], None]] = {
     "florence-community/Florence-2-large-ft": partial(florence2, layers=12),
     "Salesforce/blip-image-captioning-base": blip,
     "Salesforce/blip-image-captioning-large": partial(blip, layers=24),
+    "OpenGVLab/InternVL3-8B-hf": internvl,
     "facebook/sam-vit-base": partial(sam, layers=12, taps=(2, 5, 8, 11)),
     "facebook/sam-vit-large": partial(sam, layers=24, taps=(5, 11, 17, 23)),
     "facebook/sam-vit-huge": partial(sam, layers=32, taps=(7, 15, 23, 31)),

@@ -95,6 +95,27 @@ def blip(folder: Path, size: int = 384, layers: int = 12) -> None:
     save(folder, transformers.BlipForConditionalGeneration(settings), transformers.BlipProcessor(images, tokenizer))
 
 
+def internvl(folder: Path, layers: int = 24, text_layers: int = 28) -> None:
+    """InternVL 3 in transformers' own layout: InternViT at 448 pixels, and Qwen 2.5."""
+    special = {
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "context_image_token": "<IMG_CONTEXT>",
+        "video_token": "<video>",
+    }
+    tokenizer = tokenizers.byte_level(lambda: transformers.Qwen2Tokenizer(extra_special_tokens=special), length=32768)
+    text = {**SIZES, **vocabulary(tokenizer), "num_hidden_layers": text_layers, "num_key_value_heads": 2}
+    settings = transformers.InternVLConfig(
+        vision_config={**SIZES, "num_hidden_layers": layers},
+        text_config={**text, "model_type": "qwen2"},
+        image_token_id=tokenizer.get_vocab()["<IMG_CONTEXT>"],
+    )
+    images = transformers.GotOcr2ImageProcessor(size={"height": 448, "width": 448}, crop_to_patches=True)
+    videos = transformers.InternVLVideoProcessor()
+    processor = transformers.InternVLProcessor(images, tokenizer, videos)
+    save(folder, transformers.InternVLForConditionalGeneration(settings), processor)
+
+
 def sam(folder: Path, layers: int, taps: tuple[int, ...]) -> None:
     """SAM at 1024 x 1024 pixels; `taps` are the layers with global attention."""
     settings = transformers.SamConfig(

@@ -1,6 +1,8 @@
 """Callbacks that every training stage has: the non-finite guard, progress for people and the cost of a run."""
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from common.errors import UserError
 from common.training.checkpoints import last_good
+from common.training.flops import flop_counter
 from common.training.runs import write_json
 
 
@@ -31,8 +34,9 @@ class NonFiniteGuard(L.Callback):
         self._batch = batch_idx
 
     def on_before_backward(self, trainer: L.Trainer, module: L.LightningModule, loss: torch.Tensor) -> None:
-        if not torch.isfinite(loss):
-            self._stop(trainer, f"the loss is {loss.item()}")
+        finite = bool(torch.isfinite(loss))
+        if trainer.strategy.reduce_boolean_decision(not finite, all=False):  # stop together: none waits for another
+            self._stop(trainer, "the loss of another process is not finite" if finite else f"the loss is {loss.item()}")
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, module: L.LightningModule, optimizer: torch.optim.Optimizer
@@ -52,11 +56,32 @@ class NonFiniteGuard(L.Callback):
         )
 
 
-class StopOnSigterm(L.Callback):
-    """Ends `predict` on SIGTERM; Lightning itself looks for it while it trains and evaluates."""
+class StopOnSignal(L.Callback):
+    """Ends a run between two steps when it is told to: SIGUSR1 says that its time is nearly up, SIGTERM that it is.
+
+    SIGUSR1 leaves time for a checkpoint first (`StepCheckpoints` asks `wanted`); evaluations, which cannot be
+    continued, ignore it. For SIGTERM Lightning itself looks while it trains and evaluates.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def listen(self) -> None:
+        """Take SIGUSR1. With a handler in place Lightning sets up none of its own, which would save in mid-step."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGUSR1, self._ask)
+
+    def _ask(self, *_: Any) -> None:
+        self._asked = True
+
+    def wanted(self, trainer: L.Trainer) -> bool:
+        """Whether any of the processes was sent SIGUSR1; all processes have to ask at the same step."""
+        if trainer.world_size == 1:
+            return self._asked
+        return trainer.strategy.reduce_boolean_decision(self._asked, all=False)
 
     def on_predict_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        if trainer.received_sigterm:
+        if trainer.received_sigterm or self._asked:
             raise SIGTERMException
 
 
@@ -86,7 +111,7 @@ class Cost(L.Callback):
 
     def _start_counting(self) -> None:
         if not self.step_flops:
-            self._counter = FlopCounterMode(display=False)
+            self._counter = flop_counter()
             self._counter.__enter__()
 
     def _stop_counting(self) -> None:

@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 log = logging.getLogger(__name__)
 KEPT = 2
@@ -59,13 +61,17 @@ class StepCheckpoints(Checkpoint):
     Args:
         folder: where the checkpoints go.
         every: training steps between them.
+        stopping: asked after every step; True saves that step and ends the run.
+
+    Raises:
+        SIGTERMException: when the run was to be stopped and the checkpoint is written.
     """
 
-    def __init__(self, folder: Path, every: int):
-        self.folder, self.every = folder, every
+    def __init__(self, folder: Path, every: int, stopping: Callable[[L.Trainer], bool] = lambda _: False):
+        self.folder, self.every, self.stopping = folder, every, stopping
         self.metrics: dict[str, float] = {}
         """The latest value of every metric at the checkpoint that the run was resumed from."""
-        self._saved, self._due = 0, False
+        self._saved, self._step, self._due, self._stop = 0, 0, False, False
 
     def state_dict(self) -> dict[str, Any]:
         return {"metrics": self.metrics}
@@ -74,12 +80,20 @@ class StepCheckpoints(Checkpoint):
         self.metrics = state["metrics"]
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._saved = trainer.global_step
+        self._saved = self._step = trainer.global_step
         self.folder.mkdir(parents=True, exist_ok=True)
 
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        if self._stop:  # not before the step's figures were logged
+            trainer.strategy.barrier()  # the checkpoint is in its place before any process ends
+            raise SIGTERMException
+
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        loop = trainer.fit_loop
-        self._due = trainer.global_step // self.every > self._saved // self.every
+        if trainer.global_step == self._step:
+            return  # in the middle of accumulating gradients
+        loop, self._step = trainer.fit_loop, trainer.global_step
+        self._stop = self.stopping(trainer)
+        self._due = self._stop or trainer.global_step // self.every > self._saved // self.every
         if self._due and not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):  # type: ignore[arg-type]
             self._save(trainer)
 

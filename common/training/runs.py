@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from common.data.files import write_atomic
 from common.errors import UserError
 
 
@@ -53,17 +54,11 @@ def locked(folder: Path, what: str) -> Iterator[None]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def save_picture(run_dir: Path, key: str, image: np.ndarray, caption: str, reference: bool = False) -> None:
-    """Keep a picture for the report.
+    """Keep a picture for the report; one of the same key takes the place of the earlier one.
 
     Args:
         key: pictures of different arms with the same key stand side by side ("scene 3, box").
@@ -72,11 +67,12 @@ def save_picture(run_dir: Path, key: str, image: np.ndarray, caption: str, refer
     """
     folder = run_dir / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
-    index = [{**entry, "file": entry["file"].name} for entry in saved_pictures(run_dir)]
-    index = [entry for entry in index if (entry["key"], entry["reference"]) != (key, reference)]
-    name = f"{len(index):03d}{'-reference' if reference else ''}.png"
-    Image.fromarray(image).save(folder / name, optimize=True)
-    write_json(folder / "index.json", [*index, {"key": key, "file": name, "caption": caption, "reference": reference}])
+    index = {(e["key"], e["reference"]): {**e, "file": e["file"].name} for e in saved_pictures(run_dir)}
+    new = {"file": f"{len(index):03d}{'-reference' if reference else ''}.png"}
+    file = index.get((key, reference), new)["file"]
+    Image.fromarray(image).save(folder / file, optimize=True)
+    index[key, reference] = {"key": key, "file": file, "caption": caption, "reference": reference}
+    write_json(folder / "index.json", list(index.values()))
 
 
 def saved_pictures(run_dir: Path) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 
 
@@ -14,7 +15,7 @@ def adamw(
     weight_decay: float,
     warmup_steps: int,
     total_steps: int,
-) -> dict[str, Any]:
+) -> OptimizerLRSchedulerConfig:
     """AdamW with linear warm-up and a cosine to zero, stepped each optimiser step.
 
     Args:

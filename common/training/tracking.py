@@ -17,6 +17,7 @@ from common.training.runs import saved_pictures
 
 log = logging.getLogger(__name__)
 PROJECT = "distillery"
+HOST = "api.wandb.ai"  # under which `wandb login` keeps the key of the public service, whatever its address is today
 
 
 def wandb_mode() -> Literal["disabled", "offline", "online"]:
@@ -30,16 +31,16 @@ def wandb_mode() -> Literal["disabled", "offline", "online"]:
         return "disabled" if asked == "disabled" else "offline"
     import wandb
 
-    url = urlsplit(wandb.Settings().base_url)
-    host = url.hostname or ""
-    if not _logged_in(host):
-        reason = "nobody is logged in (run `wandb login`)"
-    else:
-        try:
-            socket.create_connection((host, url.port or (443 if url.scheme == "https" else 80)), timeout=3).close()
+    try:
+        url = urlsplit(wandb.setup().settings.base_url)
+        if not _logged_in(url.netloc):
+            reason = "nobody is logged in (run `wandb login`)"
+        else:
+            port = url.port or (443 if url.scheme == "https" else 80)
+            socket.create_connection((url.hostname, port), timeout=3).close()
             return "online"
-        except OSError as error:
-            reason = f"{host} does not answer ({error})"
+    except (wandb.Error, OSError) as error:
+        reason = f"the server does not answer ({error})"
     if asked == "online":
         log.warning("W&B: %s; logging offline, `wandb sync` sends the run later", reason)
     return "offline"
@@ -49,9 +50,10 @@ def _logged_in(host: str) -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+        logins = netrc.netrc(os.environ.get("NETRC"))
     except (OSError, netrc.NetrcParseError):
         return False
+    return any(logins.authenticators(name) is not None for name in (host, HOST))
 
 
 @contextmanager
@@ -75,19 +77,23 @@ def wandb_logger(run_dir: Path, config: dict[str, Any]) -> Iterator[WandbLogger 
         }  # fmt: skip
     else:
         where = {"name": run_dir.name}
-    try:
-        run = wandb.init(
-            project=PROJECT,
-            dir=run_dir,
-            id=re.sub(r"[^\w.-]", "_", "-".join(run_dir.absolute().parts[-4:]))[-120:],
-            mode=mode,
-            resume="allow" if mode == "online" else None,
-            config=config,
-            settings=wandb.Settings(console="off", silent=True, x_disable_stats=True),
-            **where,
-        )
-    except (wandb.Error, OSError) as error:
-        log.warning("W&B: %s; the run goes on without it", error)
+    run = None
+    for attempt in dict.fromkeys((mode, "offline")):
+        try:
+            run = wandb.init(
+                project=PROJECT,
+                dir=run_dir,
+                id=re.sub(r"[^\w.-]", "_", "-".join(run_dir.absolute().parts[-4:]))[-120:],
+                mode=attempt,
+                resume="allow" if attempt == "online" else None,
+                config=config,
+                settings=wandb.Settings(console="off", silent=True, x_disable_stats=True, init_timeout=30),
+                **where,
+            )
+            break
+        except (wandb.Error, OSError) as error:
+            log.warning("W&B: %s; the run goes on %s", error, "offline" if attempt == "online" else "without it")
+    if run is None:
         yield None
         return
     run.define_metric("trainer/global_step")

@@ -1,10 +1,13 @@
 """A rehearsal notices a stage that does not resume to where it would have come undisturbed."""
 
+import importlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from benchmarks import rehearsal
+from benchmarks import recipes, rehearsal, reproduce
 from benchmarks.recipes import Job
 from common.recipe import Stage
 
@@ -40,3 +43,58 @@ def test_a_resumed_run_must_continue_and_meet_the_undisturbed_one(job, log, weig
     (job.run_dir / "log.txt").write_text(log)
     Path(job.run_dir, "weights.safetensors").write_text(weights)
     assert rehearsal.resumed_equal(job) is equal
+
+
+@pytest.mark.parametrize(
+    ("trainer", "several"),
+    [
+        ("{devices: 2}", True),
+        ("{num_nodes: 2}", True),
+        ("{devices: 1}", False),
+        ("{devices: auto}", False),
+        ("{}", False),
+    ],
+)
+def test_a_config_says_whether_a_stage_is_for_several_devices(tmp_path, trainer, several):
+    (tmp_path / "fit.yaml").write_text(f"trainer: {trainer}")
+    argv = ["module", "fit", "--config", str(tmp_path / "fit.yaml"), "--trainer.devices", "1"]
+    assert rehearsal.for_several_devices(Job(Stage("fit", "module"), 0, "", tmp_path, argv, [], {})) is several
+
+
+def test_a_stage_for_several_devices_runs_in_two_processes_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    config = tmp_path / "fit.yaml"
+    config.write_text(
+        "trainer: {devices: 8, max_steps: 2, accelerator: cpu, val_check_interval: 1}\ncheckpoint_every: 1"
+    )
+    argv = ["tests.common.tiny_stage", "fit", "--config", str(config), "--trainer.devices", "1"]
+    argv += ["--run_dir", str(tmp_path / "seed0")]
+    job = Job(Stage("fit", "tests.common.tiny_stage"), 0, "", tmp_path / "seed0", argv, [], {}, ["arm"])
+    console = Console()
+    outcome = rehearsal.run([job], "paper", "rehearsal", 1, console)
+    assert not outcome.failed and len(outcome.ran) == 3  # once, resumed, and in two processes
+    log = (tmp_path / "seed0-two-processes/log.txt").read_text()
+    assert (tmp_path / "seed0-two-processes/done.json").exists(), log
+    rehearsal.print_coverage([job], console)
+    assert "in two processes" in capsys.readouterr().out
+
+
+def test_all_recipes_are_rehearsed_and_one_failure_is_the_exit_code(monkeypatch, capsys):
+    codes = {"first": 0, "second": 2, "third": 0}
+
+    def run(options, console):
+        if options.paper == "third":
+            raise ImportError("broken")
+        return codes[options.paper]
+
+    monkeypatch.setattr(recipes, "names", lambda: list(codes))
+    monkeypatch.setattr(reproduce, "run", run)
+    assert reproduce.main(["all", "--scale", "rehearsal"]) == 2
+    assert "1 of 3 recipes ok; failed: second, third" in capsys.readouterr().out
+
+
+def test_a_recipe_without_stand_ins_says_so(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(recipes, "load", lambda _: replace(recipe, stand_ins=""))
+    recipe = importlib.import_module("projects.mobilesam.recipe").RECIPE
+    assert reproduce.main(["mobilesam", "--scale", "rehearsal", "--runs", str(tmp_path / "runs")]) == 2
+    assert "names no `stand_ins`" in capsys.readouterr().err and not (tmp_path / "runs").exists()

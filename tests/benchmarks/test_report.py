@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 from benchmarks import page, recipes, report, results
 from benchmarks.charts import Line, interval_chart, line_chart, ticks
 from benchmarks.tables import Paper, load_paper
+from common.errors import UserError
 from common.training.runs import save_picture
 
 BROWSER = [
@@ -211,7 +213,41 @@ def test_pages_of_a_paper_link_to_each_other_and_the_index_counts_verdicts(
     assert len(re.findall("2 confirmed", index)) == 2
 
 
-def test_a_broken_page_of_one_recipe_is_named_in_the_index(
+def test_a_rehearsal_stands_in_the_index_as_what_it_is(
+    found: dict[str, Any], paper: Paper, runs: Path, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes, "names", lambda: ["mobilesam"])
+    rehearsed = {**found, "scale": "rehearsal"}
+    rehearsed["verdicts"] = [{**verdict, "status": "untested"} for verdict in found["verdicts"]]
+    report.make_report(rehearsed, paper, None)
+    index = (folders / "index.html").read_text()
+    assert 'href="mobilesam.rehearsal.html"' in index and "no claim is tested" in index
+    assert "Measured so far: 0 of 1" in index and "not measured yet" in index
+    make(found, paper)
+    index = (folders / "index.html").read_text()
+    assert "Measured so far: 1 of 1" in index and "not measured yet" not in index
+    assert index.index("mobilesam.mini.html") < index.index("mobilesam.rehearsal.html")
+
+
+@pytest.mark.parametrize("problem", [FileNotFoundError("recipe of broken"), UserError("recipe of broken")])
+def test_a_broken_recipe_is_named_in_the_index_and_the_others_stay(
+    found: dict[str, Any], paper: Paper, folders: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    load = recipes.load
+
+    def broken(name: str) -> Any:
+        if name == "broken":
+            raise problem
+        return load(name)
+
+    monkeypatch.setattr(recipes, "names", lambda: ["broken", "mobilesam"])
+    monkeypatch.setattr(recipes, "load", broken)
+    make(found, paper)
+    index = (folders / "index.html").read_text()
+    assert "recipe of broken" in index and "2 confirmed" in index
+
+
+def test_a_missing_page_of_one_recipe_is_named_in_the_index(
     found: dict[str, Any], paper: Paper, folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recipes, "names", lambda: ["broken", "mobilesam"])
@@ -219,7 +255,8 @@ def test_a_broken_page_of_one_recipe_is_named_in_the_index(
     monkeypatch.setattr(recipes, "load", lambda name: load("mobilesam"))
     make(found, paper)
     index = (folders / "index.html").read_text()
-    assert "broken.yaml does not exist" in index and "2 confirmed" in index
+    assert "benchmarks/papers/broken.yaml does not exist" in index and "2 confirmed" in index
+    assert str(recipes.ROOT) not in index
 
 
 def test_command_line_renders_again(
@@ -240,7 +277,8 @@ def test_command_line_says_what_to_do_without_results(capsys: pytest.CaptureFixt
 
 def test_measured_figure_stands_once_in_a_row_whose_columns_share_a_metric(found: dict[str, Any], paper: Paper) -> None:
     table = next(table for table in paper.tables if table.id == "two_points")
-    row = page.reported_table(table, found, paper)["rows"][1]
+    shared = tuple(replace(column, metric="miou_teacher_two_points") for column in table.columns)
+    row = page.reported_table(replace(table, columns=shared), found, paper)["rows"][1]
     assert [cell["reported"] for cell in row["cells"]] == ["0.73", "0.71", "0.74", "0.73", "0.73"]
     assert not any(cell["measured"] for cell in row["cells"]) and len(row["measured"]) == 1
 

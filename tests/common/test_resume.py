@@ -16,7 +16,13 @@ SETTINGS = {
     "workers": [*EPOCHS, "--data.num_workers", "2"],
     "boundaries": ["--checkpoint_every", "6"],
     "without validation": ["--checkpoint_every", "6", "--trainer.limit_val_batches", "0"],
-    "interval": ["--checkpoint_every", "5", "--trainer.val_check_interval", "5", "--trainer.check_val_every_n_epoch=null"],
+    "interval": [
+        "--checkpoint_every",
+        "5",
+        "--trainer.val_check_interval",
+        "5",
+        "--trainer.check_val_every_n_epoch=null",
+    ],
     "every step": ["--checkpoint_every", "1", "--trainer.val_check_interval", "1"],
     "accumulation": [*EPOCHS, "--trainer.accumulate_grad_batches", "2", "--trainer.max_steps", "10"],
     "short epochs": [*EPOCHS, "--trainer.limit_train_batches", "4"],
@@ -27,7 +33,7 @@ def run(folder: Path, *argv: str, environment: dict[str, str] | None = None) -> 
     """Exit code and output of a fit."""
     log = folder.with_suffix(".log")
     process = tiny_stage.start(["fit", *STEPS, "--run_dir", str(folder), *argv], log, environment)
-    process.join(120)
+    process.join(240)
     return process.exitcode, log.read_text()
 
 
@@ -85,3 +91,29 @@ def test_killed_run_ends_like_an_undisturbed_one(undisturbed, tmp_path: Path, se
     assert record(folder)["metrics"] == record(reference)["metrics"]
     assert record(folder)["cost"]["flops"] == record(reference)["cost"]["flops"] > 0
     assert curves(folder) == curves(reference)
+
+
+@pytest.mark.parametrize(
+    ("settings", "where", "step"),
+    [
+        ("epochs", "train:5", 6),
+        ("epochs", "train:11", 12),  # validation follows, and the checkpoint waits for it
+        ("epochs", "val:12", 13),
+        ("accumulation", "train:6", 7),
+        ("every step", "end:0", None),  # too late to matter
+    ],
+)
+def test_a_run_whose_time_is_nearly_up_saves_its_step_and_goes_on_later(
+    undisturbed, tmp_path: Path, settings: str, where: str, step: int | None
+) -> None:
+    folder = tmp_path / "run"
+    arguments = [*SETTINGS[settings], "--model.disturb", f"usr1@{where}"]
+    code, output = run(folder, *arguments)
+    if step is not None:
+        assert code == 143 and "goes on from the last checkpoint" in output
+        assert checkpoints(folder / "checkpoints")[0].name == f"step={step}.ckpt"
+        code, output = run(folder, *arguments)
+    assert code == 0, output
+    assert (folder / "weights.safetensors").read_bytes() == (undisturbed(settings) / "weights.safetensors").read_bytes()
+    assert record(folder)["metrics"] == record(undisturbed(settings))["metrics"]
+    assert curves(folder) == curves(undisturbed(settings))

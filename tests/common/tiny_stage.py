@@ -24,14 +24,16 @@ from common.data.tolerant import Tolerant
 from common.training.runs import save_picture
 from common.training.schedules import adamw
 
+SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "usr1": signal.SIGUSR1, "interrupt": signal.SIGINT}
+
 
 class TinyModel(L.LightningModule):
     """A regression with dropout and with noise from torch, NumPy and Python.
 
     Args:
         lr: peak learning rate.
-        disturb: `<what>@<hook>:<step>`, once per run folder: `kill`, `term` or `interrupt` sends that signal to this
-            process, `nan` makes the loss not finite, `nan_grad` only its gradient.
+        disturb: `<what>@<hook>:<step>`, once per run folder: `kill`, `term`, `usr1` or `interrupt` sends that signal to
+            this process, `nan` makes the loss not finite, `nan_grad` only its gradient.
     """
 
     def __init__(self, lr: float = 0.05, disturb: str = ""):
@@ -46,8 +48,8 @@ class TinyModel(L.LightningModule):
         if when != f"{hook}:{step}" or marker.exists():
             return ""
         marker.touch()
-        if what in ("kill", "term", "interrupt"):
-            os.kill(os.getpid(), {"kill": signal.SIGKILL, "term": signal.SIGTERM, "interrupt": signal.SIGINT}[what])
+        if what in SIGNALS:
+            os.kill(os.getpid(), SIGNALS[what])
         return what
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
@@ -148,6 +150,7 @@ def _body(argv: list[str], log: Path, environment: dict[str, str]) -> None:
     with open(log, "a") as handle:
         os.dup2(handle.fileno(), 1)
         os.dup2(handle.fileno(), 2)
+    mp.set_start_method(None, force=True)  # the stage's own processes start as they would without the server
     os.environ.update({"WANDB_MODE": "disabled", **environment})
     sys.argv = ["tiny_stage.py", *argv]
     main(TinyModel, TinyData, links=links)

@@ -1,4 +1,4 @@
-"""GLUE's classification tasks (Wang et al. 2019): the hub's parquet files, the benchmark's own TSVs, or CoLA's release."""
+"""GLUE's classification tasks (Wang et al. 2019): the hub's parquet, the benchmark's own TSVs, or CoLA's release."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from common.data.text import LabelledText, Split, TextSource
@@ -41,7 +42,13 @@ ENTAILMENT = ("entailment", "not_entailment")
 TASKS: dict[Task, Layout] = {
     "cola": Layout("CoLA", "sentence", None, ("unacceptable", "acceptable")),
     "mnli": Layout(
-        "MNLI", "premise", "hypothesis", ("entailment", "neutral", "contradiction"), "sentence1", "sentence2", "gold_label"
+        "MNLI",
+        "premise",
+        "hypothesis",
+        ("entailment", "neutral", "contradiction"),
+        "sentence1",
+        "sentence2",
+        "gold_label",
     ),
     "mrpc": Layout(
         "MRPC", "sentence1", "sentence2", ("not_equivalent", "equivalent"), "#1 String", "#2 String", "Quality"
@@ -101,13 +108,20 @@ class Glue(TextSource):
             files = sorted(folder.glob(f"{part}-*.parquet"))
             if not files:
                 raise UserError(f"no {part}-*.parquet in {folder}.\n{ABOUT}")
-            for file in files:
-                rows = pq.read_table(file).to_pylist()
-                pair = self.layout.pair
-                examples += [
-                    LabelledText(row[self.layout.text], row[pair] if pair else None, row["label"]) for row in rows
-                ]
+            examples += [example for file in files for example in self._rows(file)]
         return examples
+
+    def _rows(self, file: Path) -> Iterator[LabelledText]:
+        text, pair = self.layout.text, self.layout.pair
+        try:
+            table = pq.read_table(file)
+        except pa.ArrowInvalid as error:
+            raise UserError(f"{file} is not a parquet file, or was cut off: {error}. Download it again.") from error
+        for name in (text, pair, "label"):
+            if name and name not in table.column_names:
+                raise UserError(f"{file} has no column '{name}', only {', '.join(table.column_names)}.\n{ABOUT}")
+        for row in table.to_pylist():
+            yield LabelledText(row[text], row[pair] if pair else None, row["label"])
 
     def _tsv(self, split: Split) -> list[LabelledText]:
         folder = self.root / self.layout.folder
@@ -132,7 +146,9 @@ class Glue(TextSource):
                 broken += 1
                 log.warning("%s: broken line %s", file, row)
                 if broken > max(1, TOLERATED * len(rows)):
-                    raise UserError(f"{file}: more than 0.1 % of the lines are broken, such as {row}.\n{ABOUT}") from None
+                    raise UserError(
+                        f"{file}: more than 0.1 % of the lines are broken, such as {row}.\n{ABOUT}"
+                    ) from None
 
     def _columns(self, names: list[str], file: Path) -> tuple[int, int | None, int]:
         wanted = (self.layout.tsv_text, self.layout.tsv_pair, self.layout.tsv_label)

@@ -1,0 +1,221 @@
+"""Measure a paper's size and speed claims on its real architectures with random weights, and what our own layers cost.
+
+python -m benchmarks.speed mobilesam
+python -m benchmarks.speed mobilesam --only networks       one part: networks, training, sources or start
+
+Writes benchmarks/results/speed/<paper>.<cpu or the GPU's name>.json; a part measured again replaces the old one.
+"""
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks import results
+from common.errors import UserError, unknown
+
+SPEED = results.RESULTS / "speed"
+PARTS = ("networks", "training", "sources", "start")
+
+
+def parser() -> argparse.ArgumentParser:
+    command = argparse.ArgumentParser(
+        prog="python -m benchmarks.speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.add_argument("paper", help="a recipe's name (`make list` shows them)")
+    command.add_argument(
+        "--only", default="", help=f"parts to measure, separated by commas (default: {','.join(PARTS)})"
+    )
+    return command
+
+
+def file_of(paper: str) -> Path:
+    """The results file of a paper on this device."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return SPEED / f"{paper}.{re.sub(r'[^a-z0-9]+', '-', device.lower())}.json"
+
+
+def networks(paper: str, speed: Any, console: Console) -> dict[str, Any]:
+    """Every variant of every network, each in a process of its own; a variant that fails is recorded with its error."""
+    from benchmarks.latency import flops, variants
+    from benchmarks.overhead import run
+
+    found: dict[str, Any] = {}
+    for network in speed.networks:
+        entry: dict[str, Any] = {"flops": flops(network), "against": network.against, "variants": {}}
+        entry |= {"reported": dict(network.reported), "source": network.source}
+        for variant in variants(network):
+            console.print(f"[dim]measuring {network.name}, {variant}[/]")
+            try:
+                made = json.loads(run(["-m", "benchmarks.latency", paper, network.name, variant]).splitlines()[-1])
+            except UserError as error:
+                entry["variants"][variant] = {"error": str(error).splitlines()[-1]}
+                continue
+            entry["params"] = made.pop("params")
+            entry["variants"][variant] = made
+        found[network.name] = entry
+    for entry in found.values():
+        if entry["against"]:
+            entry["ratios"] = ratios(entry, found[entry["against"]])
+    return found
+
+
+def ratios(entry: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
+    """How many times larger and slower the other network is, plain against plain; the paper's ratios beside it."""
+    made = {name: round(other[name] / entry[name], 2) for name in ("params", "flops")}
+    made["ms"] = round(other["variants"]["eager"]["median_ms"] / entry["variants"]["eager"]["median_ms"], 2)
+    for name in set(entry["reported"]) & set(other["reported"]):
+        made[f"reported_{name}"] = round(other["reported"][name] / entry["reported"][name], 2)
+    return dict(sorted(made.items()))
+
+
+def measure(paper: str, parts: list[str], console: Console) -> dict[str, Any]:
+    """The parts that were asked for."""
+    from benchmarks.latency import load
+    from benchmarks.overhead import reading, starting, training_overhead
+
+    speed = load(paper)
+    found: dict[str, Any] = {}
+    steps: dict[str, Callable[[], Any]] = {
+        "networks": lambda: networks(paper, speed, console),
+        "training": lambda: training_overhead(paper, speed.training) if speed.training else None,
+        "sources": lambda: {source.name: reading(source) for source in speed.sources},
+        "start": lambda: starting(speed.training),
+    }
+    for part in parts:
+        console.print(f"[dim]measuring {part}[/]")
+        found[part] = steps[part]()
+    return found
+
+
+def write(paper: str, found: dict[str, Any]) -> Path:
+    """Put what was measured into the results file, with where and when; other parts of it stay."""
+    import torch
+
+    from common.training.runs import hardware, versions, write_json
+
+    file = file_of(paper)
+    old = json.loads(file.read_text()) if file.exists() else {}
+    made = {
+        "measured": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "threads": torch.get_num_threads(),
+        "hardware": hardware(),
+        "versions": versions(),
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, {"paper": paper, **old, **{part: {**made, "found": content} for part, content in found.items()}})
+    return file
+
+
+def print_found(found: dict[str, Any], console: Console) -> None:
+    """A table per part."""
+    for part, show in (
+        ("networks", network_table),
+        ("training", training_table),
+        ("sources", source_table),
+        ("start", start_table),
+    ):
+        if found.get(part):
+            console.print(show(found[part]), "")
+
+
+def _table(*heads: str) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
+    for position, head in enumerate(heads):
+        table.add_column(head, justify="right" if position else "left", no_wrap=not position)
+    return table
+
+
+def network_table(found: dict[str, Any]) -> Table:
+    from benchmarks.plan_tables import duration, quantity
+
+    table = _table(
+        "network",
+        "parameters",
+        "FLOP",
+        "variant",
+        "median",
+        "p95",
+        "calls",
+        "peak memory",
+        "times faster",
+        "the paper says",
+    )
+    for name, entry in found.items():
+        reported = entry["reported"]
+        says = [quantity(reported["params"])] * ("params" in reported) + [f"{reported['ms']:g} ms"] * ("ms" in reported)
+        eager = entry["variants"]["eager"]
+        for variant, made in entry["variants"].items():
+            plain = variant == "eager"
+            row = [Text(name, "bold"), quantity(entry["params"]), quantity(entry["flops"])] if plain else ["", "", ""]
+            if "error" in made:
+                table.add_row(*row, variant, Text(made["error"][:60], "red"))
+                continue
+            faster = entry.get("ratios", {}).get("ms") if plain else round(eager["median_ms"] / made["median_ms"], 2)
+            table.add_row(
+                *row, variant, duration(made["median_ms"] / 1e3), duration(made["p95_ms"] / 1e3), str(made["calls"]),
+                quantity(made["peak_bytes"], "B"), "" if faster is None else f"{faster:g}",
+                Text(f"{', '.join(says)} ({entry['source']})" if plain and says else "", "dim"),
+            )  # fmt: skip
+    return table
+
+
+def training_table(found: dict[str, Any]) -> Table:
+    table = _table("a mini training step", "mean", "median", "p95", "rounds (mean, ms)", "against the bare loop")
+    bare = found["bare loop"]["mean_ms"]
+    for name, rounds in found["rounds"].items():
+        made = found[name]
+        cells = [f"{made[key]:.2f} ms" for key in ("mean_ms", "median_ms", "p95_ms")]
+        table.add_row(
+            Text(name, "bold"), *cells, " ".join(f"{x:.2f}" for x in rounds), f"{made['mean_ms'] / bare - 1:+.1%}"
+        )
+    return table
+
+
+def source_table(found: dict[str, Any]) -> Table:
+    table = _table("reading, one process", "samples a second", "median", "p95")
+    for name, made in found.items():
+        table.add_row(
+            Text(name, "bold"), f"{made['samples_per_second']:g}", f"{made['median_ms']:g} ms", f"{made['p95_ms']:g} ms"
+        )
+    return table
+
+
+def start_table(found: dict[str, Any]) -> Table:
+    table = _table("starting up", "median", "least", "most", "processor time", "limit")
+    for name, made in found.items():
+        cells = [f"{made[f'{key}_s']:.2f} s" for key in ("median", "least", "most", "processor", "limit")]
+        table.add_row(Text(name, "bold"), *cells, style="" if made["median_s"] <= made["limit_s"] else "red")
+    return table
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; a user's error is one message and exit code 2."""
+    options = parser().parse_args(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    try:
+        parts = [part for part in options.only.split(",") if part] or list(PARTS)
+        for part in parts:
+            if part not in PARTS:
+                raise unknown("part", part, PARTS)
+        found = measure(options.paper, parts, console)
+        print_found(found, console)
+        console.print(f"results  {write(options.paper, found).relative_to(results.ROOT)}", soft_wrap=True)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

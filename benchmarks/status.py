@@ -1,0 +1,133 @@
+"""Where the stages stand that LAUNCH=slurm submitted: `make status PAPER=x`, as often as one likes.
+
+A stage that has finished says so itself; of the others SLURM's queue knows the state, its accounting (where a cluster
+has one) how they ended, and their logs why.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from benchmarks import launch, recipes
+from benchmarks.launch import Queue
+from common.errors import UserError
+
+COLOURS = {"done": "green", "running": "cyan", "waiting": "default", "requeued": "cyan", "completing": "cyan"}
+
+
+def state(entry: dict[str, Any], seed: str, queue: Queue, ended: dict[str, str]) -> tuple[str, str]:
+    """A word for where a seed of a submitted job stands, and what else there is to say."""
+    run_dir = Path(entry["tasks"][seed]) if seed else None
+    if run_dir and (run_dir / "done.json").exists():
+        done = json.loads((run_dir / "done.json").read_text())
+        return "done", f"{duration(done['wall_seconds'])}, {done['finished']}"
+    found = launch.find(entry, seed, queue)
+    if found is not None and found.live:
+        if found.state == "PENDING":
+            again = run_dir is not None and (run_dir / "config.yaml").exists()
+            return "requeued" if again else "waiting", found.reason
+        return found.state.lower(), " ".join(filter(None, (progress(run_dir), f"on {found.nodes}, {found.elapsed}")))
+    job = f"{entry['job']}_{seed}" if entry["array"] else entry["job"]
+    how = found.state if found is not None else ended.get(job, "gone")
+    if found is not None and found.reason == "DependencyNeverSatisfied":
+        return "cancelled", "a stage it reads from has failed"
+    if not seed and how == "COMPLETED":
+        return "done", str(Path(entry["script"]).parent / "table.txt")
+    return how.lower().split()[0], last_error(run_dir or Path(entry["script"]).parent)
+
+
+def progress(run_dir: Path | None) -> str:
+    """`step 300 of 1000, 5 min left,` of a running stage."""
+    try:
+        now = json.loads((run_dir / "progress.json").read_text()) if run_dir else {}
+    except (OSError, ValueError):
+        now = {}
+    if not now:
+        return ""
+    total = f" of {now['total']}" if now["total"] else ""
+    left = f"{duration(now['seconds_left'])} left, " if now["seconds_left"] is not None else ""
+    return f"step {now['step']}{total}, {left}"
+
+
+def last_error(folder: Path) -> str:
+    """The last line of a stage's log that speaks of an error, and where the log is."""
+    log = folder / ("log.txt" if (folder / "log.txt").exists() else "table.txt")
+    if not log.exists():
+        return "it left no log"
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower() and not line.startswith(("srun:", "slurmstepd"))]
+    said = (errors or lines or ["it said nothing"])[-1]
+    return f"{said[:160]} (log: {log})"
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `12 min`, `3.5 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def accounting(jobs: list[str]) -> dict[str, str]:
+    """How jobs ended, by id, as far as the cluster keeps such a record."""
+    if not jobs or shutil.which("sacct") is None:
+        return {}
+    command = [
+        "sacct",
+        "--noheader",
+        "--parsable2",
+        "--allocations",
+        "--format=JobID,State",
+        f"--jobs={','.join(jobs)}",
+    ]
+    listed = subprocess.run(command, capture_output=True, text=True)
+    return dict(line.split("|", 1) for line in listed.stdout.splitlines() if "|" in line)
+
+
+def show(paper: str, runs: Path, console: Console) -> None:
+    """Print a table for every scale at which something was submitted; UserError where nothing was."""
+    records = sorted((runs / paper).glob("*/slurm/jobs.json"))
+    if not records:
+        command = f"make reproduce PAPER={paper} LAUNCH=slurm"
+        raise UserError(f"nothing of {paper} was submitted from {(runs / paper).absolute()}: {command}")
+    queue = launch.squeue()
+    for path in records:
+        record = launch.read_record(path.parent)
+        ended = accounting([entry["job"] for entry in record])
+        table = Table("job", "stage", "seed", "state", "", box=None, pad_edge=False, header_style="dim")
+        for entry in record:
+            for seed in entry["tasks"] or [""]:
+                word, more = state(entry, seed, queue, ended)
+                job = f"{entry['job']}_{seed}" if entry["array"] else entry["job"]
+                shown = f"[{COLOURS.get(word, 'red')}]{word}[/]"
+                table.add_row(job, entry["stage"], seed if entry["array"] else "", shown, escape(more))
+        console.print(f"[bold]{paper}[/] at {path.parent.parent.name} scale")
+        console.print(table, soft_wrap=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; a user's error is one message and exit code 2."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.status", description=__doc__)
+    parser.add_argument("paper", help="a recipe's name")
+    parser.add_argument("--runs", default=os.environ.get("RUNS", "runs"), help="folder of the run folders")
+    options = parser.parse_args(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    try:
+        recipes.load(options.paper)
+        show(options.paper, Path(options.runs), console)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

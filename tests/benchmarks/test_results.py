@@ -1,0 +1,225 @@
+"""Results files: nothing stale stays in them, nothing valid is lost, and they say nothing of this machine's folders."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import recipes, results
+from benchmarks.recipes import Job
+from common.errors import UserError
+from common.recipe import Arm
+from tests.benchmarks.demo import arms, finish, request
+
+ARMS: dict[str, Arm] = arms("mini")
+
+
+def jobs(root: Path, **settings: Any) -> dict[str, dict[int, list[Job]]]:
+    recipes._imports.cache_clear()
+    return recipes.jobs(request(root, **settings))
+
+
+def run(root: Path, *only: str, seeds: int = 3, accuracy: float = 0.5) -> None:
+    """Leave what the stages of some arms leave; seed k of an arm has `accuracy` + k."""
+    for arm, chains in jobs(root, seeds=seeds).items():
+        if arm in only:
+            for seed, chain in chains.items():
+                for job in chain:
+                    if job.done is None:
+                        finish(job, **({"accuracy": accuracy + seed} if job.stage.run == "test" else {}))
+
+
+def collect(root: Path, **settings: Any) -> dict[str, Any]:
+    """Collect and write, as `make reproduce` does."""
+    wanted = request(root, **settings)
+    found = results.collect(wanted, ARMS, jobs(root, **settings))
+    results.write(wanted, found)
+    return found
+
+
+def clean(root: Path) -> None:
+    """`make clean`: the run folders are gone."""
+    (root / "runs").rename(root / f"runs-{len(list(root.glob('runs-*')))}")
+
+
+def edit(root: Path, file: str = "projects/demo/evaluate.py") -> None:
+    with open(root / file, "a") as handle:
+        handle.write("\n# another version\n")
+
+
+def accuracies(found: dict[str, Any]) -> dict[str, dict[str, float]]:
+    return {arm: {s: m["accuracy"] for s, m in entry["seeds"].items()} for arm, entry in found["arms"].items()}
+
+
+def test_only_arms_and_seeds_that_have_finished_are_reported(project: Path) -> None:
+    run(project, "untrained")
+    run(project, "plain", seeds=2)
+    found = collect(project)
+    assert accuracies(found) == {"plain": {"0": 0.5, "1": 1.5}, "untrained": {"0": 0.5, "1": 1.5, "2": 2.5}}
+    assert json.loads((project / "results/demo.mini.json").read_text()) == found
+
+
+def test_an_arm_whose_last_stage_alone_has_finished_is_not_reported(project: Path) -> None:
+    run(project, "plain", seeds=1)
+    (jobs(project)["plain"][0][1].run_dir / "done.json").unlink()
+    assert collect(project)["arms"] == {}
+
+
+def test_figures_that_would_be_measured_again_survive_the_run_folders(project: Path) -> None:
+    run(project, "method", "plain")
+    first = collect(project)
+    clean(project)
+    run(project, "plain", seeds=1, accuracy=0.7)
+    found = collect(project, seeds=1)
+    assert accuracies(found) == {"method": {"0": 0.5, "1": 1.5, "2": 2.5}, "plain": {"0": 0.7, "1": 1.5, "2": 2.5}}
+    assert found["arms"]["method"] == first["arms"]["method"]  # the time that its stages took as well
+    assert found["command"] == "make reproduce PAPER=demo"  # three seeds, as there are in the file
+
+
+def test_without_any_run_folder_the_file_stays_as_it_is(project: Path) -> None:
+    run(project, "method")
+    first = collect(project)
+    clean(project)
+    file = project / "results/demo.mini.json"
+    before = file.read_bytes()
+    assert {**collect(project), "created": ""} == {**first, "created": ""}
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("file", "stale"),
+    [
+        ("projects/demo/evaluate.py", {"method", "plain", "untrained"}),
+        ("projects/demo/train.py", {"method", "plain"}),
+        ("common/foundations/teacher.py", {"method", "plain"}),
+        ("projects/demo/plot.py", set()),
+    ],
+)
+def test_stale_figures_are_dropped(project: Path, file: str, stale: set[str]) -> None:
+    run(project, *ARMS)
+    collect(project)
+    edit(project, file)
+    assert set(collect(project)["arms"]) == set(ARMS) - stale
+
+
+def test_figures_of_another_version_are_replaced_not_mixed(project: Path) -> None:
+    run(project, "plain")
+    collect(project)
+    edit(project)
+    run(project, "plain", seeds=1, accuracy=0.9)
+    assert accuracies(collect(project)) == {"plain": {"0": 0.9}}
+
+
+def test_a_stage_whose_output_nothing_reads_counts_too(project: Path) -> None:
+    """An arm's cost rests on all its stages, not only on those that the last one depends on."""
+    chains = jobs(project)
+    last = chains["untrained"][0][-1]
+    pair = {"untrained": {0: [chains["plain"][0][1], last]}}
+    for job in pair["untrained"][0]:
+        finish(job, accuracy=0.5)
+    only = {"untrained": ARMS["untrained"]}
+    results.write(request(project), results.collect(request(project), only, pair))
+    edit(project, "projects/demo/train.py")
+    later = {"untrained": {0: [jobs(project)["plain"][0][1], last]}}
+    assert results.collect(request(project), only, later)["arms"] == {}
+
+
+def test_an_arm_that_the_recipe_no_longer_has_is_dropped(project: Path) -> None:
+    run(project, *ARMS)
+    collect(project)
+    kept = {name: arm for name, arm in ARMS.items() if name != "plain"}
+    found = results.collect(request(project), kept, jobs(project))
+    assert set(found["arms"]) == set(kept)
+
+
+def test_cost_is_that_of_the_arms_own_training(project: Path) -> None:
+    run(project, *ARMS, seeds=1)
+    seeds = {arm: entry["seeds"]["0"] for arm, entry in collect(project)["arms"].items()}
+    assert seeds["method"] == {"accuracy": 0.5, "train_seconds": 2.0, "train_tflops": 3.0}  # neither teacher nor test
+    assert seeds["untrained"] == {"accuracy": 0.5}
+
+
+def test_times_versions_and_hardware(project: Path) -> None:
+    run(project, *ARMS, seeds=1)
+    found = collect(project)
+    assert found["stage_seconds"] == 6 * 4.0  # the teacher, two trainings and three evaluations, each once
+    assert found["versions"] == {"torch": "2"} and found["hardware"] == {"cores": 2}
+    assert [stage["seconds"] for stage in found["arms"]["method"]["stages"]] == [4.0, 4.0, 4.0]
+
+
+def test_a_results_file_names_no_folder_of_this_machine(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(project / "data"))
+    wanted = request(project, data="photos", args=("--model.file", "/home/me/x.pt"))
+    expanded = recipes.jobs(wanted, {"DATA_ROOT": str(project / "data")})
+    for job in recipes.unique(expanded):
+        finish(job, accuracy=0.5)
+    file = results.write(wanted, results.collect(wanted, ARMS, expanded))
+    text = file.read_text()
+    assert file.name == "demo.mini-photos.json" and str(project) not in text and "/home" not in text
+    found = json.loads(text)
+    assert found["command"] == 'make reproduce PAPER=demo DATA=photos DATA_ROOT=<folder> ARGS="--model.file <folder>"'
+    assert all("DATA_ROOT=<folder>" in s["command"] for arm in found["arms"].values() for s in arm["stages"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "seeds", "command"),
+    [
+        ({}, 3, "make reproduce PAPER=demo"),
+        ({}, 1, "make reproduce PAPER=demo SEEDS=1"),
+        ({"scale": "paper"}, 5, "make reproduce PAPER=demo SCALE=paper SEEDS=5"),
+        ({"scale": "rehearsal"}, 1, "make reproduce PAPER=demo SCALE=rehearsal"),
+        ({"args": ("--a", "b c")}, 3, "make reproduce PAPER=demo ARGS=\"--a 'b c'\""),
+    ],
+)
+def test_the_make_line_measures_the_same(project: Path, settings: dict[str, Any], seeds: int, command: str) -> None:
+    assert results.make_command(request(project, **settings), seeds) == command
+
+
+def test_a_figure_that_is_not_finite_is_kept_and_does_not_renew_the_file(project: Path) -> None:
+    run(project, "untrained", seeds=1, accuracy=math.nan)
+    found = collect(project)
+    assert math.isnan(found["arms"]["untrained"]["seeds"]["0"]["accuracy"])
+    before = (project / "results/demo.mini.json").read_bytes()
+    results.write(request(project), {**found, "created": "later"})
+    assert (project / "results/demo.mini.json").read_bytes() == before
+    results.write(request(project), {**found, "created": "later", "stage_seconds": 1.0})
+    assert (project / "results/demo.mini.json").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("{", "not valid JSON"), ("[]", "holds no arms"), ("{}", "holds no arms")]
+)
+def test_a_broken_results_file_is_named(project: Path, content: str, said: str) -> None:
+    file = results.path(request(project))
+    file.parent.mkdir()
+    file.write_text(content)
+    with pytest.raises(UserError) as error:
+        results.read(file)
+    assert str(file) in str(error.value) and said in str(error.value) and "git checkout" in str(error.value)
+    with pytest.raises(UserError, match=said):
+        collect(project)
+    assert file.read_text() == content
+
+
+def write_curves(folder: Path, attempt: int, rows: str) -> None:
+    file = folder / "curves" / f"version_{attempt}" / "metrics.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text(rows)
+
+
+def test_curves_of_a_resumed_run_go_on_where_it_went_on(tmp_path: Path) -> None:
+    write_curves(tmp_path, 0, "epoch,step,train/loss,val/error\n0,1,1.0,\n0,2,0.9,\n0,2,,0.5\n0,3,9.9,\n")
+    write_curves(tmp_path, 10, "epoch,step,train/loss,val/error\n0,5,0.4,\n1,5,,0.3\n")
+    write_curves(tmp_path, 2, "epoch,step,train/loss\n0,3,0.8\n0,5,9.9\n")
+    assert results.curves(tmp_path) == {
+        "train/loss": [(1, 1.0), (2, 0.9), (3, 0.8), (5, 0.4)],
+        "val/error": [(2, 0.5), (5, 0.3)],
+    }
+
+
+def test_curves_of_nothing(tmp_path: Path) -> None:
+    assert results.curves(tmp_path) == {}
+    write_curves(tmp_path, 0, "epoch,step,loss\n0,1,1.0\n,,\n")
+    assert results.curves(tmp_path) == {}  # a single point is no curve

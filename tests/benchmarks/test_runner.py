@@ -1,0 +1,377 @@
+"""`make reproduce` from the command line to the table: what runs, what does not, and what happens on a failure."""
+
+import io
+import json
+import multiprocessing.forkserver as forkserver
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from benchmarks import preflight, recipes, reproduce, results, runner
+from benchmarks.recipes import Job
+from common.errors import UserError
+from common.recipe import Stage
+from common.training.runs import locked
+from tests.benchmarks.demo import ran, request
+
+Pool = runner.Pool  # before the demonstration project replaces it
+
+
+def fault(project: Path, where: str, text: str) -> Path:
+    """Have a stage fail; `where` is `<stage>-<kind>-<seed>`."""
+    file = project / "faults" / where
+    file.write_text(text)
+    return file
+
+
+def run(project: Path, *options: str) -> int:
+    return reproduce.main(["demo", "--runs", str(project / "runs"), "--jobs", "2", *options])
+
+
+def measured(project: Path) -> dict[str, list[str]]:
+    """The arms and seeds of the results file."""
+    found = json.loads((project / "results/demo.mini.json").read_text())
+    return {arm: list(entry["seeds"]) for arm, entry in found["arms"].items()}
+
+
+def test_a_paper_from_one_command_to_its_table_and_then_nothing_more_to_do(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(project, "--seeds", "2") == 0
+    shown = capsys.readouterr().out
+    assert ran(project) == 1 + 2 * 2 + 3 * 2
+    assert "3 arms, 2 seeds, 11 stages, 0 of them done before" in shown and "11 stages run in" in shown
+    order = [
+        "A demonstration at mini scale",
+        "method ",
+        "plain ",
+        "claims: 1 confirmed",
+        "results/demo.mini.json",
+        "report ",
+    ]
+    assert [shown.index(text) for text in order] == sorted(shown.index(text) for text in order)
+    assert measured(project) == {"method": ["0", "1"], "plain": ["0", "1"], "untrained": ["0", "1"]}
+    page = Path(shown.split("report   ")[1].splitlines()[0])
+    assert page == project / "reports/demo.mini.html" and "confirmed" in page.read_text()
+
+    before = (project / "results/demo.mini.json").read_bytes()
+    assert run(project, "--seeds", "2") == 0
+    shown = capsys.readouterr().out
+    assert ran(project) == 11 and "11 of them done before" in shown and "\n0 stages run in" in shown
+    assert "claims: 1 confirmed" in shown and (project / "results/demo.mini.json").read_bytes() == before
+
+    assert run(project, "--arms", "plain", "--seeds", "3") == 0  # one more seed of one arm
+    assert ran(project) == 11 + 2
+    assert measured(project) == {"method": ["0", "1"], "plain": ["0", "1", "2"], "untrained": ["0", "1"]}
+
+
+def test_force_runs_the_recipes_own_stages_again(project: Path) -> None:
+    assert run(project, "--seeds", "1", "--arms", "plain") == 0
+    (teacher,) = project.glob("runs/foundations/mini/teacher-*/seed0/done.json")
+    before = teacher.stat().st_mtime_ns
+    assert run(project, "--seeds", "1", "--arms", "plain", "--force") == 0
+    assert ran(project) == 3 and teacher.stat().st_mtime_ns == before  # the two others left nothing but their last run
+
+
+def test_a_failure_stops_what_depends_on_it_and_nothing_else(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = fault(project, "train-plain-1", "error: the loss is nan [step 7]\nLower the learning rate.")
+    assert run(project, "--seeds", "2") == 2
+    shown = capsys.readouterr().out
+    assert "failed plain, seed 1: train: the loss is nan [step 7]\nLower the learning rate." in shown
+    assert "1 stages failed, 1 were not started because of that; the same command goes on from here" in shown
+    assert measured(project) == {"method": ["0", "1"], "plain": ["0"], "untrained": ["0", "1"]}
+    assert "claims: 1 inconclusive" in shown  # one paired seed
+    before = ran(project)
+    broken.unlink()
+    assert run(project, "--seeds", "2") == 0
+    assert ran(project) == before + 2 and "claims: 1 confirmed" in capsys.readouterr().out
+
+
+def test_a_failed_foundation_leaves_what_does_not_need_it(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fault(project, "teacher-teacher-0", "Traceback\nZeroDivisionError")
+    assert run(project, "--seeds", "1") == 1
+    shown = capsys.readouterr().out
+    assert "failed 2 arms, all seeds: teacher: exit 1, log " in shown and "\n  ZeroDivisionError" in shown
+    assert "1 stages failed, 4 were not started" in shown and measured(project) == {"untrained": ["0"]}
+
+
+def test_where_nothing_has_finished_nothing_is_reported(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fault(project, "evaluate-untrained-0", "killed")
+    assert run(project, "--seeds", "1", "--arms", "untrained") == 1
+    shown = capsys.readouterr().out
+    assert "killed by signal 9; the same command continues from its last checkpoint (log: " in shown
+    assert "no arm has finished" in shown and not (project / "results").exists() and not (project / "reports").exists()
+
+
+def test_a_second_reproduction_waits_for_the_first(project: Path) -> None:
+    script = (
+        "import sys, pytest; from pathlib import Path; from benchmarks import reproduce\n"
+        "from tests.benchmarks.demo import make_project\n"
+        "patch = pytest.MonkeyPatch(); root = Path(sys.argv[1])\n"
+        "make_project(root, patch)\n"
+        "sys.exit(reproduce.main(['demo', '--runs', str(root / 'runs'), '--seeds', '1', '--arms', 'untrained']))"
+    )
+    shutil.rmtree(project / "papers"), shutil.rmtree(project / "faults")
+    root = Path(__file__).resolve().parents[2]
+    with locked(project / "runs/demo/mini", "the first"):
+        second = subprocess.Popen(
+            [sys.executable, "-c", script, str(project)],
+            cwd=root,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert second.stderr is not None
+        said = second.stderr.readline()
+        assert said == (
+            f"a reproduction of demo at mini is already running (process {os.getpid()}); waiting for it\n"
+        ), second.communicate()
+        assert second.poll() is None and ran(project) == 0
+    output, errors = second.communicate(timeout=240)
+    assert second.returncode == 0 and "1 stages run" in output, errors
+    assert measured(project) == {"untrained": ["0"]}
+
+
+@pytest.mark.skipif(not Path("/sys").exists(), reason="no /sys, where not even root may create a folder")
+def test_run_folders_that_cannot_be_written_are_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reproduce.main(["demo", "--runs", "/sys/runs"]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith("error: no access to /sys/runs") and "RUNS=<folder>" in shown.err
+    assert shown.err.count("\n") == 1 and not (project / "results").exists()
+
+
+def test_results_that_cannot_be_written_are_named(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "RESULTS", Path("/sys/results"))
+    if not Path("/sys").exists():
+        pytest.skip("no /sys, where not even root may create a folder")
+    assert run(project, "--seeds", "1", "--arms", "untrained") == 2
+    assert "error: no access to /sys/results" in capsys.readouterr().err
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(folder)], capture_output=True, text=True
+    )
+    if made.returncode:
+        pytest.skip(f"mounting a small file system needs more rights: {made.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_named_and_what_was_there_stays(
+    project: Path, small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["demo", "--runs", str(small_disk / "runs"), "--seeds", "1", "--arms", "plain"]
+    script = project / "projects/demo/train.py"
+    filling = "import sys\nfrom pathlib import Path\nif not Path('roomy').exists():\n"
+    filling += "    with open(Path(sys.argv[-1], 'big'), 'wb') as file:\n        file.write(bytes(10**6))\n"
+    script.write_text(filling + script.read_text())  # the second of three stages fills the disk
+    assert reproduce.main(options) in (1, 2)
+    shown = capsys.readouterr()
+    said = shown.out + shown.err
+    assert "the disk is full: 0 MiB are left at " in said and str(small_disk) in said and "same command again" in said
+    (teacher,) = small_disk.glob("runs/foundations/mini/teacher-*/seed0/done.json")
+    assert json.loads(teacher.read_text())["wall_seconds"] == 4.0
+
+    (project / "roomy").touch()
+    for big in small_disk.rglob("big"):
+        big.unlink()
+    assert reproduce.main(options) == 0
+    assert "1 of them done before" in capsys.readouterr().out and measured(project) == {"plain": ["0"]}
+
+
+def test_missing_data_stop_it_before_anything_is_written(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", "")
+    options = ["--data", "photos", "--data-root", str(project / "data")]
+    assert run(project, *options) == 2
+    said = capsys.readouterr().err
+    for text in ("Photographs (1 GB, CC0)", f"looked at: {project}/data/photos, which does not exist", "example.org"):
+        assert text in said
+    assert "expected: *.jpg" in said and not (project / "runs").exists()
+
+
+def test_paper_scale_without_a_gpu(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "gpus", lambda: 0)
+    assert run(project, "--scale", "paper") == 2
+    assert "no NVIDIA GPU was found" in capsys.readouterr().err and not (project / "runs").exists()
+    monkeypatch.setattr(preflight, "gpus", lambda: 1)
+    assert run(project, "--scale", "paper", "--seeds", "1", "--arms", "untrained") == 0
+
+
+def test_an_argument_with_an_open_quotation(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(project, "--args=--model.name 'x") == 2
+    assert capsys.readouterr().err == "error: ARGS=--model.name 'x: no closing quotation\n"
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_command_says_that_it_goes_on(tmp_path: Path, signal_: signal.Signals) -> None:
+    """Interrupted while it waits for another; what becomes of its stages is `test_ctrl_c_ends_what_runs`."""
+    command = [sys.executable, "-m", "benchmarks.reproduce", "mobilesam", "--runs", str(tmp_path)]
+    with locked(tmp_path / "mobilesam/mini", "this test"):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None and "waiting for it" in process.stderr.readline()
+        process.send_signal(signal_)
+        _, said = process.communicate(timeout=240)
+    assert process.returncode == 130 and said == "interrupted; the same command goes on from here\n"
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO())
+
+
+SLEEPER = """
+import signal, sys, time
+from pathlib import Path
+run = Path(sys.argv[-1])
+(run / "done.json").write_text("{}") if (run / "asked").exists() else None
+def end(*_):
+    (run / "asked").write_text("to end")
+    sys.exit(143)
+signal.signal(signal.SIGTERM, end)
+(run / "started").touch()
+while not (run / "done.json").exists():
+    time.sleep(0.02)
+"""
+
+
+def sleeper(project: Path) -> Job:
+    """A job that runs until it is told to end; and to its end, the next time."""
+    (project / "projects/demo/sleep.py").write_text(SLEEPER)
+    folder = project / "runs/sleep"
+    stage = Stage("sleep", "projects.demo.sleep")
+    return Job(stage, 0, "f", folder, ["projects.demo.sleep", "--run_dir", str(folder)], [], {}, ["arm"])
+
+
+def test_ctrl_c_ends_what_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = sleeper(project)
+
+    def interrupt(*_: Any) -> Any:
+        if (job.run_dir / "started").exists():
+            raise KeyboardInterrupt
+        return ""
+
+    bars = runner.bars
+    monkeypatch.setattr(runner, "bars", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run([job], "demo", "mini", 1, quiet())
+    assert (job.run_dir / "asked").read_text() == "to end" and job.done is None
+    monkeypatch.setattr(runner, "bars", bars)
+    assert runner.run([job], "demo", "mini", 1, quiet()).ran == [job]
+
+
+@pytest.fixture
+def fresh_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A server of warm workers without the heavy imports, for this test alone."""
+
+    def stop() -> None:
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]
+        runner._served = None
+
+    stop()
+    monkeypatch.setattr(runner, "PRELOAD", [])
+    yield
+    stop()
+
+
+def test_a_warm_worker_runs_a_stage_as_a_command_would(
+    project: Path, fresh_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "Pool", Pool)
+    (project / "warm").mkdir()
+    monkeypatch.chdir(project / "warm")  # where the server of warm workers looks for modules too
+    monkeypatch.syspath_prepend(str(project / "warm"))
+    (project / "warm/look.py").write_text(
+        "import json, os, sys\n"
+        "from pathlib import Path\n"
+        "if __name__ == '__main__':\n"
+        "    print('seen', flush=True)\n"
+        "    seen = {'argv': sys.argv[1:], 'cwd': os.getcwd(), 'warm': 'look' in sys.modules}\n"
+        "    seen |= {name: os.environ.get(name) for name in ('RUN_LABELS', 'OMP_NUM_THREADS', 'DATA_ROOT')}\n"
+        "    Path(sys.argv[-1], 'done.json').write_text(json.dumps(seen))\n"
+    )
+    (project / "warm/broken.py").write_text("this is no Python\n")
+    folder = project / "runs/look"
+    argv = ["look", "fit", "--run_dir", str(folder)]
+    data = {"DATA_ROOT": "/data"}
+    job = Job(Stage("look", "look"), 1, "f", folder, argv, [], data, ["arm", "other"])
+    broken = Job(Stage("b", "broken"), 0, "g", project / "b", ["broken"], [], data, ["arm"])
+    outcome = runner.run([broken, job], "demo", "mini", 1, quiet())
+    assert outcome.failed == {broken: 1} and "SyntaxError" in (project / "b/log.txt").read_text()
+    assert outcome.ran == [job] and (folder / "log.txt").read_text() == "seen\n"
+    assert job.done == {
+        "argv": argv[1:],
+        "cwd": str(project / "warm"),
+        "warm": True,
+        "RUN_LABELS": "demo/mini/arm/look/seed1",
+        "OMP_NUM_THREADS": "1",
+        "DATA_ROOT": "/data",
+    }
+
+
+def test_stages_that_are_done_start_no_process(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = sleeper(project)
+    job.run_dir.mkdir(parents=True)
+    (job.run_dir / "done.json").write_text("{}")
+    monkeypatch.setattr(runner, "Pool", None)
+    assert runner.run([job], "demo", "mini", 1, Console()) == runner.Outcome()
+
+
+def shown(content: Any) -> str:
+    console = Console(file=io.StringIO(), width=120, record=True)
+    console.print(content)
+    return console.export_text()
+
+
+def test_people_see_arm_seed_stage_share_loss_and_time_left(project: Path) -> None:
+    jobs = recipes.unique(recipes.jobs(request(project, seeds=2)))
+    job = next(job for job in jobs if job.stage.overrides.get("model.kind") == "plain")
+    job.run_dir.mkdir(parents=True)
+    now = time.monotonic()
+    assert "plain, seed 0: train" in shown(runner.bars({job: (None, now - 3)}, 1, 11, 0))  # before it has said anything
+    (job.run_dir / "progress.json").write_text('{"step": 30, "total": 40, "loss": 0.51234, "seconds_left": 12.3}')
+    text = shown(runner.bars({job: (None, now)}, 1, 11, 2))
+    for part in ("plain, seed 0: train", "75%", "loss 0.5123", "12 s left", "stage 2 of 11, 2 failed"):
+        assert part in text
+    (job.run_dir / "progress.json").write_text('{"step": 30, "total": null, "loss": null, "seconds_left": null}')
+    assert "0%" in shown(runner.bars({job: (None, now)}, 1, 11, 0))
+    (job.run_dir / "progress.json").write_text('{"step": 3')
+    assert runner.read_progress(job) is None
+
+
+def test_a_shared_stage_says_whose_it_is(project: Path) -> None:
+    teacher = recipes.jobs(request(project))["plain"][0][0]
+    assert runner.describe(teacher) == "2 arms, all seeds: teacher"
+
+
+def stand_in_module(project: Path, code: str) -> None:
+    (project / "projects/demo/stand_ins.py").write_text(f"def make(folder):\n    {code}\n")
+
+
+def test_stand_ins_are_made_once_and_a_half_written_folder_anew(project: Path) -> None:
+    folder = project / "stand-ins"
+    stand_in_module(project, "folder.mkdir(); (folder / 'half').touch(); raise OSError('no space')")
+    with pytest.raises(UserError, match=r"stand-ins could not be made in .*\n(.*\n)*OSError: no space"):
+        runner.stand_ins("projects.demo.stand_ins:make", folder)
+    stand_in_module(project, "folder.mkdir(exist_ok=True); open(folder / 'whole', 'a').write('x')")
+    for _ in range(2):
+        runner.stand_ins("projects.demo.stand_ins:make", folder)
+    assert (folder / "whole").read_text() == "x"

@@ -1,0 +1,79 @@
+"""The reader of ZeShEL's files."""
+
+import json
+
+import pytest
+
+from common.data.linking import Entity, Mention
+from common.data.readers.zeshel import CONTEXT, ZeShEL
+from common.errors import UserError
+
+DOCUMENTS = [
+    {"title": "Kuriboh", "text": "Kuriboh is a small monster .", "document_id": "A1"},
+    {"title": "Winged Kuriboh", "text": "Winged Kuriboh has wings", "document_id": "B2"},
+    {
+        "title": "Episode 3",
+        "text": " ".join(["x"] * 200 + ["then", "Kuriboh", "wins"] + ["y"] * 200),
+        "document_id": "C3",
+    },
+]
+
+
+def mention(context: str, label: str, start: int, end: int, corpus: str = "yugioh") -> dict:
+    return {
+        "category": "LOW_OVERLAP",
+        "text": "?",
+        "mention_id": f"{context}{start}",
+        "context_document_id": context,
+        "label_document_id": label,
+        "start_index": start,
+        "end_index": end,
+        "corpus": corpus,
+    }
+
+
+def write(root, documents=DOCUMENTS, mentions=(), broken=""):
+    (root / "documents").mkdir(parents=True)
+    (root / "mentions").mkdir()
+    (root / "documents/yugioh.json").write_text("".join(json.dumps(line) + "\n" for line in documents))
+    for split in ("train", "val", "test"):
+        lines = [json.dumps(line) + "\n" for line in (mentions if split == "test" else [])]
+        (root / f"mentions/{split}.json").write_text("".join(lines) + (broken if split == "test" else ""))
+    return ZeShEL(str(root))
+
+
+def test_a_world_and_its_mentions(tmp_path):
+    mentions = [mention("C3", "A1", 201, 201), mention("A1", "B2", 0, 1), mention("X", "X", 0, 0, corpus="lego")]
+    found = write(tmp_path, mentions=mentions).domain("yugioh")
+    assert found.entities[0] == Entity("Kuriboh", "Kuriboh is a small monster .") and len(found.entities) == 3
+    first, second = found.mentions
+    assert first.mention == "Kuriboh" and first.entity == 0
+    assert first.left.split() == ["x"] * (CONTEXT - 1) + ["then"] and first.right.split() == ["wins"] + ["y"] * (
+        CONTEXT - 1
+    )
+    assert second == Mention("", "Kuriboh is", "a small monster .", 1)
+
+
+def test_a_few_broken_mentions_are_left_out(tmp_path, caplog):
+    good = [mention("C3", "A1", 201, 201)] * 2000
+    found = write(tmp_path, mentions=[*good, mention("C3", "nowhere", 0, 0), mention("A1", "A1", 5, 9)]).domain(
+        "yugioh"
+    )
+    assert len(found.mentions) == 2000
+    assert "mention C30 of yugioh" in caplog.text and "words 5 to 10 of 6" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "world", "message"),
+    [
+        ({}, "yugiho", "yugiho.json is missing; worlds there: yugioh"),
+        ({"mentions": [mention("C3", "nowhere", 0, 0)]}, "yugioh", "1 of 1 mentions of 'yugioh' do not fit"),
+        ({"broken": "{"}, "yugioh", "test.json: 1 of 1 lines are broken"),
+        ({"broken": "[1]\n"}, "yugioh", "test.json: 1 of 1 lines are broken"),
+        ({"documents": [{"title": "no id", "text": ""}]}, "yugioh", "yugioh.json: 1 of 1 lines are broken"),
+    ],
+)
+def test_errors_name_the_file_and_say_where_the_data_comes_from(tmp_path, settings, world, message):
+    with pytest.raises(UserError, match=message) as caught:
+        write(tmp_path, **settings).domain(world)
+    assert "github.com/lajanugen/zeshel" in str(caught.value)
