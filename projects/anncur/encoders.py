@@ -3,6 +3,7 @@
 All of them score queries [B, L_q] against candidates [B, K, L_i] -> [B, K]; tokens as in `linking.py`.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,6 +55,7 @@ def bert(sizes: BertSizes, pooler: bool, load: bool) -> BertModel:
         max_position_embeddings=sizes.positions,
         hidden_dropout_prob=sizes.dropout,
         attention_probs_dropout_prob=sizes.dropout,
+        initializer_range=0.02 * math.sqrt(768 / sizes.hidden_size),  # BERT's 0.02 belongs to its width
     )
     return BertModel(config, add_pooling_layer=pooler)
 
@@ -64,7 +66,7 @@ def pair_tokens(queries: Tensor, items: Tensor) -> Tensor:
 
 
 def pair_inputs(tokens: Tensor, first_segment: int) -> dict[str, Tensor]:
-    """BERT's inputs for pairs [B, L]: segment 1 for what is no padding from position `first_segment` on; padding masked."""
+    """BERT's inputs for pairs [B, L]: segment 1 from position `first_segment` on; padding is masked, and segment 0."""
     mask = tokens != 0
     second = torch.arange(tokens.shape[1], device=tokens.device) >= first_segment
     return {"input_ids": tokens.long(), "attention_mask": mask.long(), "token_type_ids": (mask & second).long()}
@@ -86,7 +88,7 @@ def tag_embeddings(tokens: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class CrossEncoder(nn.Module):
-    """f(query, item), from both read together: "emb" a dot product of two contextual embeddings, "cls" a linear layer."""
+    """f(query, item), both read together: "emb" a dot product of two contextual embeddings, "cls" a linear layer."""
 
     def __init__(self, kind: Literal["emb", "cls"], sizes: BertSizes, load: bool = True):
         super().__init__()
@@ -100,11 +102,12 @@ class CrossEncoder(nn.Module):
         batch, candidates, _ = items.shape
         tokens = pair_tokens(repeat(queries, "b l -> (b k) l", k=candidates), rearrange(items, "b k l -> (b k) l"))
         outputs = self.bert(**pair_inputs(tokens, queries.shape[1]))
-        if self.kind == "cls":
-            scores = self.head(self.dropout(outputs.pooler_output))[:, 0]
-        else:
-            query, item = tag_embeddings(tokens, outputs.last_hidden_state)
-            scores = (query * item).sum(-1)
+        with torch.autocast(tokens.device.type, enabled=False):  # a score rounded to half precision ties with others
+            if self.kind == "cls":
+                scores = self.head(self.dropout(outputs.pooler_output.float()))[:, 0]
+            else:
+                query, item = tag_embeddings(tokens, outputs.last_hidden_state.float())
+                scores = (query * item).sum(-1)
         return scores.view(batch, candidates)
 
 

@@ -1,7 +1,7 @@
 """The index: k-nearest-neighbour search with any expensive scorer.
 
-    scorer = Scorer(cross_encoder)                                    # or any callable on pairs
-    index = Index.build(scorer, anchor_queries, items, "index/", anchor_items=100)
+    scorer = Scorer(CrossEncoder("cross-encoder/ms-marco-MiniLM-L6-v2"))         # or any callable on pairs
+    index = Index.build(scorer, queries, items, "index/", "MiniLM, my items", anchor_items=100)
     best = index.search(scorer, "a new query", items, k=10, budget=200)
     best.items, best.scores, best.calls
 
@@ -52,13 +52,18 @@ class Index:
         queries: Sequence[Any],
         items: Sequence[Any],
         folder: str | Path,
+        key: str,
         anchor_items: int,
-        key: str = "",
         seed: int = 0,
     ) -> "Index":
         """Score the anchor `queries` against all `items` (kept in `folder`, resumable), and factorise.
 
         To use several processes, have each call `score_matrix` with its rank, then `from_matrix` once.
+
+        Args:
+            key: names the scorer, the queries and the items; scores in `folder` are only taken under the same key.
+            anchor_items: k_i, at most half of what a search may spend; neither near the number of queries.
+            seed: draws the anchor items.
         """
         score_matrix(scorer, queries, items, folder, key)
         return cls.from_matrix(ArrayStore.open(folder, key), draw_anchors(len(items), anchor_items, seed))
@@ -127,8 +132,8 @@ class Index:
         spare = budget - len(self.anchors)
         if spare < 0 or budget < k:
             raise UserError(
-                f"a budget of {budget} calls is too small for {len(self.anchors)} anchor items and k = {k}: raise it, or "
-                "build the index with fewer anchor items (half the budget is a fair choice)"
+                f"a budget of {budget} calls is too small for {len(self.anchors)} anchor items and k = {k}: raise it, "
+                "or build the index with fewer anchor items (half the budget is a fair choice)"
             )
         before = scorer.calls
         anchor_scores = scorer.row(query, [items[i] for i in self.anchors])

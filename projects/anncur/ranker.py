@@ -23,7 +23,7 @@ class Ranker(L.LightningModule):
         lr: peak learning rate; linear warm-up, then linearly to zero.
         weight_decay: of AdamW, on everything but biases. (LayerNorm's weights decay too, as in the official code.)
         warmup: share of the steps that warm up.
-        train_embeddings: train BERT's word embeddings and pooler too. The paper's runs leave them as they were pretrained.
+        train_embeddings: train BERT's embeddings and pooler too. The paper's runs leave them as they were pretrained.
     """
 
     dev_loss: Tensor

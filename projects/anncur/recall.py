@@ -8,25 +8,26 @@ Array = np.ndarray
 
 
 def top(scores: Array, k: int) -> Array:
-    """Indices of the k largest scores, best first: [..., N] -> [..., k]. Of equal scores the earlier item comes first."""
+    """Indices of the k largest scores, best first: [..., N] -> [..., k]. Of equal ones the earlier item comes first."""
     return np.argsort(-scores, axis=-1, kind="stable")[..., :k]
 
 
-def found(exact: Array, candidates: Array, k: int) -> Array:
-    """Share of the exact top k that re-ranking `candidates` by their exact scores yields.
+def found(exact: Array, candidates: Array, ks: Sequence[int]) -> Array:
+    """Share of the exact top k that re-ranking `candidates` by their exact scores yields, for each k.
 
     Top-k-Recall of the paper: |exact top k and top k of the candidates| / k.
 
     Args:
         exact: scores of all items, [Q, N].
-        candidates: retrieved items, [Q, n].
+        candidates: retrieved items, each once, [Q, n].
 
     Returns:
-        [Q], in 0..1; at most n / k.
+        [len(ks), Q], in 0..1; at most n / k.
     """
-    reranked = np.take_along_axis(candidates, top(np.take_along_axis(exact, candidates, -1), k), -1)
-    hits = top(exact, k)[:, :, None] == reranked[:, None, :]
-    return hits.any(-1).mean(-1)
+    best = top(exact, max(ks))
+    reranked = np.take_along_axis(candidates, top(np.take_along_axis(exact, candidates, -1), max(ks)), -1)
+    hits = best[:, :, None] == reranked[:, None, :]
+    return np.stack([hits[:, :k, :k].any(-1).mean(-1) for k in ks])
 
 
 def rerank_recall(exact: Array, approx: Array, retrieved: int, ks: Sequence[int]) -> tuple[list[float], list[float]]:
@@ -35,6 +36,16 @@ def rerank_recall(exact: Array, approx: Array, retrieved: int, ks: Sequence[int]
     Returns:
         Mean and population standard deviation over the queries, one of each per k.
     """
-    candidates = top(approx, retrieved)
-    shares = [found(exact, candidates, k) for k in ks]
-    return [float(share.mean()) for share in shares], [float(share.std()) for share in shares]
+    shares = found(exact, top(approx, retrieved), ks)
+    return shares.mean(1).tolist(), shares.std(1).tolist()
+
+
+def effective_rank(scores: Array, explained: float = 0.99) -> int:
+    """Smallest rank at which the best approximation of [M, N] explains this share of the variance within its rows.
+
+    What is the same for all items of a row orders nothing, so the rows' means do not count as variance.
+    """
+    scores = np.asarray(scores, np.float64)
+    left = np.append(np.cumsum(np.linalg.svd(scores, compute_uv=False)[::-1] ** 2)[::-1], 0.0)  # [min(M, N) + 1]
+    variance = np.square(scores - scores.mean(1, keepdims=True)).sum()
+    return int(np.argmax(left <= (1 - explained) * variance + 1e-12 * left[0]))

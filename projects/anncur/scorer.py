@@ -22,7 +22,7 @@ Scores = Callable[[list[tuple[Any, Any]]], Any]
 
 
 class Scorer:
-    """A scorer that counts its calls: one per pair, no pair asked for twice in one request.
+    """A scorer that counts its calls, one per pair.
 
     Args:
         score: a callable, or a sentence-transformers `CrossEncoder`.
@@ -67,9 +67,13 @@ class Scorer:
         scores = np.asarray(scores, np.float64)
         self.calls += len(pairs)
         if scores.shape != (len(pairs),):
-            raise UserError(f"the scorer returned {list(scores.shape)} for {len(pairs)} pairs: one number each is needed")
+            raise UserError(
+                f"the scorer returned {list(scores.shape)} for {len(pairs)} pairs: one number each is needed"
+            )
         if not np.isfinite(scores).all():
-            raise UserError(f"the scorer returned a score that is not finite, for the pair {pairs[_first_bad(scores)]!r}")
+            raise UserError(
+                f"the scorer returned a score that is not finite, for the pair {pairs[_first_bad(scores)]!r}"
+            )
         return scores
 
 

@@ -1,6 +1,6 @@
 """Train a cross-encoder or the dual encoder to find the right entity among hard ones.
 
-    python -m projects.anncur.train fit --config projects/anncur/configs/mini/emb_cross_encoder.yaml
+python -m projects.anncur.train fit --config projects/anncur/configs/mini/emb_cross_encoder.yaml
 """
 
 from typing import Any
@@ -78,7 +78,9 @@ class EntityLinker(Ranker):
             return  # a resumed epoch keeps its negatives, a cross-encoder all of them
         miner = self.miner[0].to(self.device) if self.miner else self.net
         random = not self.miner and self.current_epoch == 0
-        self.hard.copy_(random_negatives(self.corpus, self.hard_count) if random else mine(miner, self.corpus, self.hard_count))
+        self.hard.copy_(
+            random_negatives(self.corpus, self.hard_count) if random else mine(miner, self.corpus, self.hard_count)
+        )
         self.mined.fill_(self.current_epoch)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
 from common.data.stream import stream_loader
-from common.data.text import LabelledText, Split, TextSource
+from common.data.text import LabelledText, TextSource
 from common.errors import UserError
 
 Batch = dict[str, Tensor]
@@ -22,12 +22,21 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
-        raise UserError(f"data.tokenizer: nothing to load at '{name}', neither a folder nor a hub id. {error}") from error
+        raise UserError(
+            f"data.tokenizer: nothing to load at '{name}', neither a folder nor a hub id. {error}"
+        ) from error
 
 
 def build_tokenizer(texts: list[LabelledText], size: int) -> PreTrainedTokenizerBase:
     """BERT's lower-case WordPiece with the `size` most frequent pieces: characters and whole words of `texts`."""
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(c for c in string.printable if c.strip() and c == c.lower())]
+    pieces = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *(c for c in string.printable if c.strip() and c == c.lower()),
+    ]
     pieces += [f"##{c}" for c in string.ascii_lowercase + string.digits]
     split = BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, do_lower_case=True).backend_tokenizer
     counts: Counter[str] = Counter()
@@ -64,7 +73,6 @@ class TextData(L.LightningDataModule):
         batch_size: texts per step and process; incomplete batches are left out.
         eval_batch_size: texts per validation step.
         train_examples: train on this many, drawn by the seed; None takes all.
-        num_workers: processes that tokenize.
         seed: order of the training texts, and which they are.
     """
 
@@ -77,11 +85,10 @@ class TextData(L.LightningDataModule):
         batch_size: int = 16,
         eval_batch_size: int = 128,
         train_examples: int | None = None,
-        num_workers: int = 0,
         seed: int = 0,
     ):
         super().__init__()
-        self.task, self.max_length, self.num_workers, self.seed = task, max_length, num_workers, seed
+        self.task, self.max_length, self.seed = task, max_length, seed
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.train, self.val = task.read("train"), task.read("val")
         self.tokenizer = load_tokenizer(tokenizer) if tokenizer else build_tokenizer(self.train, vocabulary)
@@ -103,16 +110,17 @@ class TextData(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         if len(self.train) < self.batch_size * self.trainer.world_size:
-            raise UserError(f"{len(self.train)} training texts do not fill one batch: lower data.batch_size")
-        return stream_loader(
-            Examples(self.train), self.batch_size, self.trainer, self.seed, self.num_workers, self.collate
-        )
+            raise UserError(
+                f"{len(self.train)} training texts do not fill one batch of {self.batch_size} on each of "
+                f"{self.trainer.world_size} processes: lower data.batch_size"
+            )
+        return stream_loader(Examples(self.train), self.batch_size, self.trainer, self.seed, collate=self.collate)
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(self.val, self.eval_batch_size, collate_fn=self.collate, num_workers=self.num_workers)
+        return DataLoader(self.val, self.eval_batch_size, collate_fn=self.collate)
 
 
-class TestData(L.LightningDataModule):
+class EvaluationData(L.LightningDataModule):
     """The test batches of several tasks, in the order of their names.
 
     Args:
@@ -120,7 +128,6 @@ class TestData(L.LightningDataModule):
         tokenizer: hub id, or folder of a tokenizer.
         max_length: longer inputs are cut to this many tokens.
         eval_batch_size: texts per step.
-        split: which split is measured.
     """
 
     def __init__(
@@ -129,11 +136,10 @@ class TestData(L.LightningDataModule):
         tokenizer: str,
         max_length: int = 128,
         eval_batch_size: int = 128,
-        split: Split = "test",
     ):
         super().__init__()
         self.tasks, self.tokenizer = tasks, load_tokenizer(tokenizer)
-        self.max_length, self.eval_batch_size, self.split = max_length, eval_batch_size, split
+        self.max_length, self.eval_batch_size = max_length, eval_batch_size
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
@@ -148,7 +154,7 @@ class TestData(L.LightningDataModule):
     def test_dataloader(self) -> list[DataLoader]:
         return [
             DataLoader(
-                self.tasks[name].read(self.split),
+                self.tasks[name].read("test"),
                 self.eval_batch_size,
                 collate_fn=lambda examples: collate(examples, self.tokenizer, self.max_length),
             )

@@ -1,6 +1,7 @@
 """Train a student on labels and on a teacher's predictions: SinKD, and the losses it is compared with.
 
-    python -m projects.sinkd.distill fit --config projects/sinkd/configs/mini/student.yaml --model.teacher_weights FILE
+    python -m projects.sinkd.distill fit --config projects/sinkd/configs/mini/student.yaml \\
+        --data.tokenizer FOLDER --model.teacher_weights FILE
 """
 
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from common.cli import main
+from common.errors import UserError
 from common.losses.distillation import (
     annealed_temperature,
     jensen_shannon,
@@ -32,12 +34,13 @@ DIVERGENCES = {"kl": soft_cross_entropy, "rkl": reverse_kl, "js": jensen_shannon
 class Distillation(Finetuning):
     """L = (1 - alpha) L_CE + alpha L_KL + beta L_SD (Cui et al. 2024, section 3).
 
-    L_CE is the labels' cross-entropy, L_KL the cross-entropy to the softened teacher, both means over the batch; L_SD the
-    batch-wise Sinkhorn distance, a sum over the batch. The baselines put another divergence in L_KL's place.
+    L_CE is the labels' cross-entropy, L_KL the cross-entropy to the softened teacher, both means over the batch; L_SD
+    the batch-wise Sinkhorn distance, a sum over the batch. The baselines put another divergence in L_KL's place. The
+    released trainer computes no L_SD, whatever its scripts ask for; this one adds it.
 
     Args:
         net: the student.
-        teacher: the teacher, whose weights are in `teacher_weights`.
+        teacher: the teacher, in evaluation mode, whose weights are in `teacher_weights`.
         teacher_weights: a fine-tuned teacher.
         classes: number of classes; follows from the data.
         tokens: size of the vocabulary; follows from the data.
@@ -87,20 +90,26 @@ class Distillation(Finetuning):
         self.epsilon, self.iterations, self.group = epsilon, iterations, group
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        with torch.no_grad():
-            teacher = logits(self.teacher, batch)
-        terms = self.terms(self.logits(batch), teacher, batch["labels"])
+        student, teacher = self.logits(batch), None
+        if self.divergence != "none" or self.beta:
+            with torch.no_grad():
+                teacher = logits(self.teacher, batch)
+        terms = self.terms(student, batch["labels"], teacher)
         loss = torch.stack(list(terms.values())).sum()
         self.log_dict({"train/loss": loss, **{f"train/{name}": term for name, term in terms.items()}})
         return loss
 
-    def terms(self, student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """The weighted terms of the loss, of logits [B, C] and labels [B]."""
+    def terms(self, student: Tensor, labels: Tensor, teacher: Tensor | None) -> dict[str, Tensor]:
+        """The weighted terms of the loss, of logits [B, C] and labels [B]; labels alone need no teacher."""
         terms = {"ce": (1 - self.alpha) * F.cross_entropy(student, labels)}
+        if teacher is None:
+            return terms
         if self.divergence != "none":
-            terms[self.divergence] = self.alpha * DIVERGENCES[self.divergence](student, teacher, self.current_temperature)
+            terms[self.divergence] = self.alpha * DIVERGENCES[self.divergence](
+                student, teacher, self.current_temperature
+            )
         if self.beta:
-            # the batch of all processes: L_SD, its weight and its pairing belong to a batch size, not to a device's share
+            # over all processes: L_SD's weight and pairing belong to a batch, not to a device's share of it
             terms["sinkhorn"] = self.beta * sinkhorn_loss(
                 gather(student),
                 gather(teacher),
@@ -115,6 +124,8 @@ class Distillation(Finetuning):
     def current_temperature(self) -> float:
         if not self.annealed:
             return self.temperature
+        if self.trainer.max_epochs is None or self.trainer.max_epochs < 1:
+            raise UserError("model.annealed counts epochs: give trainer.max_epochs instead of max_steps alone")
         return annealed_temperature(self.temperature, self.current_epoch, self.trainer.max_epochs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Measure trained classifiers on their tasks' test sets, and how near they are to their teachers.
 
-    python -m projects.sinkd.evaluate test --config projects/sinkd/configs/mini/evaluate.yaml --model.weights.world FILE ...
+    python -m projects.sinkd.evaluate test --config projects/sinkd/configs/mini/evaluate.yaml \\
+        --data.tokenizer FOLDER --model.teacher_weights.text FILE --model.weights.text FILE
 """
 
 from typing import Any
@@ -16,7 +17,7 @@ from common.errors import UserError
 from common.paths import expand
 from common.training.runs import save_picture
 from common.training.weights import load_weights
-from projects.sinkd.data import Batch, TestData
+from projects.sinkd.data import Batch, EvaluationData
 from projects.sinkd.drawing import heat_map, side_by_side
 from projects.sinkd.finetune import Score, logits, score_metric
 from projects.sinkd.model import ClassifierConfig, build_classifier
@@ -30,10 +31,10 @@ class Evaluation(L.LightningModule):
     """Each task's own score, their mean, accuracy, macro F1, and the distance to the teacher; the student runs alone.
 
     Args:
-        net: the classifier that is measured.
-        weights: its weights for each task.
+        net: the student.
         teacher: the teacher it is compared with.
         teacher_weights: the teacher's weights for each task.
+        weights: the student's weights for each task; None measures the teacher itself.
         scores: each task's own measure.
         classes: names of each task's classes; follows from the data.
         tokens: size of the vocabulary; follows from the data.
@@ -42,18 +43,18 @@ class Evaluation(L.LightningModule):
     def __init__(
         self,
         net: ClassifierConfig,
-        weights: dict[str, str],
         teacher: ClassifierConfig,
         teacher_weights: dict[str, str],
         scores: dict[str, Score],
         classes: dict[str, tuple[str, ...]],
         tokens: int,
+        weights: dict[str, str] | None = None,
     ):
         super().__init__()
         self.classes = classes
         self.tasks = sorted(classes)
         for given, what in ((weights, "weights"), (teacher_weights, "teacher_weights"), (scores, "scores")):
-            if missing := [task for task in self.tasks if task not in given]:
+            if missing := [task for task in self.tasks if given is not None and task not in given]:
                 raise UserError(f"model.{what} has nothing for {', '.join(missing)}")
 
         def load(config: ClassifierConfig, files: dict[str, str], what: str) -> nn.ModuleDict:
@@ -61,8 +62,8 @@ class Evaluation(L.LightningModule):
             loaded = {task: load_weights(net, expand(files[task], what)) for task, net in nets.items()}
             return nn.ModuleDict(loaded).requires_grad_(False).eval()
 
-        self.nets = load(net, weights, "model.weights")
         self.teachers = load(teacher, teacher_weights, "model.teacher_weights")
+        self.nets = self.teachers if weights is None else load(net, weights, "model.weights")
         self.metrics = nn.ModuleDict(
             {
                 task: MetricCollection(
@@ -97,11 +98,12 @@ class Evaluation(L.LightningModule):
         self.log("test/params", float(sum(p.numel() for p in self.nets[self.tasks[0]].parameters())))
 
     def draw(self, task: str, student: Tensor, teacher: Tensor) -> None:
-        """A batch as the Sinkhorn distance sees it: predictions, costs and plan, in the order of the teacher's classes."""
+        """A batch as L_SD sees it: predictions, costs and plan, in the order of the teacher's classes."""
         order = teacher.argmax(-1).argsort(stable=True)
         p, q = (x[order].div(TEMPERATURE).softmax(-1) for x in (student, teacher))
         cost = pairwise_l1(p, q)
         plan = sinkhorn_plan(cost, EPSILON, ITERATIONS)
+        p, q, cost, plan = (x.cpu().numpy() for x in (p, q, cost, plan))
         words = f"{SHOWN} texts of {task}, in the order of the teacher's classes"
         save_picture(
             self.run_dir,
@@ -111,8 +113,8 @@ class Evaluation(L.LightningModule):
                 heat_map(cost / 2, "cost (L1 / 2)", "teacher's texts", "student's texts"),
                 heat_map(plan, "transport plan", "teacher's texts", "student's texts"),
             ),
-            f"{words}: the student's softened predictions, their L1 distances to the teacher's, and the transport plan. "
-            "Dark is much. A diagonal plan matches every text with itself.",
+            f"{words}: the student's softened predictions, their L1 distances to the teacher's, and the transport "
+            "plan. Dark is much. A diagonal plan matches every text with itself.",
         )
         save_picture(
             self.run_dir,
@@ -130,4 +132,4 @@ def links(parser: Any) -> None:
 
 
 if __name__ == "__main__":
-    main(Evaluation, TestData, links=links)
+    main(Evaluation, EvaluationData, links=links)

@@ -3,8 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
-from transformers import PreTrainedModel
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedModel,
+)
 
 from common.errors import UserError
 
@@ -14,7 +20,7 @@ class ClassifierConfig:
     """A classifier: a pretrained encoder, or the sizes of a BERT.
 
     Attributes:
-        pretrained: hub id or folder of an encoder, which gets a new classification head; None for a BERT of these sizes.
+        pretrained: hub id or folder of an encoder, which gets a new head; None for a BERT of these sizes.
         hidden: width; the feed-forward layers have four times as much.
         layers: transformer blocks.
         heads: attention heads.
@@ -46,10 +52,14 @@ def build_classifier(config: ClassifierConfig, classes: int, tokens: int, load: 
         return BertForSequenceClassification(BertConfig(vocab_size=tokens, num_labels=classes, **sizes)).train()
     try:
         if load:
-            model = AutoModelForSequenceClassification.from_pretrained(config.pretrained, num_labels=classes)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                config.pretrained, num_labels=classes, dtype=torch.float32
+            )
         else:
             settings = AutoConfig.from_pretrained(config.pretrained, num_labels=classes)
             model = AutoModelForSequenceClassification.from_config(settings)
     except OSError as error:
-        raise UserError(f"no pretrained encoder '{config.pretrained}', neither a folder nor a hub id. {error}") from error
+        raise UserError(
+            f"no pretrained encoder '{config.pretrained}', neither a folder nor a hub id. {error}"
+        ) from error
     return model.train()

@@ -37,22 +37,11 @@ def normalise(kernel: Tensor, iterations: int) -> Tensor:
     return kernel
 
 
-def log_normalise(
-    log_kernel: Tensor, iterations: int, log_rows: Tensor | float = 0.0, log_columns: Tensor | float = 0.0
-) -> Tensor:
-    """`normalise` on logarithms, for kernels that underflow; rows and columns may have any marginals.
-
-    Args:
-        log_kernel: [..., N, M].
-        log_rows: logarithms of the row sums, broadcast against [..., N, 1].
-        log_columns: logarithms of the column sums, broadcast against [..., 1, M].
-
-    Returns:
-        The logarithm of the plan, [..., N, M].
-    """
+def log_normalise(log_kernel: Tensor, iterations: int) -> Tensor:
+    """`normalise` on logarithms, for kernels that underflow: log kernel [..., B, B] -> log plan [..., B, B]."""
     for _ in range(iterations):
-        log_kernel = log_kernel - log_kernel.logsumexp(-1, keepdim=True) + log_rows
-        log_kernel = log_kernel - log_kernel.logsumexp(-2, keepdim=True) + log_columns
+        log_kernel = log_kernel - log_kernel.logsumexp(-1, keepdim=True)
+        log_kernel = log_kernel - log_kernel.logsumexp(-2, keepdim=True)
     return log_kernel
 
 
@@ -85,8 +74,9 @@ def sinkhorn_loss(
 ) -> Tensor:
     """L_SD of logits [B, C]: the transport cost between the softened predictions, summed over the batch, unweighted.
 
-    A student sample may be matched with any teacher sample of its group, so 0 does not mean equal predictions: L_SD needs
-    cross-entropy or soft labels beside it. It takes float32 or better: pass `logits.float()` under mixed precision.
+    A student sample may be matched with any teacher sample of its group, so 0 does not mean equal predictions: L_SD
+    needs cross-entropy or soft labels beside it. It takes float32 or better: pass `logits.float()` under mixed
+    precision.
 
     Args:
         temperature: softens both predictions. The released code takes 2 whatever it is given.

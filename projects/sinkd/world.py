@@ -2,18 +2,18 @@
 
     the tarivo is not selu but the bemika was quite doram and the tarivo was doram
 
-Three clauses say something good or bad of a thing. A sentence's class is its topic and its stance, 2 x `TOPICS` in all. Most
-clauses keep to both; the others are about another topic, or take the other side, so that no reader is always right. "not"
-turns a word round, so stance needs more than a bag of words. Words are Zipf distributed: a reader of few sentences has
-never seen the rare ones, and has to learn them from someone who has.
+Three clauses say something good or bad of a thing. A sentence's class is its topic and its stance, 2 x `TOPICS` in
+all. Most clauses keep to both; the others are about another topic, or take the other side, so that no reader is always
+right. "not" turns a word round, so stance needs more than a bag of words. Words are Zipf distributed: a reader of few
+sentences has never seen the rare ones, and has to learn them from someone who has.
 """
 
 import numpy as np
 
 from common.data.text import LabelledText, Split, TextSource
 
-TOPICS, NOUNS, ADJECTIVES = 10, 24, 24
-ON_TOPIC, ON_SIDE, NEGATED = 0.75, 0.85, 0.15  # probabilities for each clause
+TOPICS, NOUNS, ADJECTIVES = 6, 16, 16
+ON_TOPIC, ON_SIDE, NEGATED = 0.8, 0.9, 0.1  # probabilities for each clause
 CLAUSES = 3
 _SPLITS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
 

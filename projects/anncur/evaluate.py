@@ -1,0 +1,187 @@
+"""Measure how much of a cross-encoder's exact top k a method finds with a given number of calls per query.
+
+python -m projects.anncur.evaluate test --config projects/anncur/configs/mini/evaluate.yaml
+"""
+
+from typing import Any, Literal
+
+import lightning.pytorch as L
+import numpy as np
+from torch import Tensor
+
+from common.cli import main
+from common.data.stores import ArrayStore
+from common.errors import UserError
+from common.paths import expand
+from common.training.runs import save_picture
+from common.training.weights import load_weights
+from projects.anncur.cur import RCOND
+from projects.anncur.data import LinkingData
+from projects.anncur.encoders import BertSizes, DualEncoder
+from projects.anncur.pictures import draw_grid, draw_mention, draw_scores, draw_search
+from projects.anncur.recall import effective_rank, found, top
+from projects.anncur.retrieval import (
+    Method,
+    anncur,
+    candidates,
+    fixed_items,
+    oracle,
+    tf_idf,
+    without_anchors,
+)
+
+Array = np.ndarray
+SHARES = tuple(tenth / 10 for tenth in range(1, 10))
+
+
+class Evaluation(L.LightningModule):
+    """Top-k-Recall at equal cost: |exact top k and top k found| / k, mean over the queries that are no anchors.
+
+    Cost is the number of calls of the cross-encoder per query. A dual encoder and TF-IDF spend all of it on re-ranking;
+    ANNCUR spends a share of it on its anchor items and the rest on re-ranking.
+
+    Args:
+        method: how candidates are found.
+        scores: the matrix that `score.py` wrote; rows of anchor queries are the index, the others the truth.
+        item_scores: the matrix of items in the query's place (`item_cur` and `fixed_items`).
+        dual_encoder: BERT of the dual encoder's towers.
+        dual_encoder_weights: its weights (`dual_encoder`).
+        ks: the k of top-k.
+        budgets: costs of the curves.
+        budget: the cost of the table. Half of it and twice it are reported too.
+        anchor_share: share of the budget that anchor items get. None takes the best of nine shares for each budget and
+            k *on the test queries*, as the paper's figures do: an optimistic choice.
+        rcond: share of the largest singular value below which `anncur` drops one. The paper drops none.
+        explore: also measure and draw `anncur` over numbers of anchors, and what the scores look like.
+        grid_queries: k_q of the heat map, up to `data.anchor_queries`.
+        grid_items: k_i of the heat map.
+        grid_retrieved: items that are re-ranked for the heat map, beside the anchors.
+        pictures: how many queries are drawn for the report.
+    """
+
+    def __init__(
+        self,
+        method: Literal["random", "tf_idf", "dual_encoder", "anncur", "oracle", "item_cur", "fixed_items"],
+        scores: str,
+        item_scores: str | None = None,
+        dual_encoder: BertSizes | None = None,
+        dual_encoder_weights: str | None = None,
+        ks: tuple[int, ...] = (1, 10, 50, 100),
+        budgets: tuple[int, ...] = (50, 100, 200, 500, 1000),
+        budget: int = 200,
+        anchor_share: float | None = 0.5,
+        rcond: float = RCOND,
+        explore: bool = False,
+        grid_queries: tuple[int, ...] = (50, 100, 200, 500),
+        grid_items: tuple[int, ...] = (50, 100, 200, 500, 1000),
+        grid_retrieved: int = 500,
+        pictures: int = 2,
+    ):
+        super().__init__()
+        self.method, self.ks, self.budgets, self.budget = method, ks, budgets, budget
+        self.anchor_share, self.rcond, self.explore, self.pictures = anchor_share, rcond, explore, pictures
+        self.grid_queries, self.grid_items, self.grid_retrieved = grid_queries, grid_items, grid_retrieved
+        self.store = ArrayStore.open(expand(scores, "model.scores"))
+        self.item_store = ArrayStore.open(expand(item_scores, "model.item_scores")) if item_scores else None
+        self.dual_encoder: DualEncoder | None = None
+        if method == "dual_encoder":
+            if dual_encoder is None or dual_encoder_weights is None:
+                raise UserError("method dual_encoder needs --model.dual_encoder and --model.dual_encoder_weights")
+            self.dual_encoder = DualEncoder(dual_encoder, load=False)
+            load_weights(self.dual_encoder, expand(dual_encoder_weights, "model.dual_encoder_weights"))
+            self.dual_encoder.requires_grad_(False).eval()
+
+    def test_step(self, batch: Tensor, batch_idx: int) -> None:
+        data: LinkingData = self.trainer.datamodule
+        tests, anchors = batch.cpu().numpy(), data.anchors_and_tests()[0]
+        exact, rows = (np.stack([self.store[i] for i in chosen]) for chosen in (tests, anchors))
+        method, gold = self._method(data, rows, exact, tests), data.search.gold[batch.cpu()].numpy()
+
+        self._log_recalls(method, exact, len(rows))
+        approximation = method(self._anchors(self.anchor_share or 0.5, self.budget))
+        chosen = candidates(approximation, self.budget)
+        best = np.take_along_axis(chosen, top(np.take_along_axis(exact, chosen, 1), 1), 1)[:, 0]
+        self.log("test/accuracy", float((best == gold).mean()))
+        self.log("test/accuracy_exact", float((exact.argmax(1) == gold).mean()))
+        pairs = zip(top(exact, max(self.ks)), top(approximation.scores, max(self.ks)), strict=True)
+        self.log("test/overlap", float(np.mean([np.isin(*pair).mean() for pair in pairs])))
+        centred = exact - exact.mean(1, keepdims=True)
+        self.log("test/error", float(np.linalg.norm(approximation.scores - exact) / np.linalg.norm(centred)))
+
+        if self.explore:
+            self._explore(rows, exact, data.seed)
+        domain = data.search_domain
+        for query in range(min(self.pictures, len(tests))):
+            key, mention = f"query {query}", draw_mention(domain.mentions[tests[query]])
+            save_picture(self.run_dir, f"{key}, mention", mention, "A mention in its context", reference=True)
+            search = draw_search(domain.entities, exact[query], chosen[query], gold[query])
+            save_picture(self.run_dir, key, search, f"Exact top 10: found with {self.budget} calls, or missed (red)")
+
+    def _method(self, data: LinkingData, rows: Array, exact: Array, tests: Array) -> Method:
+        if self.method == "anncur":
+            return anncur(rows, exact, data.seed, self.rcond)
+        if self.method == "oracle":
+            return oracle(rows, exact, data.seed)
+        if self.method == "random":
+            return without_anchors(np.random.default_rng(data.seed).random(exact.shape))
+        if self.method == "tf_idf":
+            return without_anchors(tf_idf(data.search_domain, tests))
+        if self.dual_encoder is not None:
+            queries = self.dual_encoder.embed_all("query", data.search.queries[tests])
+            return without_anchors((queries @ self.dual_encoder.embed_all("item", data.search.items).T).cpu().numpy())
+        if self.item_store is None:
+            raise UserError(f"method {self.method} needs --model.item_scores")
+        item_rows = np.stack([self.item_store[i] for i in range(len(self.item_store))])
+        if self.method == "fixed_items":
+            return fixed_items(item_rows, data.row_items, exact, data.seed)
+        chosen = np.random.default_rng(data.seed).permutation(len(item_rows))[: len(rows)]
+        return anncur(item_rows[chosen], exact, data.seed)
+
+    def _anchors(self, share: float, budget: int) -> int:
+        return max(1, round(share * budget))
+
+    def _log_recalls(self, method: Method, exact: Array, anchor_queries: int) -> None:
+        """Curves over the number of calls, and the table's figures."""
+        curves = {budget: self._recalls(method, exact, budget) for budget in self.budgets}
+        for budget, recalls in curves.items():
+            series = {f"recall@{k} by calls": value for k, value in zip(self.ks, recalls, strict=True)}
+            for logger in self.loggers:
+                logger.log_metrics(series, step=budget)
+        places = {"": self.budget, "_half": self.budget // 2, "_double": 2 * self.budget, "_square": 2 * anchor_queries}
+        for place, budget in places.items():  # "_square": with half of the budget for anchor items, k_i = k_q
+            recalls = curves.get(budget) or self._recalls(method, exact, budget)
+            self.log_dict({f"test/recall_{k}{place}": value for k, value in zip(self.ks, recalls, strict=True)})
+
+    def _recalls(self, method: Method, exact: Array, budget: int) -> list[float]:
+        """Top-k-Recall for each k with `budget` calls."""
+        shares = SHARES if self.anchor_share is None else [self.anchor_share]
+        tried = [method(self._anchors(share, budget)) for share in shares]
+        recalls = np.stack([found(exact, candidates(one, budget), self.ks).mean(1) for one in tried])
+        return recalls.max(0).tolist()
+
+    def _explore(self, rows: Array, exact: Array, seed: int) -> None:
+        """Recall for k = 10 over numbers of anchor queries and items, always the same number re-ranked; the scores."""
+        order = np.random.default_rng(seed).permutation(len(rows))
+        grid = np.zeros((len(self.grid_queries), len(self.grid_items)))
+        for i, queries in enumerate(self.grid_queries):
+            method = anncur(rows[order[:queries]], exact, seed, self.rcond)
+            for j, items in enumerate(self.grid_items):
+                grid[i, j] = found(exact, top(method(items).scores, self.grid_retrieved), [10]).mean()
+        half = max(j for j, items in enumerate(self.grid_items) if items <= self.grid_queries[-1] / 2)
+        self.log("test/grid_many", float(grid[-1, half]))
+        self.log("test/grid_few_queries", float(grid[0, half]))
+        self.log("test/grid_few_items", float(grid[-1, 0]))
+        heat_map = draw_grid(grid, self.grid_queries, self.grid_items)
+        save_picture(self.run_dir, "anchors", heat_map, f"Recall of the top 10, {self.grid_retrieved} items re-ranked")
+
+        scores = np.concatenate([rows, exact])
+        self.log("test/rank", float(effective_rank(scores)))
+        save_picture(self.run_dir, "scores", draw_scores(scores), "The cross-encoder's scores")
+
+
+def links(parser: Any) -> None:
+    parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+
+if __name__ == "__main__":
+    main(Evaluation, LinkingData, links=links)

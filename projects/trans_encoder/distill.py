@@ -1,0 +1,170 @@
+"""One half of a cycle: a cross-encoder learns what bi-encoders say of unlabelled pairs, or the other way round.
+
+    python -m projects.trans_encoder.distill fit --config projects/trans_encoder/configs/mini/cross.yaml \\
+        --model.start PLM --model.teachers.own BI_ENCODER
+
+Leaves the student in the run folder's `model/`, as transformers' `from_pretrained` reads it.
+"""
+
+import math
+from typing import Any, Literal
+
+import lightning.pytorch as L
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+
+from common.cli import main
+from common.data.pairs import Pair
+from common.errors import UserError
+from projects.trans_encoder.data import Batch, PairData, agreement
+from projects.trans_encoder.model import (
+    Kind,
+    PairModel,
+    Pooling,
+    cross_entropy,
+    load_pair_model,
+    score_pairs,
+    squared_error,
+)
+
+Loss = Literal["bce", "mse"]
+
+
+class Distillation(L.LightningModule):
+    """Trans-Encoder's two distillations (Liu et al. 2022, §2), and the controls of each.
+
+    - bi to cross: y_n is the cosine of a bi-encoder's two embeddings, as it is. A cross-encoder with logits x_n learns
+      L_BCE = -1/N sum_n y_n log s(x_n) + (1 - y_n) log(1 - s(x_n)), s the sigmoid, from both orders of every pair.
+    - cross to bi: z_n = s(x_n), of one order. A bi-encoder learns L_MSE = 1/N sum_n (cos(e(a_n), e(b_n)) - z_n)^2.
+
+    With several teachers (mutual distillation) the label is the mean of theirs. Without any, the data set's own scores
+    are the labels: the supervised ceiling.
+
+    Args:
+        student: what is trained.
+        start: hub id or folder that the student starts from: a plain language model for a cross-encoder, SimCSE's for a
+            bi-encoder; or the previous step's student, to continue its weights.
+        teachers: hub ids or folders of the models that label the pairs, by any name; {} for the data set's scores.
+        teacher: what the teachers are.
+        pooling: of all bi-encoders.
+        loss: "bce" takes the student's logit (a cross-encoder's), "mse" its similarity.
+        load: False lets the student start from random weights.
+        keep: the weights that are handed on: those of the best validation score (the paper), or the last ones.
+        lr: peak learning rate.
+        weight_decay: of AdamW, biases and LayerNorms excepted.
+        warmup: share of the steps with a growing learning rate; it then falls linearly to zero.
+    """
+
+    def __init__(
+        self,
+        student: Kind,
+        start: str,
+        teachers: dict[str, str],
+        teacher: Kind,
+        pooling: Pooling = "cls",
+        loss: Loss = "bce",
+        load: bool = True,
+        keep: Literal["best", "last"] = "best",
+        lr: float = 2e-5,
+        weight_decay: float = 0.01,
+        warmup: float = 0.1,
+    ):
+        super().__init__()
+        if student == "bi" and loss == "bce":
+            raise UserError("a bi-encoder has a cosine, not a logit: --model.loss mse")
+        self.student = load_pair_model(student, start, pooling, load)
+        self.teachers, self.teacher, self.pooling, self.loss = teachers, teacher, pooling, loss
+        self.keep, self.lr, self.weight_decay, self.warmup = keep, lr, weight_decay, warmup
+        self.best = -math.inf
+        self.best_weights: dict[str, Tensor] | None = None
+
+    def on_fit_start(self) -> None:
+        data: PairData = self.trainer.datamodule
+        labels = self.labels_of(data.pairs)
+        self.labels = (labels.repeat(2) if data.both_orders else labels).to(self.device)
+        self.agreement = agreement(data.binary).to(self.device)
+
+    def labels_of(self, pairs: list[Pair]) -> Tensor:
+        """The labels of all pairs, [N]: constants, whatever the student does."""
+        if not self.teachers:
+            if any(pair.score is None for pair in pairs):
+                raise UserError(
+                    "no teachers, and training pairs without scores: give --model.teachers.<any name> <folder>"
+                )
+            return torch.tensor([pair.score for pair in pairs])
+        labels = []
+        for source in self.teachers.values():
+            teacher = load_pair_model(self.teacher, source, self.pooling).to(self.device)
+            labels.append(score_pairs(teacher, pairs))
+        return mutual(labels)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        pairs, rows = batch
+        labels = self.labels[rows]
+        if self.loss == "bce":
+            loss = cross_entropy(self.student(pairs), labels)
+        else:
+            loss = squared_error(self.student.score(pairs), labels)
+        # a cosine below zero leaves the cross-entropy without a lower bound; it is used as it is, and counted
+        self.log_dict({"train/loss": loss, "train/negative_labels": (labels < 0).float().mean()}, batch_size=len(pairs))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        pairs, _ = batch
+        self.agreement.update(
+            self.student.score(pairs), torch.tensor([pair.score for pair in pairs], device=self.device)
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        score = self.agreement.compute().item()
+        self.agreement.reset()
+        self.log("val/score", score)
+        if self.keep == "best" and score > self.best:
+            self.best = score
+            self.best_weights = {name: weight.cpu().clone() for name, weight in self.student.net.state_dict().items()}
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        steps = int(self.trainer.estimated_stepping_batches)
+        return linear_adamw(self.student, self.lr, self.weight_decay, math.ceil(self.warmup * steps), steps)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["best"], checkpoint["best_weights"] = self.best, self.best_weights
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.best, self.best_weights = checkpoint["best"], checkpoint["best_weights"]
+
+    def on_train_end(self) -> None:
+        if self.best_weights is not None:
+            self.student.net.load_state_dict(self.best_weights)
+        if self.trainer.is_global_zero:
+            self.student.save(self.run_dir / "model")
+
+    def exported(self) -> PreTrainedModel:
+        return self.student.net
+
+
+def mutual(labels: list[Tensor]) -> Tensor:
+    """The mean of several models' scores of the same pairs: labels of mutual distillation, or an ensemble's scores."""
+    return torch.stack(labels).mean(0)
+
+
+def linear_adamw(model: PairModel, lr: float, weight_decay: float, warmup_steps: int, steps: int) -> dict[str, Any]:
+    """AdamW with a linear warm-up and a linear fall to zero; biases and LayerNorms do not decay."""
+    plain = [name for name, _ in model.net.named_parameters() if name.endswith("bias") or "LayerNorm" in name]
+    groups = [
+        {"params": [p for name, p in model.net.named_parameters() if name not in plain], "weight_decay": weight_decay},
+        {"params": [p for name, p in model.net.named_parameters() if name in plain], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr)
+    schedule = get_linear_schedule_with_warmup(optimizer, warmup_steps, steps)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def links(parser: Any) -> None:
+    """One seed."""
+    parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+
+if __name__ == "__main__":
+    main(Distillation, PairData, links=links)

@@ -1,0 +1,125 @@
+"""Measure a tokenizer: reconstruction, use of the codebook, and what its features and tokens still understand.
+
+python -m projects.vqrae.evaluate test --config projects/vqrae/configs/mini/evaluate.yaml --model.weights <a stage's>
+"""
+
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
+
+from common.cli import main
+from common.data.images import PictureData, to_uint8
+from common.paths import expand
+from common.training.runs import save_picture
+from common.training.weights import load_weights
+from projects.vqrae.encoder import EncoderConfig
+from projects.vqrae.metrics import CodebookUsage, Inception, fid
+from projects.vqrae.model import VQRAE, Codebook
+from projects.vqrae.perceptual import PerceptualLoss, PerceptualNets
+from projects.vqrae.pictures import strip
+from projects.vqrae.train import links
+from projects.vqrae.understanding import HeadConfig, build_head, probe
+
+
+class Evaluation(L.LightningModule):
+    """PSNR, SSIM, rFID and codebook utilisation as in Tables 2, 5 and 6; understanding in place of MME and its like.
+
+    Understanding is measured on the continuous features with the head that was trained for the original encoder
+    (`dropin_accuracy`: what Table 3 does to InternVL3, with a classifier instead of a language model), and with linear
+    probes that are fitted anew, of the continuous features and of the discrete tokens. Probes see the mean token.
+
+    Args:
+        encoder: the pretrained ViT.
+        codebook: the quantiser.
+        perceptual: nets of LPIPS, and of rFID where Inception is not given.
+        weights: a trained tokenizer.
+        head: the original encoder's head; None for none.
+        inception: for rFID; None takes the perceptual ConvNeXt's features.
+        probe_images: training pictures that the probes are fitted on.
+        pictures: how many reconstructions are kept for the report.
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderConfig,
+        codebook: Codebook,
+        perceptual: PerceptualNets,
+        weights: str,
+        head: HeadConfig | None = None,
+        inception: Inception | None = None,
+        probe_images: int = 2000,
+        pictures: int = 12,
+    ):
+        super().__init__()
+        self.tokenizer = VQRAE(encoder, codebook, pretrained=False)
+        load_weights(self.tokenizer, expand(weights, "model.weights")).requires_grad_(False).eval()
+        self.head_config, self.probe_images, self.pictures = head, probe_images, pictures
+        perception = PerceptualLoss(perceptual)
+        self.lpips = perception.lpips
+        self.psnr = PeakSignalNoiseRatio(1.0, dim=(1, 2, 3))
+        self.ssim = StructuralSimilarityIndexMeasure(data_range=1.0)
+        self.fid = fid(perception.convnext, inception)
+        self.usage = CodebookUsage(codebook.size)
+        self.distances: list[Tensor] = []
+        self.pooled: list[dict[str, np.ndarray]] = []
+
+    def setup(self, stage: str) -> None:
+        classes = self.trainer.datamodule.source("test").classes
+        self.head = build_head(self.head_config, classes) if self.head_config else None
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        images, out = batch["image"], self.tokenizer(batch["image"])
+        made = out.images.float().clamp(0, 1)
+        self.psnr.update(made, images)
+        self.ssim.update(made, images)
+        self.fid.update(images, real=True)
+        self.fid.update(made, real=False)
+        self.distances.append(self.lpips(made, images).cpu())
+        if out.indices is not None:
+            self.usage.update(out.indices)
+        self.pooled.append(self.means(out.features, out.codes, batch["label"]))
+        if self.head is not None:
+            self.log("test/dropin_accuracy", (self.head(out.features).argmax(1) == batch["label"]).float().mean())
+        if batch_idx == 0:
+            count = self.pictures
+            save_picture(self.run_dir, "reconstructions", strip(to_uint8(images[:count])), "originals", reference=True)
+            save_picture(self.run_dir, "reconstructions", strip(to_uint8(made[:count])), "reconstructions")
+
+    @staticmethod
+    def means(features: Tensor, codes: Tensor, labels: Tensor) -> dict[str, np.ndarray]:
+        """What probes see of a batch: mean tokens, continuous and discrete, and the labels."""
+        arrays = {"continuous": features.mean(1), "discrete": codes.mean(1), "label": labels}
+        return {name: value.float().cpu().numpy() for name, value in arrays.items()}
+
+    def on_test_epoch_end(self) -> None:
+        self.log("test/psnr", self.psnr.compute())
+        self.log("test/ssim", self.ssim.compute())
+        self.log("test/rfid", self.fid.compute().float())
+        self.log("test/lpips", torch.cat(self.distances).mean())
+        if self.tokenizer.quantizer is not None:
+            self.log("test/usage", self.usage.compute())
+        if self.probe_images:
+            train, test = joined(self.train_means()), joined(self.pooled)
+            for kind in ("continuous", "discrete"):
+                accuracy = probe(train[kind], train["label"], test[kind], test["label"])
+                self.log(f"test/probe_{kind}", accuracy)
+
+    def train_means(self) -> list[dict[str, np.ndarray]]:
+        found = []
+        for batch in self.trainer.datamodule.ordered("train", self.probe_images):
+            features = self.tokenizer.encoder(batch["image"].to(self.device))
+            found.append(self.means(features, self.tokenizer.quantize(features)[0], batch["label"]))
+        return found
+
+
+def joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Batches of named arrays, end to end."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+if __name__ == "__main__":
+    main(Evaluation, PictureData, links=links)

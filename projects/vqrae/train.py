@@ -1,0 +1,209 @@
+"""Train VQRAE's tokenizer: either of its two stages, or both at once as the ablations do.
+
+python -m projects.vqrae.train fit --config projects/vqrae/configs/mini/stage1.yaml
+python -m projects.vqrae.train fit --config projects/vqrae/configs/mini/stage2.yaml --model.weights <stage 1's>
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+from torchmetrics.image import PeakSignalNoiseRatio
+
+from common.cli import main
+from common.data.images import PictureData
+from common.paths import expand
+from common.training.weights import load_weights
+from projects.vqrae.discriminator import LeCam, PatchDiscriminator, discriminator_loss, generator_loss
+from projects.vqrae.encoder import EncoderConfig, build_encoder
+from projects.vqrae.metrics import CodebookUsage
+from projects.vqrae.model import VQRAE, Codebook
+from projects.vqrae.perceptual import PerceptualLoss, PerceptualNets
+
+OWN_FILES = ("teacher.", "perceptual.")  # frozen nets with weight files of their own: not in checkpoints
+
+
+@dataclass
+class Adversary:
+    """The discriminator, from when on it plays, and how much it counts (Table 7, stage 2).
+
+    Attributes:
+        start: training step.
+        weight: lambda_G of L_rec.
+        lecam: weight of LeCam's regulariser, TiTok's. Whether VQRAE keeps it is not stated.
+        lr: constant behind the warm-up; the paper gives one figure.
+        hidden: channels of the first convolution.
+        stages: number of halvings.
+    """
+
+    start: int
+    weight: float = 0.1
+    lecam: float = 0.001
+    lr: float = 4e-5
+    hidden: int = 128
+    stages: int = 3
+
+
+class TokenizerTraining(L.LightningModule):
+    """L_rec + L_quant + lambda_d L_distill (Eq. 2 to 6).
+
+    - L_rec = mean (X - X')^2 + 1.1 L_P(X, X') + lambda_G L_G(X'): pixels, perception, and in stage 2 the discriminator.
+    - L_quant = mean (z - sg(c))^2 + beta mean (sg(z) - c)^2 of SimVQ.
+    - L_distill = mean (Z_I - T(X))^2: the features before projection and quantisation stay near those of T, a frozen
+      copy of the original encoder. The paper does not state the reduction; the mean is taken, as in the other terms.
+
+    Stage 1 freezes the encoder and has neither distillation nor discriminator. Stage 2 starts from stage 1 and trains
+    everything.
+
+    Args:
+        encoder: the pretrained ViT.
+        codebook: the quantiser.
+        perceptual: the nets of L_P.
+        weights: a tokenizer to start from: stage 1's.
+        train_encoder: whether the encoder learns.
+        distill_weight: lambda_d; 0 for none.
+        perceptual_weight: of L_P.
+        adversary: the discriminator; None for none.
+        lr: peak learning rate of decoder, projections and quantiser.
+        end_lr: where the cosine ends, for the encoder too if its own rate is not lower.
+        encoder_lr: peak learning rate of the encoder.
+        weight_decay: of AdamW.
+        warmup_steps: linear warm-up.
+        clip: largest norm of the gradient, of tokenizer and discriminator apart.
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderConfig,
+        codebook: Codebook,
+        perceptual: PerceptualNets,
+        weights: str | None = None,
+        train_encoder: bool = False,
+        distill_weight: float = 0.0,
+        perceptual_weight: float = 1.1,
+        adversary: Adversary | None = None,
+        lr: float = 4e-4,
+        end_lr: float = 1e-4,
+        encoder_lr: float = 1e-5,
+        weight_decay: float = 1e-4,
+        warmup_steps: int = 2000,
+        clip: float = 1.0,
+    ):
+        super().__init__()
+        self.train_encoder, self.distill_weight, self.adversary = train_encoder, distill_weight, adversary
+        self.perceptual_weight, self.clip = perceptual_weight, clip
+        self.lr, self.end_lr, self.encoder_lr = lr, end_lr, encoder_lr
+        self.weight_decay, self.warmup_steps = weight_decay, warmup_steps
+        self.tokenizer = VQRAE(encoder, codebook, pretrained=weights is None)
+        if weights is not None:
+            load_weights(self.tokenizer, expand(weights, "model.weights"))
+        if not train_encoder:
+            self.tokenizer.encoder.requires_grad_(False).eval()
+        self.teacher = build_encoder(encoder).requires_grad_(False).eval() if distill_weight else None
+        self.perceptual = PerceptualLoss(perceptual)
+        self.discriminator = PatchDiscriminator(adversary.hidden, adversary.stages) if adversary else None
+        self.lecam = LeCam()
+        self.psnr = PeakSignalNoiseRatio(1.0, dim=(1, 2, 3))
+        self.usage = CodebookUsage(codebook.size)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        images = batch["image"]
+        out = self.tokenizer(images)
+        terms = {
+            "pixels": F.mse_loss(out.images, images),
+            "perceptual": self.perceptual_weight * self.perceptual(images, out.images),
+            "quant": out.loss,
+        }
+        if self.teacher is not None:
+            with torch.no_grad():
+                target = self.teacher(images)
+            terms["distill"] = self.distill_weight * F.mse_loss(out.features, target)
+        if self.adversary is not None and self.global_step >= self.adversary.start:
+            terms |= self.play(images, out.images)
+        loss = torch.stack(list(terms.values())).sum()
+        self.log_dict({f"train/{name}": value for name, value in terms.items()})
+        self.log("train/loss", loss)
+        return loss
+
+    def play(self, images: Tensor, reconstructed: Tensor) -> dict[str, Tensor]:
+        """The generator's term, and the discriminator's own loss, in one sum whose gradients do not mix.
+
+        The discriminator judges for the generator as it is before this step, and learns from the pictures as they are
+        before this step: what alternating steps on one batch amount to, with one optimiser.
+        """
+        assert self.adversary is not None and self.discriminator is not None
+        fixed = {name: p.detach() for name, p in self.discriminator.named_parameters()}
+        fooled = functional_call(self.discriminator, fixed, (reconstructed,))
+        real, fake = self.discriminator(images), self.discriminator(reconstructed.detach())
+        return {
+            "generator": self.adversary.weight * generator_loss(fooled),
+            "discriminator": discriminator_loss(real, fake),
+            "lecam": self.adversary.lecam * self.lecam(real, fake),
+        }
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        out = self.tokenizer(batch["image"])
+        self.psnr.update(out.images.float().clamp(0, 1), batch["image"])
+        self.log("val/psnr", self.psnr)
+        if out.indices is not None:
+            self.usage.update(out.indices)
+            self.log("val/usage", self.usage)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        steps = int(self.trainer.estimated_stepping_batches)
+        encoder = [p for p in self.tokenizer.encoder.parameters() if p.requires_grad]
+        own = {id(p) for p in self.tokenizer.encoder.parameters()}
+        rest = [p for p in self.tokenizer.parameters() if p.requires_grad and id(p) not in own]
+        groups: list[dict[str, Any]] = [{"params": rest, "lr": self.lr}]
+        factors: list[Callable[[int], float]] = [
+            partial(cosine, warmup=self.warmup_steps, total=steps, end=self.end_lr / self.lr)
+        ]
+        if encoder:
+            end = min(1.0, self.end_lr / self.encoder_lr)
+            groups.append({"params": encoder, "lr": self.encoder_lr})
+            factors.append(partial(cosine, warmup=self.warmup_steps, total=steps, end=end))
+        if self.adversary is not None and self.discriminator is not None:
+            start, warmup = self.adversary.start, max(1, self.warmup_steps)
+            groups.append({"params": list(self.discriminator.parameters()), "lr": self.adversary.lr})
+            factors.append(lambda step: min(1.0, max(0, step - start + 1) / warmup))
+        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), weight_decay=self.weight_decay)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
+        nn.utils.clip_grad_norm_(self.tokenizer.parameters(), self.clip)
+        if self.discriminator is not None:
+            nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.clip)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith(OWN_FILES)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] |= {k: v for k, v in self.state_dict().items() if k.startswith(OWN_FILES)}
+
+    def exported(self) -> nn.Module:
+        return self.tokenizer
+
+
+def cosine(step: int, warmup: int, total: int, end: float) -> float:
+    """Factor on the learning rate: a linear warm-up to 1, then a cosine to `end` at step `total`."""
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def links(parser: Any) -> None:
+    parser.link_arguments("seed_everything", "data.seed", compute_fn=lambda seed: int(seed))
+
+
+if __name__ == "__main__":
+    main(TokenizerTraining, PictureData, links=links)

@@ -1,0 +1,187 @@
+"""Trans-Encoder's models and stages with tiny nets: labels, orders, start weights, gradients, what a stage leaves."""
+
+import lightning.pytorch as L
+import pytest
+import torch
+import transformers
+from torch.nn import functional as F
+
+from common.data.pairs import Pair
+from common.data.worlds.sentence_pairs import SentencePairs, Stories
+from common.errors import UserError
+from common.foundations.masked_lm import IGNORED, Pretraining, TextData
+from projects.trans_encoder.contrast import SimCSE
+from projects.trans_encoder.data import PairData, TestData
+from projects.trans_encoder.distill import Distillation
+from projects.trans_encoder.drawing import cycles_chart, listing, scatter
+from projects.trans_encoder.evaluate import Evaluation
+from projects.trans_encoder.model import BiEncoder, CrossEncoder, load_pair_model, score_pairs
+
+WORLD = SentencePairs(train=12, val=8, test=10)
+PAIRS = WORLD.read("train")
+
+
+@pytest.fixture(scope="module")
+def language(tmp_path_factory):
+    """Folders of two tiny language models, as the foundation leaves them."""
+    folders = {}
+    for kind, size in (("bert", 300), ("roberta", 400)):
+        torch.manual_seed(0)
+        data = TextData(Stories(60), kind, size, batch_size=16)
+        model = Pretraining(kind, data.tokenizer, hidden=16, layers=1, heads=2)
+        model.run_dir = tmp_path_factory.mktemp(kind)
+        trainer = L.Trainer(**QUIET, max_steps=2, default_root_dir=model.run_dir)
+        trainer.fit(model, data)
+        folders[kind] = str(model.run_dir / "model")
+    return folders
+
+
+QUIET = {
+    "logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False,
+    "accelerator": "cpu", "num_sanity_val_steps": 0, "use_distributed_sampler": False,
+}  # fmt: skip
+
+
+def fit(model: L.LightningModule, data: PairData, folder) -> L.LightningModule:
+    model.run_dir = folder
+    L.Trainer(**QUIET, max_epochs=1, gradient_clip_val=1.0, default_root_dir=folder).fit(model, data)
+    return model
+
+
+def cross(start: str, teachers: dict, **settings) -> Distillation:
+    return Distillation("cross", start, teachers, "bi", **{"lr": 1e-3, **settings})
+
+
+def test_texts_are_hidden_for_both_tasks(language):
+    data = TextData(Stories(60), "bert", 300, alone=0.5)
+    rng = __import__("numpy").random.default_rng(0)
+    samples = [data.draw(k, rng) for k in range(60)]
+    follows = [sample["next_sentence_label"] for sample in samples]
+    assert {0, 1, IGNORED} == set(follows) and 15 < follows.count(IGNORED) < 45
+    batch = data.hide(samples)
+    hidden = batch["labels"] >= 0
+    real = batch["attention_mask"].bool()
+    assert 0.2 < hidden.sum() / real.sum() < 0.4 and not (hidden & ~real).any()
+    assert not hidden[:, 0].any()  # [CLS]
+    for words, second in zip(samples, follows, strict=True):
+        assert sum(words["special_tokens_mask"]) == (2 if second == IGNORED else 3)
+
+
+def test_a_language_model_becomes_either_kind_of_encoder(language):
+    for kind, folder in language.items():
+        plain = transformers.AutoModel.from_pretrained(folder).state_dict()
+        for model in (BiEncoder(folder), CrossEncoder(folder)):
+            assert model.training and model.net.training  # dropout is on
+            own = {name.removeprefix(f"{kind}."): value for name, value in model.net.state_dict().items()}
+            shared = [name for name in own if name.startswith(("embeddings.", "encoder."))]
+            assert len(shared) > 15 and all(torch.equal(own[name], plain[name]) for name in shared)
+        fresh = CrossEncoder(folder, load=False).net.base_model.embeddings.word_embeddings.weight
+        assert not torch.equal(fresh, plain["embeddings.word_embeddings.weight"])
+
+
+def test_scores(language):
+    for folder in language.values():
+        bi, cross_encoder = BiEncoder(folder).eval(), CrossEncoder(folder).eval()
+        cosines = score_pairs(bi, PAIRS, batch_size=5)
+        assert (cosines.abs() <= 1 + 1e-6).all()
+        u, v = bi.embed([pair.a for pair in PAIRS]), bi.embed([pair.b for pair in PAIRS])
+        torch.testing.assert_close(cosines, F.cosine_similarity(u, v).detach(), atol=1e-5, rtol=1e-5)
+        swapped = [pair.swapped for pair in PAIRS]
+        torch.testing.assert_close(score_pairs(bi, swapped), cosines, atol=1e-5, rtol=1e-5)  # symmetric, which
+        scores = score_pairs(cross_encoder, PAIRS)
+        assert not torch.allclose(score_pairs(cross_encoder, swapped), scores, atol=1e-7)  # a cross-encoder is not
+        assert ((scores > 0) & (scores < 1)).all()
+        torch.testing.assert_close(scores.logit(), cross_encoder(PAIRS).detach(), atol=1e-4, rtol=1e-4)
+
+
+def test_long_sentences_are_cut(language):
+    bi, long = BiEncoder(language["bert"], length=8).eval(), Pair("the dog " * 30, "the dog " * 40)
+    assert bi(2 * [long])[0] == pytest.approx(1, abs=1e-5)  # what differs lies behind the cut
+    CrossEncoder(language["roberta"])([Pair("the dog " * 300, "the dog " * 300)])
+
+
+def test_labels_are_the_mean_of_the_teachers_and_constants(language):
+    bert, roberta = (score_pairs(BiEncoder(folder), PAIRS) for folder in language.values())
+    student = cross(language["bert"], {"first": language["bert"], "second": language["roberta"]})
+    labels = student.labels_of(PAIRS)
+    torch.testing.assert_close(labels, (bert + roberta) / 2)
+    assert not labels.requires_grad
+    alone = cross(language["bert"], {"own": language["bert"]}).labels_of(PAIRS)
+    twice = cross(language["bert"], {"a": language["bert"], "b": language["bert"]}).labels_of(PAIRS)
+    torch.testing.assert_close(alone, twice)  # mutual distillation of two equal models is self-distillation
+    assert all(parameter.requires_grad for parameter in student.parameters())  # the student's: no teacher is kept
+
+
+def test_a_cross_encoder_has_the_labels_in_both_orders(language, tmp_path):
+    data = PairData(WORLD, WORLD, batch_size=8, both_orders=True)
+    model = fit(cross(language["bert"], {"own": language["bert"]}), data, tmp_path)
+    assert len(model.labels) == 2 * len(PAIRS)
+    assert torch.equal(model.labels[: len(PAIRS)], model.labels[len(PAIRS) :])
+    assert model.trainer.global_step == 2 * len(PAIRS) // 8
+
+
+def test_a_cycle_leaves_models_that_anything_can_load(language, tmp_path):
+    first = fit(
+        cross(language["roberta"], {"own": language["bert"]}),
+        PairData(WORLD, WORLD, batch_size=4, both_orders=True), tmp_path / "cross",
+    )  # fmt: skip
+    folder = str(tmp_path / "cross/model")
+    kept = load_pair_model("cross", folder)
+    torch.testing.assert_close(score_pairs(kept, PAIRS), score_pairs(first.student, PAIRS))
+    plain = CrossEncoder(language["roberta"])
+    assert not torch.allclose(score_pairs(plain, PAIRS), score_pairs(kept, PAIRS))  # it learned something
+    back = Distillation("bi", language["bert"], {"own": folder}, "cross", loss="mse", warmup=0.0, lr=1e-3)
+    second = fit(back, PairData(WORLD, WORLD, batch_size=4), tmp_path / "bi")
+    torch.testing.assert_close(second.labels, score_pairs(kept, PAIRS))
+    continued = BiEncoder(folder).net.state_dict()  # the encoder of the cross-encoder, for `continued`
+    for name, value in kept.net.base_model.state_dict().items():
+        assert "pooler" in name or torch.equal(continued[name], value)
+
+    evaluation = Evaluation(
+        sets=["val", "world"], binary=False, bi={"1": str(tmp_path / "bi/model"), "2": language["bert"]},
+        cross={"1": folder}, partner_bi={"1": language["roberta"]}, partner_cross={"1": folder}, start=language["bert"],
+    )  # fmt: skip
+    evaluation.run_dir = tmp_path
+    (found,) = L.Trainer(**QUIET, default_root_dir=tmp_path).test(
+        evaluation, TestData(WORLD, {"world": WORLD}), verbose=False
+    )
+    assert found["test/bi_0"] == pytest.approx(found["test/bi_2"]) == pytest.approx(found["test/bi_last"])
+    assert found["test/bi"] in (found["test/bi_1"], found["test/bi_2"])
+    assert found["test/cross_ensemble"] == pytest.approx(found["test/cross"], abs=1e-3)  # with itself
+    assert {"test/bi_ensemble", "test/lexical", "test/cross_1", "test/cross_last"} <= set(found)
+    assert len(list(tmp_path.glob("pictures/*.png"))) == 3
+
+
+def test_gold_scores_are_the_ceiling_s_labels(language):
+    model = cross(language["bert"], {})
+    torch.testing.assert_close(model.labels_of(PAIRS), torch.tensor([pair.score for pair in PAIRS]))
+    with pytest.raises(UserError, match="no teachers, and training pairs without scores"):
+        model.labels_of([Pair("a", "b")])
+
+
+def test_simcse_trains_the_encoder_and_leaves_it_without_its_head(language, tmp_path):
+    data = PairData(WORLD, WORLD, batch_size=8, both_orders=True)
+    model = fit(SimCSE(language["roberta"], lr=1e-3), data, tmp_path)
+    sentences = [pair.a for pair in PAIRS]
+    model.train()
+    first, second = model.student.embed(sentences), model.student.embed(sentences)
+    assert not torch.allclose(first, second)  # two dropout masks
+    kept = BiEncoder(str(tmp_path / "model"))
+    torch.testing.assert_close(score_pairs(kept, PAIRS), score_pairs(model.student, PAIRS))
+    assert not any("head" in name for name in kept.net.state_dict())
+
+
+def test_mistakes_are_explained(language, tmp_path):
+    with pytest.raises(UserError, match="a bi-encoder has a cosine, not a logit: --model.loss mse"):
+        Distillation("bi", language["bert"], {}, "cross")
+    with pytest.raises(UserError, match="no encoder at '.*nothing', neither a folder nor a hub id"):
+        BiEncoder(str(tmp_path / "nothing"))
+
+
+def test_pictures():
+    gold = [0.1, 0.5, 0.9]
+    panels = {"bi-encoder": [0.0, 0.2, 0.1], "cross-encoder": [0.3, 0.1, 0.2]}
+    for picture in (
+        scatter(gold, panels), listing([Pair("a b", "c " * 99)] * 3, gold, panels), cycles_chart(50.0, {"bi": [51, 52]})
+    ):  # fmt: skip
+        assert picture.dtype == "uint8" and picture.ndim == 3 and picture.min() < 100 < picture.max()
