@@ -78,7 +78,7 @@ new: setup
 	@$(PY) -m scripts.new_recipe "$(PAPER)"
 
 test: setup
-	@$(PY) -m pytest -n auto
+	@$(PY) -m pytest -n auto --dist loadfile
 
 lint: setup
 	@$(PY) -m ruff format --check .

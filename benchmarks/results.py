@@ -103,6 +103,8 @@ def make_command(request: Request, seeds: int) -> str:
         words += [f"DATA={request.data}", "DATA_ROOT=<folder>"]
     if seeds != 3 and request.scale != "rehearsal":
         words.append(f"SEEDS={seeds}")
+    words += [f"DEVICES={request.devices}"] if request.devices else []
+    words += [f"LAUNCH=slurm NODES={request.nodes}"] if request.nodes > 1 else []
     given = " ".join(portable(word, str(request.runs)) for word in request.args)
     return " ".join(words + ([f'ARGS="{given}"'] if given else []))
 

@@ -22,7 +22,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from benchmarks import recipes
-from benchmarks.charts import Line, line_chart
+from benchmarks.charts import COLOURS, Line, line_chart
 from benchmarks.formats import as_reported, mean_spread
 from benchmarks.report import SCALE_NOTES, TEMPLATES
 from benchmarks.tables import Metric, Paper, load_paper
@@ -37,6 +37,7 @@ class Bar:
     """An arm's final figure: its values over the seeds, and what the paper reports (nothing known: empty)."""
 
     arm: str
+    colour: int
     values: list[float]
     reported: list[float]
     text: str
@@ -88,12 +89,12 @@ def compare(paper: Paper, arms: dict[str, Arm], scale: str, runs: list[LoggedRun
     for metric in sorted(paper.metrics.values(), key=lambda metric: not metric.main):
         names: list[str] = []
         bars = []
-        for arm, recipe in arms.items():
+        for number, (arm, recipe) in enumerate(arms.items()):
             own = [run.summary for run in runs if run.arm == arm and run.stage == recipe.stages[-1].name]
             found = [(name, value) for summary in own for name, value in summary.items() if _plain(name) == metric.name]
             names += [name for name, _ in found]
             if found:
-                bars.append(_bar(paper, arm, metric, [value for _, value in found]))
+                bars.append(_bar(paper, arm, number % COLOURS, metric, [value for _, value in found]))
         if bars:
             final.append(Final(names[0], metric, bars))
     curves = []
@@ -104,7 +105,7 @@ def compare(paper: Paper, arms: dict[str, Arm], scale: str, runs: list[LoggedRun
             if seeds:
                 lines.append(Line(arm, number, seeds, recipe.method))
         if lines:
-            curves.append(Curve(name, lines, _references(paper, name, lines, len(arms))))
+            curves.append(Curve(name, lines, _references(paper, name, lines)))
     commits = {run.commit: commit_link(run.remote, run.commit) for run in runs if run.commit}
     return Comparison(paper, scale, final, curves, commits)
 
@@ -114,23 +115,23 @@ def _plain(name: str) -> str:
     return name.split("/", 1)[1]
 
 
-def _bar(paper: Paper, arm: str, metric: Metric, values: list[float]) -> Bar:
+def _bar(paper: Paper, arm: str, colour: int, metric: Metric, values: list[float]) -> Bar:
     reported = [found for found in paper.reported(arm, metric.name) if found.low is not None]
     ends = sorted({end for found in reported for end in (found.low, found.high) if end is not None})
     said = " to ".join(as_reported(end, metric) for end in dict.fromkeys((ends[0], ends[-1]))) if ends else ""
     sources = ", ".join(dict.fromkeys(str(found.table.source) for found in reported))
-    return Bar(arm, values, ends, mean_spread(values, metric), f"{said}, {sources}" if said else "")
+    return Bar(arm, colour, values, ends, mean_spread(values, metric), f"{said}, {sources}" if said else "")
 
 
-def _references(paper: Paper, name: str, lines: list[Line], number: int) -> list[Line]:
-    """The paper's figures for a curve's metric as level lines, coloured from `number` on."""
+def _references(paper: Paper, name: str, lines: list[Line]) -> list[Line]:
+    """The paper's figures for a curve's metric as level lines, dashed, in the arm's colour."""
     last = max(step for line in lines for points in line.seeds for step, _ in points)
     references = []
     for line in lines:
         for found in paper.reported(line.name, _plain(name)):
             if found.high is not None:
                 level = [(0.0, found.high), (last, found.high)]
-                references.append(Line(f"{line.name}, {found.table.source}", number + len(references), [level]))
+                references.append(Line(f"{line.name}, {found.table.source}", line.colour + COLOURS, [level]))
     return references
 
 

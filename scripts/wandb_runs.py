@@ -5,6 +5,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,10 @@ def online(entity: str, paper: str) -> list[LoggedRun]:
     """The runs of a paper on W&B's server."""
     found = []
     for run in wandb.Api().runs(f"{entity}/{PROJECT}", filters={"group": {"$regex": f"^{re.escape(paper)}/"}}):
-        scale, arm, seed = run.group.split("/", 1)[1], *run.name.rsplit("/", 1)
-        logged = LoggedRun(paper, scale, arm, seed, run.job_type, wandb_time(run.created_at))
+        if "/" not in run.name:
+            continue  # renamed by hand
+        arm, seed = run.name.rsplit("/", 1)
+        logged = LoggedRun(paper, run.group.split("/", 1)[1], arm, seed, run.job_type, wandb_time(run.created_at))
         for row in run.scan_history():
             logged.log(row)
         logged.commit = run.commit or ""
@@ -89,8 +92,6 @@ def newest(runs: list[LoggedRun]) -> list[LoggedRun]:
 
 def wandb_time(text: str) -> float:
     """Seconds since 1970 of a time that W&B's server gives."""
-    from datetime import UTC, datetime
-
     return datetime.fromisoformat(text.replace("Z", "+00:00")).replace(tzinfo=UTC).timestamp()
 
 
@@ -126,6 +127,7 @@ def _begin(run: Any) -> LoggedRun | None:
     """What a run's first record says; None for a run of no paper, started by hand."""
     if "/" not in run.run_group or "/" not in run.display_name:
         return None
-    (paper, scale), (arm, seed) = run.run_group.split("/", 1), run.display_name.rsplit("/", 1)
+    paper, scale = run.run_group.split("/", 1)
+    arm, seed = run.display_name.rsplit("/", 1)
     started = run.start_time.seconds + run.start_time.nanos / 1e9
     return LoggedRun(paper, scale, arm, seed, run.job_type, started, commit=run.git.commit, remote=run.git.remote_url)

@@ -1,6 +1,7 @@
 """SAM from segment_anything's classes: sizes, preprocessing, masks for prompts of many images."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from common.data.prompts import Prompts, box_prompts, collate_prompts, point_pro
 from common.errors import UserError
 from common.models.sam import (
     SamConfig,
+    at_resolution,
     build_sam,
     postprocess_masks,
     predict_masks,
@@ -201,3 +203,18 @@ def test_predict_masks_sends_gradients_to_the_prompted_images_only(sam):
     prompts = Prompts(torch.full((2, 1, 2), 5.0), torch.ones(2, 1), None, torch.tensor([2, 0]))
     predict_masks(sam, embeddings, prompts, True)[0].square().sum().backward()
     assert (embeddings.grad.abs().amax((1, 2, 3)) > 0).tolist() == [True, False, True]
+
+
+def test_weights_move_to_another_resolution():
+    small, large = (build_sam(replace(TINY, image_size=size)) for size in (64, 96))
+    state = small.state_dict()
+    state["image_encoder.pos_embed"] = torch.arange(8.0)[None, :, None, None].expand(1, 8, 8, 32)  # grows downwards
+    state["image_encoder.blocks.1.attn.rel_pos_h"] = torch.arange(-7.0, 8)[:, None].expand(15, 16)  # an offset each
+    moved = at_resolution(state, large)
+    load_weights(large, moved)
+    rows = moved["image_encoder.pos_embed"][0, :, 0, 0]
+    assert torch.allclose(rows[1:-1], ((torch.arange(12) + 0.5) * 8 / 12 - 0.5)[1:-1])
+    offsets = moved["image_encoder.blocks.1.attn.rel_pos_h"][:, 0]
+    assert torch.allclose(offsets, torch.linspace(-7, 7, 23), atol=1e-5)
+    same = at_resolution(state, small)
+    assert all(torch.equal(same[name], value) for name, value in state.items())

@@ -1,23 +1,16 @@
 """The commands for people who want the model: segment an image, export to ONNX, and bad input to both."""
 
-import json
 import re
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
-import yaml
 from PIL import Image
-from safetensors.torch import save_model
 from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
-from segment_anything.utils.onnx import SamOnnxModel
 from torch import nn
 from torch.nn import functional as F
 
@@ -34,28 +27,10 @@ from common.models.sam import (
     scale_boxes,
     scale_points,
 )
-from projects.mobilesam import export, segment
+from projects.mobilesam import segment
 from projects.mobilesam.checkpoint import load_segmenter, published_size
 from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig
-
-HEIGHT, WIDTH = 60, 90
-SHAPES = {"left": (8, 12, 34, 44), "right": (50, 20, 80, 50)}  # first column and row, last column and row
-SAM = SamConfig(
-    image_size=64, embed_dim=32, depth=2, num_heads=2, global_attn_indexes=(1,), window_size=3,
-    prompt_dim=32, decoder_mlp_dim=64, decoder_heads=4, iou_head_hidden=32,
-)  # fmt: skip
-TINY_VIT = TinyViTConfig(
-    image_size=64, embed_dims=(8, 16, 16, 24), depths=(1, 1, 2, 1), num_heads=(1, 2, 2, 3), window_sizes=(3, 3, 4, 3),
-    out_chans=32,
-)  # fmt: skip
-
-
-def picture() -> np.ndarray:
-    """Two coloured rectangles on grey, uint8 [60, 90, 3]."""
-    image = np.full((HEIGHT, WIDTH, 3), 120, dtype=np.uint8)
-    for (x0, y0, x1, y1), color in zip(SHAPES.values(), ((230, 40, 40), (40, 60, 230)), strict=True):
-        image[y0 : y1 + 1, x0 : x1 + 1] = color
-    return image
+from tests.projects.mobilesam_small import BOX, GROUND, HEIGHT, POINT, SHAPES, WIDTH, picture, write_student
 
 
 def true_masks() -> np.ndarray:
@@ -132,18 +107,6 @@ def color_sam() -> Sam:
     return Sam(Pixels(), PromptsAsGiven(), SameColor(), list(PIXEL_MEAN), list(PIXEL_STD)).eval()
 
 
-def write_run(folder: Path, sam: nn.Module, model: dict[str, SamConfig | TinyViTConfig]) -> Path:
-    """`weights.safetensors` and `config.yaml` as a stage leaves them: the image size stands under `data` only."""
-    folder.mkdir(exist_ok=True)
-    save_model(sam, str(folder / "weights.safetensors"))
-    written = {
-        "model": {part: {k: v for k, v in asdict(sizes).items() if k != "image_size"} for part, sizes in model.items()},
-        "data": {"image_size": sam.image_encoder.img_size, "batch_size": 8},
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(written))))  # tuples become lists
-    return folder / "weights.safetensors"
-
-
 @pytest.fixture(scope="module")
 def photo(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("photo") / "photo.png"
@@ -153,10 +116,7 @@ def photo(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def student(tmp_path_factory) -> Path:
-    """A student with random weights, as `distill` writes it."""
-    torch.manual_seed(0)
-    sam = build_sam(SAM, TinyViT(TINY_VIT))
-    return write_run(tmp_path_factory.mktemp("student"), sam, {"teacher": SAM, "student": TINY_VIT})
+    return write_student(tmp_path_factory.mktemp("student"))
 
 
 @pytest.fixture
@@ -248,9 +208,6 @@ def test_the_picture_of_a_photograph_fits_a_screen():
     photograph = np.zeros((3000, 4000, 3), dtype=np.uint8)
     drawn = segment.overlay(photograph, np.zeros((0, 3000, 4000), dtype=bool), [(2000.0, 1000.0, 1)], [])
     assert drawn.shape == (960, 1280, 3) and drawn[320, 640].any() and not drawn[320, 660].any()
-
-
-POINT, GROUND, BOX = (30.0, 20.0, 1), (60.0, 50.0, 0), (10.0, 5.0, 70.5, 55.0)
 
 
 @pytest.mark.parametrize(
@@ -423,113 +380,3 @@ def test_help_does_not_wait_for_torch(module):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "--checkpoint" in done.stdout, done.stderr
-
-
-@pytest.fixture(scope="module")
-def exported(student, tmp_path_factory):
-    """The student through the command -> folder, the model."""
-    folder = tmp_path_factory.mktemp("exported") / "new" / "onnx"
-    assert export.main(["--checkpoint", str(student), "--out", str(folder)]) == 0
-    return folder, load_segmenter(student).requires_grad_(False)
-
-
-def run_onnx(path: Path, **inputs: torch.Tensor) -> list[np.ndarray]:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return session.run(None, {name: value.numpy() for name, value in inputs.items()})
-
-
-def check_encoder(path: Path, sam: Sam) -> None:
-    for batch in (1, 3):
-        images = torch.randn(batch, 3, 64, 64)
-        (embeddings,) = run_onnx(path, images=images)
-        expected = sam.image_encoder(images).numpy()
-        np.testing.assert_allclose(embeddings, expected, atol=1e-4, rtol=0)  # values are of order 1
-        assert expected.std() > 0.1
-
-
-def test_exported_encoder_equals_torchs(exported):
-    folder, sam = exported
-    check_encoder(folder / "encoder.onnx", sam)
-    for path in (folder / "encoder.onnx", folder / "decoder.onnx"):
-        assert {entry.domain: entry.version for entry in onnx.load(path).opset_import}[""] == 18
-
-
-def test_exported_encoder_of_sam_equals_torchs(tmp_path):
-    sam = build_sam(SAM).eval().requires_grad_(False)
-    for name, parameter in sam.image_encoder.named_parameters():
-        if "pos" in name:  # they start as zeros
-            parameter.normal_()
-    export.export_encoder(sam, tmp_path / "encoder.onnx")
-    check_encoder(tmp_path / "encoder.onnx", sam)
-
-
-@pytest.mark.parametrize(
-    ("points", "box"), [([POINT], None), ([POINT, GROUND, POINT], None), ([], BOX), ([POINT, GROUND], BOX)]
-)
-def test_exported_pair_segments_as_torch_does(points, box, exported):
-    """Preprocess, encoder.onnx, decoder.onnx with the prompt as documented = SamPredictor's logits."""
-    folder, sam = exported
-    image, shape = picture(), (HEIGHT, WIDTH)
-    pixels, _ = preprocess(image, 64)
-    (embeddings,) = run_onnx(folder / "encoder.onnx", images=pixels[None])
-    coords = [(x, y) for x, y, _ in points] + ([(0, 0)] if box is None else [box[:2], box[2:]])
-    labels = [label for *_, label in points] + ([-1] if box is None else [2, 3])
-    masks, estimate, low = run_onnx(
-        folder / "decoder.onnx",
-        image_embeddings=torch.from_numpy(embeddings),
-        point_coords=torch.tensor(scale_points(np.array([coords], dtype=float), shape, 64)).float(),
-        point_labels=torch.tensor([labels]).float(),
-        mask_input=torch.randn(1, 1, 16, 16),  # ignored
-        has_mask_input=torch.zeros(1),
-        orig_im_size=torch.tensor(shape).float(),
-    )
-    predictor = SamPredictor(sam)
-    predictor.set_image(image)
-    given = np.array(points, dtype=np.float32).reshape(-1, 3)
-    prompt = {"point_coords": given[:, :2], "point_labels": given[:, 2]} if points else {}
-    prompt["box"] = None if box is None else np.array(box)
-    for multimask, part in ((False, slice(0, 1)), (True, slice(1, 4))):
-        expected = predictor.predict(**prompt, multimask_output=multimask, return_logits=True)
-        for ours, theirs in zip((masks, estimate, low), expected, strict=True):
-            np.testing.assert_allclose(ours[0, part], theirs, atol=1e-4, rtol=0)
-
-
-@pytest.mark.parametrize("size", [(64, 64), (200, 31), (75, 300)])
-def test_exported_decoder_takes_any_image_size_and_earlier_masks(size, exported):
-    folder, sam = exported
-    inputs = dict(zip(export.DECODER_INPUTS, export.decoder_example(sam), strict=True))
-    inputs["image_embeddings"] = torch.randn(1, 32, 4, 4)
-    inputs["orig_im_size"] = torch.tensor(size).float()
-    without, *_ = run_onnx(folder / "decoder.onnx", **inputs)
-    inputs |= {"mask_input": torch.randn(1, 1, 16, 16), "has_mask_input": torch.ones(1)}
-    masks, estimate, low = run_onnx(folder / "decoder.onnx", **inputs)
-    assert masks.shape == (2, 4, *size) and np.abs(masks - without).max() > 1e-2
-    for ours, expected in zip((masks, estimate, low), SamOnnxModel(sam, False)(*inputs.values()), strict=True):
-        np.testing.assert_allclose(ours, expected.numpy(), atol=1e-4, rtol=0)
-
-
-@pytest.mark.parametrize(("prompts", "points"), [(1, 1), (3, 2), (5, 4)])
-def test_exported_decoder_answers_any_number_of_prompts_at_once(prompts, points, exported):
-    folder, sam = exported
-    inputs = dict(zip(export.DECODER_INPUTS, export.decoder_example(sam), strict=True))
-    inputs["image_embeddings"] = torch.randn(1, 32, 4, 4)
-    coords, labels = torch.rand(prompts, points, 2) * 64, torch.randint(0, 2, (prompts, points)).float()
-    together = run_onnx(folder / "decoder.onnx", **{**inputs, "point_coords": coords, "point_labels": labels})
-    for n in range(prompts):
-        one = {**inputs, "point_coords": coords[n : n + 1], "point_labels": labels[n : n + 1]}
-        expected = SamOnnxModel(sam, False)(*one.values())
-        for all_answers, answer in zip(together, expected, strict=True):
-            assert len(all_answers) == prompts
-            np.testing.assert_allclose(all_answers[n], answer[0].numpy(), atol=1e-4, rtol=0)
-
-
-def test_export_refuses_what_it_cannot_write(student, tmp_path, capsys):
-    (tmp_path / "file").touch()
-    for arguments, message in (
-        (["--out", str(tmp_path / "new"), "--opset", "17"], "writes opset 18 and newer"),
-        (["--out", str(tmp_path / "file")], "is a file: give a folder"),
-        (["--out", str(tmp_path / "new"), "--config", "gone.yaml"], "cannot read gone.yaml"),
-    ):
-        assert export.main(["--checkpoint", str(student), *arguments]) == 2
-        assert message in capsys.readouterr().err
-    assert not (tmp_path / "new").exists()
