@@ -31,7 +31,8 @@ code=$?
 # 143: SLURM said that time is nearly up or the place is needed, and the stage stopped; it goes on from its checkpoint.
 # A stage that another signal killed (memory, a lost node) goes on too, three times at most. An error ends the job.
 if [ $code = 143 ] || {{ [ $code -gt 128 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt 3 ]; }}; then
-  scontrol requeue "$SLURM_JOB_ID" && sleep 60
+  # this element of the array alone: SLURM_JOB_ID may be the number of the whole array
+  scontrol requeue "${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}${{SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}" && sleep 60
 fi
 exit $code
 """

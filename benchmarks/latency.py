@@ -12,7 +12,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from benchmarks import recipes
 from common.errors import UserError, unknown
 from common.training.flops import flop_counter
-from common.training.preset import gains_from_bf16
+from common.training.preset import channels_last, gains_from_bf16
 from common.workload import Network, Speed
 
 SECONDS = 15.0  # that the calls of a variant may take, after those that do not count
@@ -45,18 +44,17 @@ def load(paper: str) -> Speed:
 
 
 def variants(network: Network) -> list[str]:
-    """What is measured of a network on this device; the plain one first."""
-    found = ["eager"]
-    if gains_from_bf16():
-        found.append("bf16")
+    """What is measured of a network; the plain one first. `fast` is what the fast preset does."""
     if network.giant:
-        return found
-    found += ["compile", *(["compile + bf16"] if gains_from_bf16() else [])]
-    return found + (["onnxruntime"] if network.onnx else [])
+        return ["eager", "fast"]
+    return ["eager", "fast", "compiled", "fast, compiled", *(["onnxruntime"] if network.onnx else [])]
 
 
 def time_calls(call: Callable[[], Any], seconds: float = SECONDS) -> dict[str, Any]:
-    """Milliseconds of a call: the first (which compiles, where something compiles), median and 95th percentile."""
+    """Milliseconds of a call: the first (which compiles, where something compiles), median and 95th percentile.
+
+    On a CPU also the processor's time, over all threads, which other programs on the machine disturb less.
+    """
     cuda = torch.cuda.is_available()
 
     def once() -> float:
@@ -77,14 +75,18 @@ def time_calls(call: Callable[[], Any], seconds: float = SECONDS) -> dict[str, A
     elif once() * LEAST < GIANT * 1e3:  # the first one was slow because it compiled
         once()
     times: list[float] = []
+    processor: list[float] = []
     while len(times) < LEAST or (sum(times) < seconds * 1e3 and len(times) < MOST):
+        before = time.process_time()
         times.append(once())
+        processor.append((time.process_time() - before) * 1e3)
     return {
         "median_ms": round(float(np.median(times)), 3),
         "p95_ms": round(float(np.quantile(times, 0.95)), 3),
         "least_ms": round(min(times), 3),
         "first_ms": round(first, 3),
         "calls": len(times),
+        **({} if cuda else {"processor_ms": round(float(np.median(processor)), 3)}),
     }
 
 
@@ -108,10 +110,12 @@ def measure(network: Network, variant: str) -> dict[str, Any]:
             found = time_calls(onnx_call(network, model, inputs))
         else:
             model, inputs = model.to(device), tuple(tensor.to(device) for tensor in inputs)
-            if "compile" in variant:
+            fast = "fast" in variant
+            if fast:
+                channels_last(model)
+            if "compiled" in variant:
                 model.compile()
-            autocast = torch.autocast(device, torch.bfloat16) if "bf16" in variant else nullcontext()
-            with autocast:
+            with torch.autocast(device, torch.bfloat16, enabled=fast and gains_from_bf16()):
                 found = time_calls(lambda: model(*inputs))
     return {"params": parameters, **found, "peak_bytes": peak_bytes(), "start_bytes": before}
 

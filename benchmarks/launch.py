@@ -86,10 +86,13 @@ def check(launch: Launch, request: Request) -> None:
         raise UserError(f"DEVICES={request.devices}: with LAUNCH={launch.how} it is the number of devices per node.")
 
 
-def check_cluster(request: Request, launch: Launch) -> None:
-    """UserError for a partition that does not exist or has too few nodes, or no GPU where the scale needs one."""
+def check_cluster(request: Request, launch: Launch) -> str:
+    """UserError for a partition that does not exist or has too few nodes, or no GPU where the scale needs one.
+
+    Returns the name that the partition gives its GPUs ("h100"); empty where it has none, or none with a name.
+    """
     nodes: dict[str, int] = {}
-    gpus: set[str] = set()
+    gpus: dict[str, str] = {}
     default = ""
     for line in slurm("sinfo", "--noheader", "--format=%P|%D|%G").splitlines():
         name, count, gres = line.strip().split("|")
@@ -97,7 +100,7 @@ def check_cluster(request: Request, launch: Launch) -> None:
         name = name.removesuffix("*")
         nodes[name] = nodes.get(name, 0) + int(count)
         if "gpu" in gres:
-            gpus.add(name)
+            gpus[name] = (re.findall(r"gpu:([a-z][\w-]*)", gres.lower()) or [""])[0]
     partition = launch.partition or default
     if not partition:
         raise UserError(f"this SLURM has no default partition: say PARTITION=, one of {', '.join(sorted(nodes))}.")
@@ -108,6 +111,7 @@ def check_cluster(request: Request, launch: Launch) -> None:
     if request.scale == "paper" and partition not in gpus:
         others = f"PARTITION={' or '.join(sorted(gpus))} has." if gpus else "SCALE=mini runs on CPUs."
         raise UserError(f"SCALE=paper trains on GPUs, and partition {partition} has none. {others}")
+    return gpus.get(partition, "")
 
 
 def torchrun(jobs: Iterable[Job], devices: str) -> None:

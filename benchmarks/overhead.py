@@ -31,36 +31,45 @@ STARTS = 5
 LIMITS = {"make list": 2.0, "--help of a stage": 3.0}  # seconds
 
 
+Times = list[tuple[float, float]]
+"""When steps begin, in seconds: by the clock, and of the process's own processor time."""
+
+
+def now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
 class StepClock(L.Callback):
-    """Writes the times at which training steps begin to `step_times.json` in the run folder, in seconds."""
+    """Writes the times at which training steps begin to `step_times.json` in the run folder."""
 
     def __init__(self) -> None:
-        self.times: list[float] = []
+        self.times: Times = []
 
     def on_train_batch_start(self, *_: Any) -> None:
-        self.times.append(time.perf_counter())
+        self.times.append(now())
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         Path(trainer.default_root_dir, "step_times.json").write_text(json.dumps(self.times))
 
 
-def summary(times: list[float], warmup: int = WARMUP) -> dict[str, float]:
-    """Milliseconds between successive times, and the seconds that the steps before these took."""
-    steps = np.diff(times[warmup:]) * 1e3
+def summary(times: Times, warmup: int = WARMUP) -> dict[str, float]:
+    """Milliseconds from step to step, and the seconds that the steps before these took."""
+    steps, processor = np.diff(times[warmup:], axis=0).T * 1e3
     return {
         "mean_ms": round(float(steps.mean()), 3),
         "median_ms": round(float(np.median(steps)), 3),
         "p95_ms": round(float(np.quantile(steps, 0.95)), 3),
-        "warmup_s": round(times[warmup] - times[0], 2),
+        "processor_ms": round(float(processor.mean()), 3),
+        "warmup_s": round(times[warmup][0] - times[0][0], 2),
     }
 
 
-def bare(training: Training, folder: Path, steps: int) -> list[float]:
+def bare(training: Training, folder: Path, steps: int) -> Times:
     """Times at which the steps of the loop by hand begin."""
     step = training.bare(folder)
-    times = []
+    times: Times = []
     for _ in range(steps):
-        times.append(time.perf_counter())
+        times.append(now())
         step()
     return times
 
@@ -74,9 +83,10 @@ def run(command: list[str]) -> str:
 
 
 def training_overhead(paper: str, training: Training, steps: int = STEPS, rounds: int = ROUNDS) -> dict[str, Any]:
-    """Bare loop, stage, and stage with the fast preset, in turns; of each the round with the median of mean steps.
+    """Bare loop, stage, and stage with the fast preset, in turns; of each the round of the middle.
 
-    A mean counts what happens now and then too: checkpoints, logs.
+    The overhead is that of processor time, which other programs on the machine disturb less, in the mean over steps,
+    which counts what happens now and then too: checkpoints, logs.
     """
     rows: dict[str, list[dict[str, float]]] = {"bare loop": [], "stage": [], "stage --preset fast": []}
     with tempfile.TemporaryDirectory() as scratch:
@@ -94,9 +104,11 @@ def training_overhead(paper: str, training: Training, steps: int = STEPS, rounds
                 folder_of_run = Path(scratch, f"{name.split()[-1]}-{turn}")
                 run([*stage, "--run_dir", str(folder_of_run), *name.split()[1:]])
                 rows[name].append(summary(json.loads((folder_of_run / "step_times.json").read_text())))
-    typical = {name: sorted(found, key=lambda one: one["mean_ms"])[len(found) // 2] for name, found in rows.items()}
-    spread = {name: [one["mean_ms"] for one in found] for name, found in rows.items()}
-    plain, ours, fast = (typical[name]["mean_ms"] for name in rows)
+    typical = {
+        name: sorted(found, key=lambda one: one["processor_ms"])[len(found) // 2] for name, found in rows.items()
+    }
+    spread = {name: [one["processor_ms"] for one in found] for name, found in rows.items()}
+    plain, ours, fast = (typical[name]["processor_ms"] for name in rows)
     return {
         "steps": steps,
         "rounds": spread,
@@ -107,18 +119,20 @@ def training_overhead(paper: str, training: Training, steps: int = STEPS, rounds
 
 
 def reading(source: Source, seconds: float = READ_SECONDS) -> dict[str, float]:
-    """Samples a second that one process reads, once every cache of the operating system is warm."""
+    """Samples that one process reads in a second of processor time, once the operating system's caches are warm."""
     with tempfile.TemporaryDirectory() as scratch:
         read = source.build(Path(scratch))
         for index in range(8):
             read(index)
         times: list[float] = []
+        before = time.process_time()
         while sum(times) < seconds:
             started = time.perf_counter()
             read(len(times))
             times.append(time.perf_counter() - started)
+        processor = time.process_time() - before
     return {
-        "samples_per_second": round(len(times) / sum(times), 2),
+        "samples_per_second": round(len(times) / processor, 2),
         "median_ms": round(statistics.median(times) * 1e3, 3),
         "p95_ms": round(float(np.quantile(times, 0.95)) * 1e3, 3),
         "samples": len(times),

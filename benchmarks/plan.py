@@ -69,11 +69,16 @@ class StagePlan:
         return self.seconds * self.runs * self.devices / 3600
 
 
+def gpus() -> dict[str, Any]:
+    """The figures of every GPU that is known, by name."""
+    return {str(key): value for key, value in yaml.safe_load(GPUS.read_text()).items()}
+
+
 def gpu(name: str) -> Any:
     """A GPU's figures; UserError with the nearest names for one that is not in the table."""
     from benchmarks.meter import Gpu
 
-    known = {str(key): value for key, value in yaml.safe_load(GPUS.read_text()).items()}
+    known = gpus()
     if name not in known:
         raise unknown("GPU", name, known)
     return Gpu(name, **known[name])

@@ -68,6 +68,29 @@ def preflight(recipe: Recipe, request: Request, runs_here: bool = True) -> None:
         raise UserError(f"{request.paper} at SCALE={request.label} lacks:\n{listed}\nThen: {' '.join(command)}")
 
 
+def check_memory(recipe: Recipe, request: Request, gpu: str) -> None:
+    """UserError where a stage of the paper's configs does not fit a GPU's memory, by the reckoning of `make plan`.
+
+    A recipe without a plan, a GPU that the plan does not know and settings in ARGS are let pass.
+    """
+    from benchmarks import plan  # here, because it needs torch
+
+    if not recipe.plan or request.args or gpu not in plan.gpus():
+        return
+    stages = plan.plan(request.paper, gpu, arms=request.arms)
+    if lacks := [
+        f"{stage.stage}: {stage.peak / 1e9:.0f} GB at batch {stage.batch}; the largest batch that fits is "
+        f"{stage.largest_batch or 'none'}"
+        for stage in stages
+        if not stage.fits
+    ]:
+        listed = "\n".join(f"  - {lack}" for lack in lacks)
+        raise UserError(
+            f"{request.paper} does not fit a {gpu} ({plan.gpu(gpu).memory:g} GB):\n{listed}\nChoose a larger GPU, or a "
+            'smaller batch: ARGS="--data.batch_size n --trainer.accumulate_grad_batches k" keeps the product.'
+        )
+
+
 def _disk(recipe: Recipe, request: Request) -> str | None:
     """What is wrong with the free space; what an interrupted run has written already is not needed again."""
     folder = request.runs.absolute()

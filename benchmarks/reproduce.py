@@ -150,7 +150,9 @@ def reproduce(
         preflight.preflight(recipe, request, runs_here=launch.how != "slurm")
     to_submit = launch.how == "slurm" and (force or any(job.done is None for job in jobs))
     if to_submit:
-        launching.check_cluster(request, launch)
+        gpu = launching.check_cluster(request, launch)
+        if request.scale == "paper":
+            preflight.check_memory(recipe, request, gpu)
 
     started = time.monotonic()
     with locked(folder, f"a reproduction of {request.paper} at {request.label}"):
@@ -180,7 +182,14 @@ def reproduce(
         found = results.collect(request, arms, everything)
         shown = {name: arm for name, arm in found["arms"].items() if name in chosen}
         if not shown:
-            console.print("[red]no arm has finished; there is nothing to report yet[/]")
+            now = {job.fingerprint for job in recipes.unique(everything)}
+            changed = any(job.fingerprint not in now for job in jobs)
+            why = (
+                "its code or configs were changed while it ran, and nothing stale is reported: run it again"
+                if changed
+                else "no arm has finished"
+            )
+            console.print(f"[red]there is nothing to report yet: {why}[/]")
         else:
             found["verdicts"] = [asdict(verdict) for verdict in judge(found, paper)]
             file = results.write(request, found) if request.scale != "rehearsal" else None

@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--only", default="", help=f"parts to measure, separated by commas (default: {','.join(PARTS)})"
     )
+    command.add_argument("--networks", default="", help="only these networks, separated by commas")
     return command
 
 
@@ -45,13 +46,25 @@ def file_of(paper: str) -> Path:
     return SPEED / f"{paper}.{re.sub(r'[^a-z0-9]+', '-', device.lower())}.json"
 
 
-def networks(paper: str, speed: Any, console: Console) -> dict[str, Any]:
-    """Every variant of every network, each in a process of its own; a variant that fails is recorded with its error."""
+def read(paper: str) -> dict[str, Any]:
+    """What was measured before on this device."""
+    file = file_of(paper)
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def networks(paper: str, speed: Any, chosen: list[str], console: Console) -> dict[str, Any]:
+    """Every variant of the networks, each in a process of its own; a variant that fails is recorded with its error.
+
+    Args:
+        chosen: names of networks; those that were measured before are kept beside them. Empty for all.
+    """
     from benchmarks.latency import flops, variants
     from benchmarks.overhead import run
 
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = read(paper).get("networks", {}).get("found", {}) if chosen else {}
     for network in speed.networks:
+        if chosen and network.name not in chosen:
+            continue
         entry: dict[str, Any] = {"flops": flops(network), "against": network.against, "variants": {}}
         entry |= {"reported": dict(network.reported), "source": network.source}
         for variant in variants(network):
@@ -65,29 +78,37 @@ def networks(paper: str, speed: Any, console: Console) -> dict[str, Any]:
             entry["variants"][variant] = made
         found[network.name] = entry
     for entry in found.values():
-        if entry["against"]:
+        if entry["against"] in found:
             entry["ratios"] = ratios(entry, found[entry["against"]])
     return found
+
+
+def milliseconds(variant: dict[str, Any]) -> float:
+    """What ratios are made of: the processor's time on a CPU, the median of the GPU's clock on a GPU."""
+    return variant.get("processor_ms", variant["median_ms"])
 
 
 def ratios(entry: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
     """How many times larger and slower the other network is, plain against plain; the paper's ratios beside it."""
     made = {name: round(other[name] / entry[name], 2) for name in ("params", "flops")}
-    made["ms"] = round(other["variants"]["eager"]["median_ms"] / entry["variants"]["eager"]["median_ms"], 2)
+    made["ms"] = round(milliseconds(other["variants"]["eager"]) / milliseconds(entry["variants"]["eager"]), 2)
     for name in set(entry["reported"]) & set(other["reported"]):
         made[f"reported_{name}"] = round(other["reported"][name] / entry["reported"][name], 2)
     return dict(sorted(made.items()))
 
 
-def measure(paper: str, parts: list[str], console: Console) -> dict[str, Any]:
+def measure(paper: str, parts: list[str], chosen: list[str], console: Console) -> dict[str, Any]:
     """The parts that were asked for."""
     from benchmarks.latency import load
     from benchmarks.overhead import reading, starting, training_overhead
 
     speed = load(paper)
+    for name in chosen:
+        if name not in (known := [network.name for network in speed.networks]):
+            raise unknown("network", name, known)
     found: dict[str, Any] = {}
     steps: dict[str, Callable[[], Any]] = {
-        "networks": lambda: networks(paper, speed, console),
+        "networks": lambda: networks(paper, speed, chosen, console),
         "training": lambda: training_overhead(paper, speed.training) if speed.training else None,
         "sources": lambda: {source.name: reading(source) for source in speed.sources},
         "start": lambda: starting(speed.training),
@@ -104,8 +125,7 @@ def write(paper: str, found: dict[str, Any]) -> Path:
 
     from common.training.runs import hardware, versions, write_json
 
-    file = file_of(paper)
-    old = json.loads(file.read_text()) if file.exists() else {}
+    file, old = file_of(paper), read(paper)
     made = {
         "measured": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "threads": torch.get_num_threads(),
@@ -146,6 +166,7 @@ def network_table(found: dict[str, Any]) -> Table:
         "variant",
         "median",
         "p95",
+        "processor",
         "calls",
         "peak memory",
         "times faster",
@@ -161,9 +182,10 @@ def network_table(found: dict[str, Any]) -> Table:
             if "error" in made:
                 table.add_row(*row, variant, Text(made["error"][:60], "red"))
                 continue
-            faster = entry.get("ratios", {}).get("ms") if plain else round(eager["median_ms"] / made["median_ms"], 2)
+            faster = entry.get("ratios", {}).get("ms") if plain else round(milliseconds(eager) / milliseconds(made), 2)
             table.add_row(
-                *row, variant, duration(made["median_ms"] / 1e3), duration(made["p95_ms"] / 1e3), str(made["calls"]),
+                *row, variant, duration(made["median_ms"] / 1e3), duration(made["p95_ms"] / 1e3),
+                duration(milliseconds(made) / 1e3), str(made["calls"]),
                 quantity(made["peak_bytes"], "B"), "" if faster is None else f"{faster:g}",
                 Text(f"{', '.join(says)} ({entry['source']})" if plain and says else "", "dim"),
             )  # fmt: skip
@@ -171,13 +193,13 @@ def network_table(found: dict[str, Any]) -> Table:
 
 
 def training_table(found: dict[str, Any]) -> Table:
-    table = _table("a mini training step", "mean", "median", "p95", "rounds (mean, ms)", "against the bare loop")
-    bare = found["bare loop"]["mean_ms"]
+    table = _table("a mini training step", "mean", "median", "p95", "processor ms, by round", "against the bare loop")
+    bare = found["bare loop"]["processor_ms"]
     for name, rounds in found["rounds"].items():
         made = found[name]
         cells = [f"{made[key]:.2f} ms" for key in ("mean_ms", "median_ms", "p95_ms")]
         table.add_row(
-            Text(name, "bold"), *cells, " ".join(f"{x:.2f}" for x in rounds), f"{made['mean_ms'] / bare - 1:+.1%}"
+            Text(name, "bold"), *cells, " ".join(f"{x:.2f}" for x in rounds), f"{made['processor_ms'] / bare - 1:+.1%}"
         )
     return table
 
@@ -208,7 +230,8 @@ def main(arguments: list[str] | None = None) -> int:
         for part in parts:
             if part not in PARTS:
                 raise unknown("part", part, PARTS)
-        found = measure(options.paper, parts, console)
+        chosen = [name.strip() for name in options.networks.split(",") if name.strip()]
+        found = measure(options.paper, parts, chosen, console)
         print_found(found, console)
         console.print(f"results  {write(options.paper, found).relative_to(results.ROOT)}", soft_wrap=True)
     except UserError as error:

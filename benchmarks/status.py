@@ -59,14 +59,15 @@ def progress(run_dir: Path | None) -> str:
 
 
 def last_error(folder: Path) -> str:
-    """The last line of a stage's log that speaks of an error, and where the log is."""
+    """What a log says last of an error, or last of all, and where the log is."""
     log = folder / ("log.txt" if (folder / "log.txt").exists() else "table.txt")
     if not log.exists():
         return "it left no log"
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines if "error" in line.lower() and not line.startswith(("srun:", "slurmstepd"))]
-    said = (errors or lines or ["it said nothing"])[-1]
-    return f"{said[:160]} (log: {log})"
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    lines = [line for line in lines if line and not line.startswith(("srun:", "slurmstepd"))]
+    errors = [number for number, line in enumerate(lines) if "error" in line.lower()]
+    said = " ".join(lines[errors[-1] if errors else -1 :])
+    return f"{said[:200] or 'it said nothing'} (log: {log})"
 
 
 def duration(seconds: float) -> str:

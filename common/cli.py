@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import lightning.pytorch as L
 import torch
@@ -30,6 +30,7 @@ from safetensors.torch import save_model
 from common.errors import UserError
 from common.training.callbacks import Cost, NonFiniteGuard, ProgressFile, StopOnSignal
 from common.training.checkpoints import CheckpointFile, RandomState, StepCheckpoints, last_good, readable
+from common.training.preset import FastPreset, gains_from_bf16
 from common.training.runs import disk_error, finish, locked
 from common.training.tracking import log_pictures, wandb_logger
 
@@ -66,6 +67,13 @@ class StageCLI(LightningCLI):
             help="CPU threads of torch; 0 leaves torch's choice. Results on CPU depend on it bit by bit",
         )
         parser.add_argument("--checkpoint_every", type=int, default=1000, help="training steps between checkpoints")
+        parser.add_argument(
+            "--preset",
+            type=Literal["fast"] | None,
+            default=None,
+            help="fast: bf16 where the device gains from it, channels-last convolutions, compiled networks in long "
+            "runs, frozen ones in inference mode (common/training/preset.py)",
+        )
         if self.links:
             self.links(parser)
 
@@ -79,6 +87,8 @@ class StageCLI(LightningCLI):
         config = self.config[self.subcommand]
         if config.threads:
             torch.set_num_threads(config.threads)
+        if config.preset and config.trainer.precision is None and gains_from_bf16():
+            config.trainer.precision = "bf16-mixed"
         self.run_dir = Path(config.run_dir or default_run_dir())
         if first_process():
             self.stack.enter_context(locked(self.run_dir, f"the stage in {self.run_dir}"))
@@ -111,6 +121,7 @@ class StageCLI(LightningCLI):
         self.checkpoints = StepCheckpoints(folder, self.config[self.subcommand].checkpoint_every, stop.wanted)
         progress = ProgressFile(self.run_dir / "progress.json")
         ours = [RandomState(), NonFiniteGuard(folder), self.cost, progress, stop, self.checkpoints]
+        ours += [FastPreset()] if self.config[self.subcommand].preset else []
         return super()._instantiate_trainer(config, [*callbacks, *ours])
 
     def instantiate_classes(self) -> None:

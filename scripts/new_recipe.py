@@ -1,6 +1,6 @@
 """Begin a recipe: writes one that runs on the world of shapes and passes its test, to be filled with the paper.
 
-    python -m scripts.new_recipe my_paper        the same as: make new PAPER=my_paper
+python -m scripts.new_recipe my_paper        the same as: make new PAPER=my_paper
 """
 
 import keyword

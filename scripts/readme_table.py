@@ -22,8 +22,8 @@ def table() -> str:
             f"{file.stem.split('.', 1)[1]}: {count_statuses(statuses(file))}"
             for file in sorted(results.RESULTS.glob(f"{name}.*.json"), key=lambda file: file.stem)
         ]
-        link = f"[{name}](projects/{name})"
-        rows.append(f"| {link} | {paper.short_title}, {year} | {paper.modality} | {'<br>'.join(ran) or 'not run yet'} |")
+        cells = [f"[{name}](projects/{name})", f"{paper.short_title}, {year}", paper.modality, "<br>".join(ran)]
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
 

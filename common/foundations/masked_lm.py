@@ -27,6 +27,7 @@ from common.training.schedules import adamw
 Kind = Literal["bert", "roberta"]
 Batch = dict[str, Tensor]
 FOLLOWS, IGNORED = 0, -100  # labels of BERT's second task
+DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 MASKED, REPLACED = 0.4, 0.4  # of the hidden tokens; BERT has 0.8 and 0.1
 
 
@@ -36,7 +37,8 @@ class Pretraining(L.LightningModule):
 
     RoBERTa gave the second task up. A net as small as this one needs it to look at both sentences at once, whatever its
     kind. For the same reason more tokens than BERT's are hidden, and more of these are another word instead of a mask:
-    whether a word is the right one shows in the other sentence.
+    whether a word is the right one shows in the other sentence. Nothing is dropped out, as in ALBERT: so few parameters
+    do not overfit. The saved configuration has BERT's dropout again, for what comes after.
 
     Args:
         kind: whose architecture; follows from the data.
@@ -64,7 +66,7 @@ class Pretraining(L.LightningModule):
         self.tokenizer = tokenizer
         self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
         sizes: dict[str, Any] = {"hidden_size": hidden, "intermediate_size": 4 * hidden}
-        sizes |= {"num_hidden_layers": layers, "num_attention_heads": heads}
+        sizes |= {"num_hidden_layers": layers, "num_attention_heads": heads, **dict.fromkeys(DROPOUTS, 0.0)}
         sizes |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
         sizes["initializer_range"] = hidden**-0.5 / 2  # the published 0.02 suits a width of 768, and stalls narrow nets
         self.follows: nn.Module | None = None
@@ -94,6 +96,7 @@ class Pretraining(L.LightningModule):
 
     def on_train_end(self) -> None:
         if self.trainer.is_global_zero:
+            self.net.config.update(dict.fromkeys(DROPOUTS, 0.1))
             self.net.save_pretrained(self.run_dir / "model")
             self.tokenizer.save_pretrained(self.run_dir / "model")
 

@@ -33,6 +33,13 @@ def gains_from_bf16() -> bool:
     return cpuinfo.exists() and any(flag in cpuinfo.read_text() for flag in ("amx_bf16", "avx512_bf16"))
 
 
+def channels_last(module: nn.Module) -> None:
+    """Lay out the weights of two-dimensional convolutions as the fastest kernels want them; values stay."""
+    for part in module.modules():
+        if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
+            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 class FastPreset(L.Callback):
     """Sees during the first step which networks it calls, and makes those fast from the second step on."""
 
@@ -44,9 +51,7 @@ class FastPreset(L.Callback):
         self._stop: Callable[[], None] | None = None
 
     def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        for part in module.modules():
-            if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
-                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last(module)
 
     def _start(self, module: L.LightningModule) -> None:
         if self._called is None:

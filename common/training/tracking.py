@@ -6,7 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -101,7 +101,8 @@ def wandb_logger(run_dir: Path, config: dict[str, Any]) -> Iterator[WandbLogger 
     try:
         yield WandbLogger(experiment=run)
     except BaseException:
-        run.finish(exit_code=1)
+        with suppress(Exception):  # a signal to all processes of a job has ended W&B's own process already
+            run.finish(exit_code=1)
         raise
     run.finish()
 

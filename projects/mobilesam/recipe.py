@@ -3,14 +3,12 @@
 from common.recipe import Arm, Download, Recipe, Scale, Stage
 
 SA1B = "ai.meta.com/datasets/segment-anything-downloads (accept the licence there)"
-
-
 SAM = Stage("sam", "common.foundations.sam", shared=True)
 SAM_PHOTOS = Stage("sam_photos", "common.foundations.sam", {"model.start": SAM.weights}, shared=True)
 
 
 def arms(scale: Scale, sam: Stage = SAM) -> dict[str, Arm]:
-    """At mini scale the teacher is a small SAM that annotates the data at hand; otherwise it is SAM ViT-H, and SA-1B."""
+    """At mini scale a small SAM, `sam`, is the teacher and annotates the data at hand; else SAM ViT-H and SA-1B."""
     teacher, train = {}, {}
     if scale == "mini":
         teacher = {"model.teacher_weights": sam.weights}
@@ -67,8 +65,8 @@ RECIPE = Recipe(
             source="cocodataset.org: 2017 Train images, 2017 Val images, 2017 Panoptic Train/Val annotations",
             gigabytes=21,
             licence="annotations CC BY 4.0, images under their Flickr licences",
-            layout="images/{train,val}2017/*.jpg, panoptic_segmentation/annotations/panoptic_{train,val}2017.json and folders of PNGs; "
-            "or COCO's own {train,val}2017/*.jpg and annotations/panoptic_{train,val}2017{.json,/}",
+            layout="images/{train,val}2017/*.jpg, panoptic_segmentation/annotations/panoptic_{train,val}2017.json and "
+            "folders of PNGs; or COCO's own {train,val}2017/*.jpg and annotations/panoptic_{train,val}2017{.json,/}",
         )
     },
     downloads=(

@@ -24,7 +24,7 @@ from common.data.stream import Stream
 from common.data.worlds.shapes import ShapeScenes
 from common.models.sam import SamConfig, build_sam
 from common.rehearsal.datasets import make_coco
-from common.rehearsal.sa1b import make_sa1b
+from common.rehearsal.sa1b import make_scene
 from common.training.schedules import adamw
 from common.workload import Network, Source, Speed, Training
 from projects.mobilesam.checkpoint import read_sizes
@@ -37,6 +37,7 @@ RELEASED = (1500, 2250)  # pixels, height and width of a released SA-1B image
 
 def speed() -> Speed:
     """Encoders of all sizes beside the student's, the decoder they share, the distillation at mini scale, its data."""
+    side = _mini()["data"]["image_size"]
     vit = "SAM ViT-H encoder"
     table_1, table_3, readme = {"source": "Table 1"}, {"source": "Table 3"}, {"source": "README"}
     return Speed(
@@ -49,9 +50,9 @@ def speed() -> Speed:
         ),
         sources=(
             Source("world of shapes, a mini scene", _world),
-            Source("SA-1B, a mini training sample", partial(_sa1b, (128, 128), 128, 4)),
-            Source("SA-1B, an image at paper scale", partial(_sa1b, RELEASED, 1024, 0)),
-            Source("SA-1B, an image with 4 masks at paper scale", partial(_sa1b, RELEASED, 1024, 4)),
+            Source("SA-1B, a mini sample with 4 of 6 masks", partial(_sa1b, (side, side), side, 4, 6)),
+            Source("SA-1B, an image at paper scale", partial(_sa1b, RELEASED, 1024, 0, 6)),
+            Source("SA-1B, an image at paper scale with 4 of 100 masks", partial(_sa1b, RELEASED, 1024, 4, 100)),
             Source("COCO panoptic, 480 x 640", _coco),
         ),
         training=Training(prepare, command, bare),
@@ -90,9 +91,11 @@ def _world(folder: Path) -> Callable[[int], Any]:
     return ShapeScenes("train", 2**31 - 1, resolution=_mini()["data"]["image_size"]).__getitem__
 
 
-def _sa1b(resolution: tuple[int, int], side: int, instances: int, folder: Path) -> Callable[[int], Any]:
-    """Decoded, scaled and normalised, with prompts where there are masks, as a training step gets it."""
-    make_sa1b(folder, images=8, resolution=resolution)
+def _sa1b(resolution: tuple[int, int], side: int, instances: int, masks: int, folder: Path) -> Callable[[int], Any]:
+    """Decoded, scaled and normalised, with prompts for `instances` of the masks, as a training step gets it."""
+    for number in range(4):
+        image, drawn = make_scene(number, resolution)
+        write_sa1b(folder, f"sa_{number}", image, np.resize(drawn, (masks, *resolution)))
     return _draw(PromptSamples(SA1B(str(folder), masks=instances > 0), side, instances=instances))
 
 

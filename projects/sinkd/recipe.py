@@ -27,9 +27,14 @@ MINI_LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """A further arm at mini scale, where the method's weight is a tuned one."""
 
-TUNED: dict[str, dict[str, Any]] = {}
+TUNED: dict[str, dict[str, Any]] = {
+    "rkl": {"model.alpha": 0.9, "model.temperature": 2.0},
+    "js": {"model.alpha": 0.9},
+    "tvd": {"model.alpha": 0.9, "model.temperature": 2.0},
+    "samplewise": {"model.beta": 0.03},
+    "sinkhorn_alone": {"model.beta": 0.03},
+}
 """What the validation set chose for a baseline at mini scale, where it is not the method's value in student.yaml."""
-
 
 TOY = {
     "toy_kl": ("kl", "toy study: KL between bins; soft labels at the logits"),

@@ -68,9 +68,8 @@ class SimCSE(L.LightningModule):
         self.agreement.reset()
 
     def configure_optimizers(self) -> dict[str, Any]:
-        found = linear_adamw(self.student, self.lr, self.weight_decay, 0, int(self.trainer.estimated_stepping_batches))
-        found["optimizer"].add_param_group({"params": self.head.parameters()})
-        return found
+        steps = int(self.trainer.estimated_stepping_batches)
+        return linear_adamw(self, self.lr, self.weight_decay, 0, steps)
 
     def on_train_end(self) -> None:
         if self.trainer.is_global_zero:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import lightning.pytorch as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from common.cli import main
@@ -20,7 +20,6 @@ from common.errors import UserError
 from projects.trans_encoder.data import Batch, PairData, agreement
 from projects.trans_encoder.model import (
     Kind,
-    PairModel,
     Pooling,
     cross_entropy,
     load_pair_model,
@@ -49,7 +48,7 @@ class Distillation(L.LightningModule):
         teacher: what the teachers are.
         pooling: of all bi-encoders.
         loss: "bce" takes the student's logit (a cross-encoder's), "mse" its similarity.
-        load: False lets the student start from random weights.
+        load: False lets a cross-encoder start from random weights.
         keep: the weights that are handed on: those of the best validation score (the paper), or the last ones.
         lr: peak learning rate.
         weight_decay: of AdamW, biases and LayerNorms excepted.
@@ -149,13 +148,11 @@ def mutual(labels: list[Tensor]) -> Tensor:
     return torch.stack(labels).mean(0)
 
 
-def linear_adamw(model: PairModel, lr: float, weight_decay: float, warmup_steps: int, steps: int) -> dict[str, Any]:
+def linear_adamw(model: nn.Module, lr: float, weight_decay: float, warmup_steps: int, steps: int) -> dict[str, Any]:
     """AdamW with a linear warm-up and a linear fall to zero; biases and LayerNorms do not decay."""
-    plain = [name for name, _ in model.net.named_parameters() if name.endswith("bias") or "LayerNorm" in name]
-    groups = [
-        {"params": [p for name, p in model.net.named_parameters() if name not in plain], "weight_decay": weight_decay},
-        {"params": [p for name, p in model.net.named_parameters() if name in plain], "weight_decay": 0.0},
-    ]
+    groups: list[dict[str, Any]] = [{"params": [], "weight_decay": weight_decay}, {"params": [], "weight_decay": 0.0}]
+    for name, parameter in model.named_parameters():
+        groups[name.endswith("bias") or "LayerNorm" in name]["params"].append(parameter)
     optimizer = torch.optim.AdamW(groups, lr)
     schedule = get_linear_schedule_with_warmup(optimizer, warmup_steps, steps)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

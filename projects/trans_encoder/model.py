@@ -9,7 +9,6 @@ from einops import einsum, rearrange, reduce
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -62,12 +61,11 @@ class BiEncoder(PairModel):
         source: hub id or folder of an encoder; heads it may have are left out.
         pooling: what stands for a sentence in the last layer: its first token, or the mean of its tokens.
         length: longer sentences are cut to this many tokens.
-        load: False for random weights.
     """
 
-    def __init__(self, source: str, pooling: Pooling = "cls", length: int = 32, load: bool = True):
+    def __init__(self, source: str, pooling: Pooling = "cls", length: int = 32):
         super().__init__()
-        self.net = pretrained(AutoModel, source, load, add_pooling_layer=False)
+        self.net = pretrained(AutoModel, source, add_pooling_layer=False)
         self.tokenizer, self.pooling, self.length = load_tokenizer(source), pooling, length
 
     def embed(self, sentences: list[str]) -> Tensor:
@@ -95,7 +93,9 @@ class CrossEncoder(PairModel):
 
     def __init__(self, source: str, length: int = 64, load: bool = True):
         super().__init__()
-        self.net = pretrained(AutoModelForSequenceClassification, source, load, num_labels=1)
+        self.net = pretrained(AutoModelForSequenceClassification, source, num_labels=1)
+        if not load:
+            self.net = type(self.net)(self.net.config)
         self.tokenizer, self.length = load_tokenizer(source), length
 
     def forward(self, pairs: list[Pair]) -> Tensor:
@@ -131,11 +131,11 @@ def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
 
 def load_pair_model(kind: Kind, source: str, pooling: Pooling = "cls", load: bool = True) -> PairModel:
     """A bi- or cross-encoder from a hub id or folder; either can be made from the other: they share the encoder."""
-    return BiEncoder(source, pooling, load=load) if kind == "bi" else CrossEncoder(source, load=load)
+    return BiEncoder(source, pooling) if kind == "bi" else CrossEncoder(source, load=load)
 
 
-def pretrained(auto: type, source: str, load: bool, **settings: object) -> PreTrainedModel:
-    """A model of `auto`'s kind in training mode, with the weights of a hub id or folder, or with random ones.
+def pretrained(auto: type, source: str, **settings: object) -> PreTrainedModel:
+    """A model of `auto`'s kind in training mode, with the weights of a hub id or folder.
 
     Raises:
         UserError: there is nothing at `source`.
@@ -143,9 +143,7 @@ def pretrained(auto: type, source: str, load: bool, **settings: object) -> PreTr
     transformers.utils.logging.set_verbosity_error()  # a new head is what we want, no reason for a warning
     transformers.utils.logging.disable_progress_bar()
     try:
-        if load:
-            return auto.from_pretrained(source, dtype=torch.float32, **settings).train()
-        return auto.from_config(AutoConfig.from_pretrained(source), **settings).train()
+        return auto.from_pretrained(source, dtype=torch.float32, **settings).train()
     except (OSError, ValueError) as error:
         raise UserError(f"no encoder at '{source}', neither a folder nor a hub id. {error}") from error
 

@@ -7,6 +7,7 @@ from common.recipe import Arm, Download, Output, Recipe, Scale, Stage
 Source = str | Output
 """A hub id, or the folder that a stage leaves."""
 DISTILL = "projects.trans_encoder.distill"
+CYCLES: dict[Scale, int] = {"mini": 2, "rehearsal": 1, "paper": 3}
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,15 @@ def mutual_distillation(pair: tuple[Language, Language], cycles: int) -> list[tu
 
 
 def arms(scale: Scale) -> dict[str, Arm]:
-    """The method, what it is compared with, and controls; of the rehearsal's cycles one is like the other."""
-    cycles = 1 if scale == "rehearsal" else 3
+    """The method, what it is compared with, and controls. One cycle is like the other: a rehearsal needs but one."""
+    cycles = CYCLES[scale]
     bert, roberta = pair = languages(scale)
-    own, own_roberta = self_distillation(bert, cycles), self_distillation(roberta, cycles)
     mutual, mutual_roberta = mutual_distillation(pair, cycles)
-    continued = self_distillation(bert, cycles, renew=False)
+    if scale == "rehearsal":  # the same configs with one teacher less, or another start: once will do
+        own, own_roberta, continued = mutual, mutual_roberta, mutual
+    else:
+        own, own_roberta = self_distillation(bert, cycles), self_distillation(roberta, cycles)
+        continued = self_distillation(bert, cycles, renew=False)
     first = {"own": bert.start}
 
     def measured(found: tuple[list[Source], list[Source]], language: Language, partner: object = None) -> Stage:

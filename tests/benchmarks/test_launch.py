@@ -4,11 +4,13 @@ import json
 import os
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import launch, recipes, reproduce, status
+from benchmarks import launch, plan, preflight, recipes, reproduce, status
 from benchmarks.launch import Launch, Queued
 from benchmarks.recipes import Request, jobs, unique
 from common.errors import UserError
@@ -19,7 +21,7 @@ for word in "$@"; do printf '\\037%s' "$word" >>"$SAID"; done
 printf '\\n' >>"$SAID"
 """
 STUBS = {
-    "sinfo": "printf 'cpu*|2|(null)\\ngpu|4|gpu:8\\n'",
+    "sinfo": "printf 'cpu*|2|(null)\\ngpu|4|gpu:8\\nbig|1|gpu:H100:8(S:0-1)\\n'",
     "squeue": 'cat "$QUEUE"',
     "scancel": "",
     "scontrol": "",
@@ -131,6 +133,11 @@ def test_a_job_that_was_stopped_requeues_itself_and_one_that_failed_does_not(clu
     ended = subprocess.run(["bash", record(runs)[0]["script"]], env=os.environ | variables)
     assert ended.returncode == code
     assert cluster.calls("scontrol") == ([["requeue", "77"]] if again else [])
+    variables |= {"SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "1"}
+    subprocess.run(
+        ["bash", next(entry["script"] for entry in record(runs) if entry["array"])], env=os.environ | variables
+    )
+    assert cluster.calls("scontrol")[1:] == ([["requeue", "70_1"]] if again else [])
 
 
 def test_what_is_done_or_in_the_queue_is_not_submitted_again(cluster, runs, capsys):
@@ -181,9 +188,26 @@ def test_what_cannot_work_is_refused_before_anything_is_submitted(cluster, runs,
 
 def test_paper_scale_needs_a_partition_with_gpus_and_not_a_gpu_on_the_login_node(cluster, tmp_path, monkeypatch):
     request = Request("mobilesam", "paper")
-    launch.check_cluster(request, Launch("slurm", partition="gpu"))
-    with pytest.raises(UserError, match="trains on GPUs, and partition cpu has none. PARTITION=gpu has."):
+    assert launch.check_cluster(request, Launch("slurm", partition="gpu")) == ""
+    assert launch.check_cluster(request, Launch("slurm", partition="big")) == "h100"
+    with pytest.raises(UserError, match="trains on GPUs, and partition cpu has none. PARTITION=big or gpu has."):
         launch.check_cluster(request, Launch("slurm"))
+
+
+def test_a_config_that_does_not_fit_the_gpu_is_refused(monkeypatch):
+    stages = [
+        SimpleNamespace(stage="distill", fits=True, peak=10e9, batch=8, largest_batch=64),
+        SimpleNamespace(stage="coupled", fits=False, peak=91e9, batch=8, largest_batch=6),
+    ]
+    monkeypatch.setattr(plan, "plan", lambda *_, **__: stages)
+    recipe, request = recipes.load("mobilesam"), Request("mobilesam", "paper")
+    with pytest.raises(
+        UserError, match=r"does not fit a h100 \(80 GB\):\n  - coupled: 91 GB at batch 8; .* fits is 6\n"
+    ):
+        preflight.check_memory(recipe, request, "h100")
+    preflight.check_memory(recipe, replace(request, args=("--data.batch_size", "4")), "h100")  # who knows
+    preflight.check_memory(recipe, request, "unheard-of")
+    preflight.check_memory(replace(recipe, plan=""), request, "h100")
 
 
 def test_without_slurm_nothing_is_written(runs, monkeypatch, capsys, tmp_path):

@@ -9,7 +9,16 @@ from benchmarks.results import curves
 from common.training.checkpoints import checkpoints
 from tests.common import tiny_stage
 
-STEPS = "--trainer.accelerator cpu --threads 1 --trainer.log_every_n_steps 1 --trainer.max_steps 20".split()
+STEPS = [
+    "--threads",
+    "1",
+    "--trainer.accelerator",
+    "cpu",
+    "--trainer.log_every_n_steps",
+    "1",
+    "--trainer.max_steps",
+    "20",
+]
 EPOCHS = ["--checkpoint_every", "4"]  # 6 batches an epoch, each followed by a validation: 12 is a step with both
 SETTINGS = {
     "epochs": EPOCHS,

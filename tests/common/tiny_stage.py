@@ -138,7 +138,7 @@ def links(parser: Any) -> None:
 
 
 def start(argv: list[str], log: Path, environment: dict[str, str] | None = None) -> mp.Process:
-    """Run the stage in a process of its own, forked from one that has the imports behind it; its output goes to `log`."""
+    """Run the stage in a process forked from one that has the imports behind it; its output goes to `log`."""
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(["tests.common.tiny_stage"])
     process = context.Process(target=_body, args=(argv, log, environment or {}))

@@ -3,7 +3,6 @@
 import math
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -93,7 +92,7 @@ def test_golden_evaluation():
 
 def schedule(warmup: int, steps: int) -> list[float]:
     """The learning rate's factor at each step."""
-    found = linear_adamw(SimpleNamespace(net=nn.Linear(2, 2)), 1.0, 0.01, warmup, steps)
+    found = linear_adamw(nn.Linear(2, 2), 1.0, 0.01, warmup, steps)
     optimizer, scheduler = found["optimizer"], found["lr_scheduler"]["scheduler"]
     factors = []
     for _ in range(steps):
@@ -112,7 +111,7 @@ def test_schedules_peak_after_the_warm_up_and_end_at_zero():
 
 def test_biases_and_layer_norms_do_not_decay():
     net = nn.ModuleDict({"dense": nn.Linear(2, 3), "LayerNorm": nn.LayerNorm(3)})
-    decayed, plain = linear_adamw(SimpleNamespace(net=net), 1.0, 0.01, 0, 10)["optimizer"].param_groups
+    decayed, plain = linear_adamw(net, 1.0, 0.01, 0, 10)["optimizer"].param_groups
     assert [p.shape for p in decayed["params"]] == [(3, 2)] and decayed["weight_decay"] == 0.01
     assert len(plain["params"]) == 3 and plain["weight_decay"] == 0
 

@@ -96,7 +96,7 @@ def test_scores(language):
 
 def test_long_sentences_are_cut(language):
     bi, long = BiEncoder(language["bert"], length=8).eval(), Pair("the dog " * 30, "the dog " * 40)
-    assert bi(2 * [long])[0] == pytest.approx(1, abs=1e-5)  # what differs lies behind the cut
+    assert bi(2 * [long])[0].item() == pytest.approx(1, abs=1e-5)  # what differs lies behind the cut
     CrossEncoder(language["roberta"])([Pair("the dog " * 300, "the dog " * 300)])
 
 
@@ -142,9 +142,9 @@ def test_a_cycle_leaves_models_that_anything_can_load(language, tmp_path):
         cross={"1": folder}, partner_bi={"1": language["roberta"]}, partner_cross={"1": folder}, start=language["bert"],
     )  # fmt: skip
     evaluation.run_dir = tmp_path
-    (found,) = L.Trainer(**QUIET, default_root_dir=tmp_path).test(
-        evaluation, TestData(WORLD, {"world": WORLD}), verbose=False
-    )
+    trainer = L.Trainer(**QUIET, default_root_dir=tmp_path)
+    trainer.test(evaluation, TestData(WORLD, {"world": WORLD}), verbose=False)
+    found = {name: value.item() for name, value in trainer.callback_metrics.items()}
     assert found["test/bi_0"] == pytest.approx(found["test/bi_2"]) == pytest.approx(found["test/bi_last"])
     assert found["test/bi"] in (found["test/bi_1"], found["test/bi_2"])
     assert found["test/cross_ensemble"] == pytest.approx(found["test/cross"], abs=1e-3)  # with itself

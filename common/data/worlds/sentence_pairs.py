@@ -46,6 +46,7 @@ QUALITIES = [
 ]
 BEFORE = ["", "", "", "today", "indeed", "reportedly", "meanwhile", "perhaps"]
 ZIPF = list(accumulate(k**-1.2 for k in (1, 2, 3)))  # cumulated odds of a meaning's words
+KEPT = 0.6  # probability that a story keeps its word for a meaning
 ABSENT = 0.3  # probability that a scene has no quality; no place
 WEIGHTS = {"agent": 0.28, "action": 0.26, "target": 0.22, "place": 0.14, "quality": 0.1}
 KIN, ONE_ABSENT = 0.4, 0.3  # credit for two meanings of one family; for a slot that only one of the scenes has
@@ -147,13 +148,23 @@ def edit(scene: Scene, slots: list[str], rng: Random) -> Scene:
     return scene
 
 
-def say(scene: Scene, rng: Random) -> str:
-    """A sentence that describes the scene."""
+def say(scene: Scene, rng: Random, told: dict[tuple[str, int], str] | None = None) -> str:
+    """A sentence that describes the scene.
+
+    Args:
+        told: the words that a story has for meanings so far; it keeps most of them, and gets the new ones.
+    """
+    told = {} if told is None else told
 
     def word(slot: str) -> str:
         meaning = getattr(scene, slot)
         if meaning is None:
             return ""
+        if (slot, meaning) not in told or rng.random() > KEPT:
+            told[slot, meaning] = draw(slot, meaning)
+        return told[slot, meaning]
+
+    def draw(slot: str, meaning: int) -> str:
         words = SLOTS[slot].words[meaning]
         return rng.choices(words, cum_weights=ZIPF[: len(words)])[0].replace(":", " ")
 
@@ -218,4 +229,5 @@ class Stories(PairSource):
 def _story(rng: Random) -> Pair:
     first = draw_scene(rng)
     second = edit(first, [name for name in WEIGHTS if rng.random() < 0.3], rng)
-    return Pair(say(first, rng), say(second, rng))
+    told: dict[tuple[str, int], str] = {}
+    return Pair(say(first, rng, told), say(second, rng, told))
