@@ -119,10 +119,11 @@ def times(stages: list[StagePlan], price: float) -> Table:
     rows: list[list[str | Text]] = []
     for stage in stages:
         share, bound = max((share, name) for name, share in stage.bound.items())
+        mostly = "loading" if waits(stage) else f"{bound} {share:.0%}"
         money = [f"{stage.device_hours * price:,.2f}"] if price else []
         rows.append(
             [
-                Text(stage.stage, "bold"), duration(stage.step_seconds), f"{bound} {share:.0%}",
+                Text(stage.stage, "bold"), duration(stage.step_seconds), mostly,
                 duration(stage.seconds), str(stage.runs), f"{stage.device_hours:.1f}", *money,
                 Text(stage.reported or "–", "dim"),
             ]
@@ -140,6 +141,11 @@ def times(stages: list[StagePlan], price: float) -> Table:
     made = table(heads, rows)
     made.columns[-1].justify = "left"
     return made
+
+
+def waits(stage: StagePlan) -> bool:
+    """Whether the GPU waits for the loader's processes."""
+    return stage.loader_seconds is not None and stage.loader_seconds >= 0.95 * stage.step_seconds
 
 
 def totals(recipe: Recipe, stages: list[StagePlan], price: float, seeds: int) -> Table:
@@ -177,7 +183,7 @@ def notes(stages: list[StagePlan], card: Gpu, utilisation: float) -> list[str]:
     if unmeasured:
         found.append(f"loading the data is taken to keep up, which nobody has measured for {', '.join(unmeasured)}")
     for stage in stages:
-        if stage.loader_seconds and stage.loader_seconds >= 0.95 * stage.step_seconds:
+        if waits(stage):
             found.append(f"{stage.stage} waits for its data: more data.num_workers, if there are cores for them")
     several = [stage for stage in stages if stage.run == "fit" and stage.devices > 1]
     if several:

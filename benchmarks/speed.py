@@ -8,6 +8,7 @@ Writes benchmarks/results/speed/<paper>.<cpu or the GPU's name>.json; a part mea
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
@@ -129,6 +130,9 @@ def write(paper: str, found: dict[str, Any]) -> Path:
     made = {
         "measured": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "threads": torch.get_num_threads(),
+        "load": round(
+            os.getloadavg()[1], 1
+        ),  # of five minutes; above the number of cores the clock's times are too long
         "hardware": hardware(),
         "versions": versions(),
     }

@@ -242,7 +242,7 @@ class PromptableData(L.LightningDataModule):
             self.sources["val"], self.image_size, self.mask_stride, self.val_instances, cache=self.cache
         )
         return DataLoader(
-            _Fixed(samples, self.trainer.global_rank, self.trainer.world_size),
+            _Fixed(samples, self._mine(len(samples))),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             generator=torch.Generator(),
@@ -250,7 +250,7 @@ class PromptableData(L.LightningDataModule):
 
     def test_dataloader(self) -> DataLoader:
         source = self._source("test")
-        return self._ordered(source, list(range(self.trainer.global_rank, len(source), self.trainer.world_size)), 1)
+        return self._ordered(source, list(self._mine(len(source))), 1)
 
     def predict_dataloader(self) -> list[DataLoader]:
         """`train`, then `val` where there is one, in order: for stages that write features or labels."""
@@ -258,11 +258,16 @@ class PromptableData(L.LightningDataModule):
         for split in ("train", "val"):
             if split in self.sources:
                 source = self.sources[split]
-                mine = list(range(self.trainer.global_rank, len(source), self.trainer.world_size))
+                mine = list(self._mine(len(source)))
                 if split == "train" and self.pending is not None:
                     mine = self.pending
                 loaders.append(self._ordered(source, mine, self.batch_size))
         return loaders
+
+    def _mine(self, length: int) -> range:
+        """Positions of this process's share of a source."""
+        assert self.trainer is not None  # Lightning sets it before it asks for a loader
+        return range(self.trainer.global_rank, length, self.trainer.world_size)
 
     def _ordered(self, source: SceneSource, indices: list[int], batch_size: int) -> DataLoader:
         return DataLoader(
@@ -277,8 +282,8 @@ class PromptableData(L.LightningDataModule):
 class _Fixed(Dataset):
     """Samples whose random parts are the same each time: validation."""
 
-    def __init__(self, samples: PromptSamples, rank: int, world_size: int):
-        self.samples, self.indices = samples, range(rank, len(samples), world_size)
+    def __init__(self, samples: PromptSamples, indices: range):
+        self.samples, self.indices = samples, indices
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -6,9 +6,10 @@ Encoder, prompt encoder and mask decoder are `segment_anything`'s classes. At pa
 published checkpoint, and this script is not run.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as L
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from common.cli import main
@@ -56,12 +57,13 @@ class SamTraining(L.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         embeddings = self.sam.image_encoder(batch["image"])
-        for kind, metric in self.iou.items():
+        for kind in KINDS:
+            metric = cast(MeanMaskIoU, self.iou[kind])
             logits, iou = predict_masks(self.sam, embeddings, batch_prompts(batch, kind), multimask=kind == "point")
             metric.update(best_mask(logits, iou) > 0, batch["masks"].flatten(0, 1))
             self.log(f"val/miou_{kind}", metric)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         return adamw(
             self.sam.parameters(),
             self.lr,

@@ -5,6 +5,9 @@
 - the networks that a step calls are compiled, in runs long enough to pay for it (`COMPILE_FROM` steps);
 - networks that are frozen, in evaluation mode, and reached by no gradient run in inference mode.
 
+On a CPU bf16 and channels-last pay for large products, as in SAM's encoders, not for the nets of the mini scale, whose
+steps they may slow down: `make speed` measures both.
+
 Final metrics are those of the plain run within the noise of seeds, not bit by bit: bf16 rounds, and compiled kernels
 sum in another order and draw other random numbers for dropout. A stage can be resumed with the preset or without it.
 """
@@ -22,7 +25,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torchmetrics import Metric
 
 COMPILE_FROM = 2000
-"""Steps from which compiling pays: it takes a minute or so, and saves some ten per cent of small steps."""
+"""Steps from which compiling pays: it takes minutes, which a shorter run does not win back."""
 
 
 def gains_from_bf16() -> bool:
@@ -37,7 +40,7 @@ def channels_last(module: nn.Module) -> None:
     """Lay out the weights of two-dimensional convolutions as the fastest kernels want them; values stay."""
     for part in module.modules():
         if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
-            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            part.to(memory_format=torch.channels_last)
 
 
 class FastPreset(L.Callback):
@@ -111,7 +114,12 @@ def outermost_calls(module: nn.Module) -> tuple[list[nn.Module], Callable[[], No
             stack.pop()
 
     hooks = [register_module_forward_pre_hook(before), register_module_forward_hook(after, always_call=True)]
-    return called, lambda: [hook.remove() for hook in hooks] and None
+
+    def stop() -> None:
+        for hook in hooks:
+            hook.remove()
+
+    return called, stop
 
 
 def frozen(network: nn.Module) -> bool:

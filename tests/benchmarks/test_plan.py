@@ -10,7 +10,7 @@ from torch import nn
 from benchmarks import plan as planner
 from benchmarks.meter import Gpu, StepMeter, materialise, measure
 from benchmarks.plan import GPUS, gpu, largest_batch, main, plan_stage, steps_of
-from benchmarks.plan_tables import duration, quantity
+from benchmarks.plan_tables import duration, print_plan, quantity
 from common.errors import UserError
 from common.recipe import Stage
 from common.workload import Workload
@@ -250,3 +250,13 @@ def test_figures_for_people():
         "3.4 h",
         "10 days",
     ]
+
+
+def test_a_stage_that_waits_for_its_data_says_so(monkeypatch, capsys):
+    quick = Cost(monkeypatch).plan()
+    slow = replace(quick, stage="slow", loader_seconds=2.0, step_seconds=2.0, seconds=20.0)
+    print_plan("toy", planner.recipes.load("mobilesam"), [quick, slow], CARD, 3.0, 0.5, 3)
+    shown = capsys.readouterr().out
+    assert "slow waits for its data" in shown and "train waits for its data" not in shown
+    assert "nobody has measured for train" in shown and "to download  123.6 GB" in shown
+    assert "at 3 an hour" in shown and "loading" in shown

@@ -128,13 +128,25 @@ def test_other_data_are_other_results(project: Path, monkeypatch: pytest.MonkeyP
     (project / "data/photos").mkdir(parents=True)
     (project / "data/photos/1.jpg").write_text("1")
     before = fingerprints(project, data="photos")
-    assert changed(fingerprints(project), before) == ALL
+    assert changed(fingerprints(project), before) == ALL - {"teacher"}
     (project / "data/photos/.index.npz").write_text("what a reader keeps")
     monkeypatch.setenv("DATA_ROOT", str(project / "moved"))
     (project / "data").rename(project / "moved")
     (project / "moved/photos/.index.npz").rename(project / "moved/photos/tar.index.npz")
     assert changed(before, fingerprints(project, data="photos")) == set()
     (project / "moved/photos/1.jpg").write_text("12")
+    assert changed(before, fingerprints(project, data="photos")) == ALL - {"teacher"}
+
+
+def test_a_foundation_that_learns_from_the_users_data_is_another_one(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(project / "data"))
+    (project / "data/photos").mkdir(parents=True)
+    (project / "common/foundations/configs/mini/photos").mkdir()
+    (project / "common/foundations/configs/mini/photos/teacher.yaml").write_text("root: $DATA_ROOT/photos\n")
+    before = fingerprints(project, data="photos")
+    (project / "data/photos/1.jpg").write_text("1")
     assert changed(before, fingerprints(project, data="photos")) == ALL
 
 

@@ -52,7 +52,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "projects/__init__.py", folder / "projects")
     create("small", folder)
     for config in (folder / "projects/small/configs/mini").glob("*er.yaml"):
-        config.write_text(config.read_text().replace("150", "90").replace("50", "10"))
+        config.write_text(config.read_text().replace("150", "200").replace("50", "20"))
     recipe = folder / "projects/small/recipe.py"
     broken = '"broken": Arm([evaluate(student(**{"model.lr": "much"}), 8)], "fails"),'
     recipe.write_text(recipe.read_text().replace('"distilled": Arm', f'{broken}\n        "distilled": Arm'))
@@ -96,8 +96,6 @@ def test_interrupted_jobs_end_like_undisturbed_ones_and_a_failure_stops_only_wha
     teacher, students = jobs["teacher", "distilled"], jobs["student", "distilled"]
     broken = jobs["student", "broken"]
     assert teacher["array"] is False and students["after"] == [teacher["job"]]
-    again = run(*command, "distilled,broken", "--launch", "slurm")
-    assert again.returncode == 2 and "are in the queue" in again.stderr, again.stdout
 
     def saved(entry: dict, seed: str) -> bool:
         return any((project / entry["tasks"][seed]).glob("checkpoints/step=*.ckpt"))

@@ -26,9 +26,11 @@ FIT = ["fit", *CPU, "--trainer.log_every_n_steps", "1", "--trainer.max_steps", "
 TEST = ["test", *CPU]
 
 
-def run(folder: Path, *argv: str, environment: dict[str, str] | None = None) -> tuple[int | None, str]:
+def run(
+    folder: Path, *argv: str, environment: dict[str, str] | None = None, log: Path | None = None
+) -> tuple[int | None, str]:
     """Exit code and output of a stage in a run folder."""
-    log = folder.with_suffix(".log")
+    log = log or folder.with_suffix(".log")
     log.unlink(missing_ok=True)
     process = tiny_stage.start([*argv, "--run_dir", str(folder)], log, environment)
     process.join(240)
@@ -181,7 +183,7 @@ def test_a_full_file_system_loses_nothing(undisturbed: Path, small_disk: Path, f
     saved = {path: path.read_bytes() for path in checkpoints(folder / "checkpoints")}
     filler = small_disk / "filler"
     filler.write_bytes(bytes(max(0, shutil.disk_usage(small_disk).free - free * 1024)))
-    code, output = run(folder, *FIT, *disturb)
+    code, output = run(folder, *FIT, *disturb, log=small_disk.with_suffix(".log"))
     assert code == 2 and "Traceback" not in output, output
     assert "error: the disk is full: 0 MiB are left at " in output and str(small_disk) in output
     left = checkpoints(folder / "checkpoints")
