@@ -192,7 +192,9 @@ def reproduce(
             console.print(f"[red]there is nothing to report yet: {why}[/]")
         else:
             found["verdicts"] = [asdict(verdict) for verdict in judge(found, paper)]
-            file = results.write(request, found) if request.scale != "rehearsal" else None
+            # with other settings a miniature is another experiment: its figures stay out of the project's own
+            own = request.scale == "paper" or (request.scale == "mini" and not request.args and not request.devices)
+            file = results.write(request, found) if own else None
             console.print()
             print_results({**found, "arms": shown}, paper, console)
             console.print()

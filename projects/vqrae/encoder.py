@@ -89,7 +89,7 @@ class Decoder(nn.Module):
         """Z_bot [B, N, d] -> pictures [B, 3, S', S'], about [0, 1]."""
         square = rearrange(tokens, "b (h w) d -> b d h w", h=self.grid)
         decoded = self.vit(square).last_hidden_state[:, self.prefix_tokens :]
-        return unpatchify(self.to_pixels(decoded), self.pixels)
+        return unpatchify(self.to_pixels(decoded).float(), self.pixels)  # losses compare pixels in full precision
 
 
 def unpatchify(patches: Tensor, pixels: int) -> Tensor:

@@ -13,8 +13,8 @@ import pytest
 from benchmarks import recipes, reproduce
 from benchmarks.recipes import Job, portable
 from common.errors import UserError
-from common.recipe import Stage
-from tests.benchmarks.demo import request
+from common.recipe import Arm, Stage
+from tests.benchmarks.demo import RECIPE, request
 
 
 def fingerprints(root: Path, **settings: Any) -> dict[str, str]:
@@ -136,6 +136,13 @@ def test_other_data_are_other_results(project: Path, monkeypatch: pytest.MonkeyP
     assert changed(before, fingerprints(project, data="photos")) == set()
     (project / "moved/photos/1.jpg").write_text("12")
     assert changed(before, fingerprints(project, data="photos")) == ALL - {"teacher"}
+
+
+def test_other_data_may_have_other_arms() -> None:
+    few = {"plain": Arm([Stage("train", "projects.demo.train")], "alone")}
+    recipe = replace(RECIPE, arms_with=lambda data: few if data == "photos" else {})
+    assert recipe.arms_for("mini", "photos") is few
+    assert list(recipe.arms_for("mini")) == list(recipe.arms("mini")) == list(RECIPE.arms_for("mini", "photos"))
 
 
 def test_a_foundation_that_learns_from_the_users_data_is_another_one(

@@ -74,6 +74,24 @@ def test_a_paper_from_one_command_to_its_table_and_then_nothing_more_to_do(
     assert measured(project) == {"method": ["0", "1"], "plain": ["0", "1", "2"], "untrained": ["0", "1"]}
 
 
+def test_other_settings_leave_the_projects_results_alone(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(project, "--seeds", "1") == 0
+    before = (project / "results/demo.mini.json").read_bytes()
+    capsys.readouterr()
+    assert run(project, "--seeds", "2", "--args=--model.size 7") == 0
+    shown = capsys.readouterr().out
+    assert "claims: 1 confirmed" in shown and "report   " in shown and "results  " not in shown
+    assert (project / "results/demo.mini.json").read_bytes() == before
+
+
+def test_code_that_changes_while_it_runs_is_said(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage = project / "projects/demo/stage.py"
+    stage.write_text(stage.read_text().replace("def main", "Path(__file__).open('a').write('#')\ndef main"))
+    assert run(project, "--seeds", "1", "--arms", "untrained") == 0
+    assert "its code or configs were changed while it ran" in capsys.readouterr().out
+    assert not (project / "results").exists()
+
+
 def test_force_runs_the_recipes_own_stages_again(project: Path) -> None:
     assert run(project, "--seeds", "1", "--arms", "plain") == 0
     (teacher,) = project.glob("runs/foundations/mini/teacher-*/seed0/done.json")
