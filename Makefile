@@ -9,7 +9,7 @@ LAUNCH  ?= local
 NODES   ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce status list rehearse plan speed dashboard report new test lint clean
+.PHONY: help setup reproduce status list rehearse plan speed dashboard report new test test-slurm lint clean
 
 help:
 	@echo "make setup                       create $(VENV) and install everything, pinned"
@@ -23,6 +23,7 @@ help:
 	@echo "make report [PAPER=mobilesam]    render the reports again from what was measured"
 	@echo "make new PAPER=name              create a recipe that runs, to fill in"
 	@echo "make test                        run the test suite"
+	@echo "make test-slurm                  run the tests that start a two-node SLURM (root; Debian: apt-get install slurmctld slurmd slurm-client munge)"
 	@echo "make lint                        ruff, mypy, import contracts"
 	@echo "make clean                       remove runs, reports and caches (results and $(VENV) stay)"
 	@echo
@@ -78,7 +79,10 @@ new: setup
 	@$(PY) -m scripts.new_recipe "$(PAPER)"
 
 test: setup
-	@$(PY) -m pytest -n auto --dist loadfile
+	@$(PY) -m pytest -n auto --dist loadfile -m "not slurm"
+
+test-slurm: setup
+	@$(PY) -m pytest -p no:xdist -m slurm
 
 lint: setup
 	@$(PY) -m ruff format --check .

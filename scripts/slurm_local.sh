@@ -76,6 +76,13 @@ up() {
 }
 
 down() {
+  eval "$(environment)"
+  if scancel --user="$(id -un)" 2>/dev/null; then  # else its jobs would outlive it
+    for _ in $(seq 100); do
+      [ -z "$(squeue -h 2>/dev/null)" ] && break
+      sleep 0.1
+    done
+  fi
   for name in slurmd-n1 slurmd-n2 slurmctld munged; do
     [ -f "$folder/$name.pid" ] || continue
     pid=$(cat "$folder/$name.pid")

@@ -1,6 +1,7 @@
 """Divergences between a teacher's and a student's class probabilities, both softened by a temperature T.
 
-    loss = (1 - alpha) * F.cross_entropy(student, labels) + alpha * T**2 * soft_cross_entropy(student, teacher.detach(), T)
+    soft = soft_cross_entropy(student, teacher.detach(), T)
+    loss = (1 - alpha) * F.cross_entropy(student, labels) + alpha * T**2 * soft
 
 All take logits [..., C] over the same C classes and average over the leading dimensions. None multiplies by T^2, which
 keeps the gradient's size when T changes (Hinton et al. 2015, section 2): papers differ in that, so it is the caller's.
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 
 
 def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """-sum_k q_k log p_k: the soft-label loss. It is `forward_kl` plus the teacher's entropy, with the same gradient."""
+    """-sum_k q_k log p_k: the soft-label loss; `forward_kl` plus the teacher's entropy, with the same gradient."""
     return -(F.softmax(teacher / temperature, -1) * F.log_softmax(student / temperature, -1)).sum(-1).mean()
 
 

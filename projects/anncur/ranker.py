@@ -30,7 +30,7 @@ class Ranker(L.LightningModule):
 
     def __init__(self, net: nn.Module, lr: float, weight_decay: float, warmup: float, train_embeddings: bool):
         super().__init__()
-        self.net, self.best = net, deepcopy(net).requires_grad_(False)
+        self.net, self.best = net.train(), deepcopy(net).requires_grad_(False)  # published weights load in eval mode
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         if not train_embeddings:
             for name, parameter in net.named_parameters():

@@ -104,7 +104,9 @@ class Evaluation(L.LightningModule):
         cost = pairwise_l1(p, q)
         plan = sinkhorn_plan(cost, EPSILON, ITERATIONS)
         p, q, cost, plan = (x.cpu().numpy() for x in (p, q, cost, plan))
-        words = f"{SHOWN} texts of {task}, in the order of the teacher's classes"
+        words = (
+            f"{len(order)} texts{f' of {task}' if len(self.tasks) > 1 else ''}, in the order of the teacher's classes"
+        )
         save_picture(
             self.run_dir,
             "a batch and its transport plan",

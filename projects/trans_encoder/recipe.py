@@ -88,7 +88,7 @@ def arms(scale: Scale) -> dict[str, Arm]:
     else:
         own, own_roberta = self_distillation(bert, cycles), self_distillation(roberta, cycles)
         continued = self_distillation(bert, cycles, renew=False)
-    first = {"own": bert.start}
+    first: dict[str, Source] = {"own": bert.start}
 
     def measured(found: tuple[list[Source], list[Source]], language: Language, partner: object = None) -> Stage:
         others = {"partner_bi": partner[0], "partner_cross": partner[1]} if isinstance(partner, tuple) else {}

@@ -20,18 +20,18 @@ def make(folder: Path) -> None:
     rng = Random(0)
     for year, subsets in SUBSETS.items():
         for subset in subsets:
-            pairs = _pairs(rng, 12)
+            pairs = _pairs(rng, 6)
             where = folder / f"data/STS/STS{year % 100}-en-test"
             _write(where / f"STS.input.{subset}.txt", [f"{a}\t{b}" for a, b, _ in pairs])
             # the later years have scores for a part of their pairs
             blank = [year >= 2015 and k % 3 == 2 for k in range(len(pairs))]
             _write(where / f"STS.gs.{subset}.txt", ["" if b else s for b, (_, _, s) in zip(blank, pairs, strict=True)])
     for part in ("train", "dev", "test"):
-        lines = [f"main-news\tMSRpar\t2012test\t{k:04d}\t{s}\t{a}\t{b}" for k, (a, b, s) in enumerate(_pairs(rng, 80))]
+        lines = [f"main-news\tMSRpar\t2012test\t{k:04d}\t{s}\t{a}\t{b}" for k, (a, b, s) in enumerate(_pairs(rng, 40))]
         _write(folder / f"data/STS/STSBenchmark/sts-{part}.csv", lines)
     for part in ("train", "trial", "test_annotated"):
         header = "pair_ID\tsentence_A\tsentence_B\trelatedness_score\tentailment_judgment"
-        lines = [f"{k}\t{a}\t{b}\t{s}\tNEUTRAL" for k, (a, b, s) in enumerate(_pairs(rng, 80))]
+        lines = [f"{k}\t{a}\t{b}\t{s}\tNEUTRAL" for k, (a, b, s) in enumerate(_pairs(rng, 20))]
         _write(folder / f"data/SICK/SICK_{part}.txt", [header, *lines])
     write_hub(folder / "hub", HUB)
 

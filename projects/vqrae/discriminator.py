@@ -79,7 +79,7 @@ class LeCam(nn.Module):
 
     def forward(self, real: Tensor, fake: Tensor) -> Tensor:
         """relu(mean D(x) - ema_fake)^2 + relu(ema_real - mean D(x'))^2, means over the batch of all processes."""
-        real_mean, fake_mean = gather(real.mean()[None]).mean(), gather(fake.mean()[None]).mean()
+        real_mean, fake_mean = (gather(logits.float().mean()[None]).mean() for logits in (real, fake))
         loss = F.relu(real_mean - self.ema_fake).square() + F.relu(self.ema_real - fake_mean).square()
         with torch.no_grad():
             self.ema_real.lerp_(real_mean.detach(), 1 - self.decay)

@@ -156,8 +156,9 @@ def test_what_is_trained_without_the_embeddings():
         assert {name for name in trained if not name.startswith("bert.encoder.")} == head
         positive_first(net(*tokens())).backward()
         assert all((p.grad is not None) == (name in trained) for name, p in net.named_parameters())
-    net = CrossEncoder("emb", TINY)
+    net = CrossEncoder("emb", TINY).eval()  # as published weights are loaded
     Ranker(net, 1e-3, 0.01, 0.1, train_embeddings=True)
+    assert all(module.training for module in net.modules())  # or there would be no dropout
     assert all(p.requires_grad for p in net.parameters())
 
 
