@@ -1,6 +1,7 @@
 """The patch discriminator of TiTok's code base, which VQRAE adapts (App. B.1), and the losses that go with it."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange
@@ -101,3 +102,24 @@ def pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
     """Zeros around [B, C, H, W] so that a convolution gives ceil(H / stride) rows; more of them behind than before."""
     height, width = (max((math.ceil(side / stride) - 1) * stride + kernel - side, 0) for side in x.shape[-2:])
     return F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
+
+
+@dataclass
+class Adversary:
+    """The discriminator, from when on it plays, and how much it counts (Table 7, stage 2).
+
+    Attributes:
+        start: training step.
+        weight: lambda_G of L_rec.
+        lecam: weight of LeCam's regulariser, TiTok's. Whether VQRAE keeps it is not stated.
+        lr: constant behind the warm-up; the paper gives one figure.
+        hidden: channels of the first convolution.
+        stages: number of halvings.
+    """
+
+    start: int
+    weight: float = 0.1
+    lecam: float = 0.001
+    lr: float = 4e-5
+    hidden: int = 128
+    stages: int = 3

@@ -6,7 +6,6 @@ python -m projects.vqrae.train fit --config projects/vqrae/configs/mini/stage2.y
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,34 +20,13 @@ from common.cli import main
 from common.data.images import PictureData
 from common.paths import expand
 from common.training.weights import load_weights
-from projects.vqrae.discriminator import LeCam, PatchDiscriminator, discriminator_loss, generator_loss
+from projects.vqrae.discriminator import Adversary, LeCam, PatchDiscriminator, discriminator_loss, generator_loss
 from projects.vqrae.encoder import EncoderConfig, build_encoder
 from projects.vqrae.metrics import CodebookUsage
 from projects.vqrae.model import VQRAE, Codebook
 from projects.vqrae.perceptual import PerceptualLoss, PerceptualNets
 
 OWN_FILES = ("teacher.", "perceptual.")  # frozen nets with weight files of their own: not in checkpoints
-
-
-@dataclass
-class Adversary:
-    """The discriminator, from when on it plays, and how much it counts (Table 7, stage 2).
-
-    Attributes:
-        start: training step.
-        weight: lambda_G of L_rec.
-        lecam: weight of LeCam's regulariser, TiTok's. Whether VQRAE keeps it is not stated.
-        lr: constant behind the warm-up; the paper gives one figure.
-        hidden: channels of the first convolution.
-        stages: number of halvings.
-    """
-
-    start: int
-    weight: float = 0.1
-    lecam: float = 0.001
-    lr: float = 4e-5
-    hidden: int = 128
-    stages: int = 3
 
 
 class TokenizerTraining(L.LightningModule):

@@ -14,12 +14,13 @@ from common.errors import UserError
 from common.models.classifiers import SiglipClassifier, convnext, vgg16
 from common.rehearsal.hub import snapshot, write_hub
 from projects.vqrae.captions import read_prompts, world_words
+from projects.vqrae.discriminator import Adversary
 from projects.vqrae.encoder import EncoderConfig, build_encoder, patchify, tower, unpatchify
 from projects.vqrae.export import main
 from projects.vqrae.model import VQRAE, Codebook
 from projects.vqrae.perceptual import PerceptualNets
 from projects.vqrae.prior import LanguageModel, Prior
-from projects.vqrae.train import Adversary, TokenizerTraining, cosine
+from projects.vqrae.train import TokenizerTraining, cosine
 from projects.vqrae.understanding import HeadConfig, LinearHead, build_head, probe
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
