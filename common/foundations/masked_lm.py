@@ -9,11 +9,13 @@ foundation is a published checkpoint, and this script is not run.
 import string
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as L
 import numpy as np
 import transformers
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -50,6 +52,9 @@ class Pretraining(L.LightningModule):
         weight_decay: of AdamW.
         warmup_steps: linear warm-up; a cosine to zero follows.
     """
+
+    run_dir: Path
+    net: PreTrainedModel
 
     def __init__(
         self,
@@ -90,7 +95,7 @@ class Pretraining(L.LightningModule):
         self.log_dict({"train/loss": cloze + following, "train/cloze": cloze, "train/following": following})
         return cloze + following
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         steps = int(self.trainer.estimated_stepping_batches)
         return adamw(self.parameters(), self.lr, self.weight_decay, self.warmup_steps, steps)
 
