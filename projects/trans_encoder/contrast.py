@@ -68,8 +68,7 @@ class SimCSE(L.LightningModule):
         self.agreement.reset()
 
     def configure_optimizers(self) -> dict[str, Any]:
-        steps = int(self.trainer.estimated_stepping_batches)
-        return linear_adamw(self, self.lr, self.weight_decay, 0, steps)
+        return linear_adamw(self, self.lr, self.weight_decay, 0, self.trainer.datamodule.steps)
 
     def on_train_end(self) -> None:
         if self.trainer.is_global_zero:

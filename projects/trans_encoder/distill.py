@@ -124,7 +124,7 @@ class Distillation(L.LightningModule):
             self.best_weights = {name: weight.cpu().clone() for name, weight in self.student.net.state_dict().items()}
 
     def configure_optimizers(self) -> dict[str, Any]:
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = self.trainer.datamodule.steps
         return linear_adamw(self.student, self.lr, self.weight_decay, math.ceil(self.warmup * steps), steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -185,3 +185,26 @@ def test_pictures():
         scatter(gold, panels), listing([Pair("a b", "c " * 99)] * 3, gold, panels), cycles_chart(50.0, {"bi": [51, 52]})
     ):  # fmt: skip
         assert picture.dtype == "uint8" and picture.ndim == 3 and picture.min() < 100 < picture.max()
+
+
+def test_a_resumed_run_goes_on_with_the_next_batch(language, tmp_path):
+    seen: dict[str, list[list[int]]] = {"undisturbed": [], "resumed": []}
+
+    def run(name: str, checkpoint=None) -> None:
+        class Recorded(Distillation):
+            def training_step(self, batch, batch_idx):
+                seen[name].append(batch[1].tolist())
+                return super().training_step(batch, batch_idx)
+
+            def on_train_batch_end(self, *_) -> None:
+                if name == "undisturbed" and self.trainer.global_step == 1:
+                    self.trainer.save_checkpoint(tmp_path / "first.ckpt")
+
+        model = Recorded("bi", language["bert"], {"own": language["bert"]}, "bi", loss="mse")
+        model.run_dir = tmp_path
+        trainer = L.Trainer(**QUIET, max_epochs=2, default_root_dir=tmp_path)
+        trainer.fit(model, PairData(WORLD, WORLD, batch_size=4), ckpt_path=checkpoint, weights_only=True)
+
+    run("undisturbed")
+    run("resumed", tmp_path / "first.ckpt")
+    assert len(seen["undisturbed"]) == 6 and seen["resumed"] == seen["undisturbed"][1:]
