@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import wandb
 
 from benchmarks.recipes import load
 from benchmarks.tables import load_paper
@@ -44,6 +45,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for arm, values in FINAL.items():
             for seed, value in enumerate(values):
                 log(folder, arm, "evaluate", seed, [{"test/miou_teacher_point": value, STEP: 0}], patch)
+    wandb.teardown()  # W&B's own process may still be writing the last run; this waits for its end
     return folder
 
 
@@ -53,7 +55,6 @@ def comparison(runs: Path) -> script.Comparison:
     return script.compare(load_paper(PAPER, list(arms)), arms, "mini", offline(runs / PAPER))
 
 
-@pytest.mark.xfail(strict=False, reason="seen once on two workers: one of five offline runs was not found; cause open")
 def test_offline_runs_are_read_back_with_what_they_belong_to(runs: Path):
     found = {(run.arm, run.stage, run.seed): run for run in offline(runs / PAPER)}
     assert len(found) == 5
