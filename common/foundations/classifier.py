@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from common.cli import main
 from common.data.images import PictureData
-from common.training.schedules import adamw
+from common.training.schedules import adamw, optimizer_steps
 
 
 class Classification(L.LightningModule):
@@ -63,7 +63,7 @@ class Classification(L.LightningModule):
         self.log("val/accuracy", correct.mean(), batch_size=len(correct), sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = optimizer_steps(self.trainer)
         return adamw(self.net.parameters(), self.lr, self.weight_decay, self.warmup_steps, steps)
 
     def exported(self) -> nn.Module:

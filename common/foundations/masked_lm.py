@@ -24,7 +24,7 @@ from transformers import DataCollatorForLanguageModeling, PreTrainedModel, PreTr
 from common.cli import main
 from common.data.pairs import PairSource
 from common.data.stream import stream_loader
-from common.training.schedules import adamw
+from common.training.schedules import adamw, optimizer_steps
 
 Kind = Literal["bert", "roberta"]
 Batch = dict[str, Tensor]
@@ -96,7 +96,7 @@ class Pretraining(L.LightningModule):
         return cloze + following
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = optimizer_steps(self.trainer)
         return adamw(self.parameters(), self.lr, self.weight_decay, self.warmup_steps, steps)
 
     def on_train_end(self) -> None:

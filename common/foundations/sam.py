@@ -17,7 +17,7 @@ from common.data.promptable import PromptableData
 from common.evaluators.promptable import MeanMaskIoU
 from common.models.sam import SamConfig, at_resolution, build_sam, predict_masks
 from common.paths import expand
-from common.training.schedules import adamw
+from common.training.schedules import adamw, optimizer_steps
 from common.training.segmentation import KINDS, batch_prompts, best_mask, mask_step
 from common.training.weights import load_state, load_weights
 
@@ -69,7 +69,7 @@ class SamTraining(L.LightningModule):
             self.lr,
             self.weight_decay,
             self.warmup_steps,
-            int(self.trainer.estimated_stepping_batches),
+            optimizer_steps(self.trainer),
         )
 
     def exported(self) -> nn.Module:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import lightning.pytorch as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
@@ -38,3 +39,18 @@ def adamw(
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def optimizer_steps(trainer: L.Trainer) -> int:
+    """Optimiser steps of the whole training, for a schedule that is made in `configure_optimizers`.
+
+    `trainer.estimated_stepping_batches` is not for that place: with `max_epochs` it makes the training loader that is
+    then used, before a resumed run knows which batches are behind it, and the epoch would begin anew.
+    """
+    epochs, limit = trainer.max_epochs, trainer.limit_train_batches
+    if epochs is None or epochs == -1:
+        return trainer.max_steps
+    batches = len(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    steps = epochs * math.ceil(batches / trainer.accumulate_grad_batches)
+    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)

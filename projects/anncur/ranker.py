@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
+from common.training.schedules import optimizer_steps
+
 
 def positive_first(scores: Tensor) -> Tensor:
     """Cross entropy over candidates [B, 1 + n] of which the first is the right one, mean over the batch."""
@@ -54,7 +56,7 @@ class Ranker(L.LightningModule):
             {"params": [p for name, p in named if "bias" in name], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.lr)
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = optimizer_steps(self.trainer)
         warm = int(self.warmup * steps)
 
         def factor(step: int) -> float:

@@ -17,7 +17,7 @@ from common.errors import UserError
 from common.evaluators.promptable import MeanMaskIoU
 from common.models.sam import SamConfig, build_sam, predict_masks
 from common.paths import expand
-from common.training.schedules import adamw
+from common.training.schedules import adamw, optimizer_steps
 from common.training.segmentation import KINDS, batch_prompts, best_mask, mask_step
 from common.training.weights import load_state, load_weights
 from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig, layer_lr_scales
@@ -118,7 +118,7 @@ class Distillation(L.LightningModule):
             self.log(f"val/miou_{kind}", metric, batch_size=len(logits))
 
     def configure_optimizers(self) -> dict[str, Any]:
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = optimizer_steps(self.trainer)
         return adamw(list(self._groups()), self.lr, self.weight_decay, self.warmup_steps, steps)
 
     def _groups(self) -> Iterator[dict[str, Any]]:

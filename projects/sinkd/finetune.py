@@ -16,6 +16,7 @@ from torchmetrics.classification import BinaryF1Score, MulticlassAccuracy
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from common.cli import main
+from common.training.schedules import optimizer_steps
 from projects.sinkd.data import Batch, TextData
 from projects.sinkd.model import ClassifierConfig, build_classifier
 
@@ -81,7 +82,7 @@ class Finetuning(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = torch.optim.AdamW(self.net.parameters(), self.lr, eps=1e-8, weight_decay=self.weight_decay)
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = optimizer_steps(self.trainer)
         schedule = get_linear_schedule_with_warmup(optimizer, 0, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from common.cli import main
 from common.losses.contrastive import info_nce
+from common.training.schedules import optimizer_steps
 from projects.trans_encoder.data import Batch, PairData, agreement
 from projects.trans_encoder.distill import linear_adamw, links
 from projects.trans_encoder.model import BiEncoder, Pooling
@@ -68,7 +69,7 @@ class SimCSE(L.LightningModule):
         self.agreement.reset()
 
     def configure_optimizers(self) -> dict[str, Any]:
-        return linear_adamw(self, self.lr, self.weight_decay, 0, self.trainer.datamodule.steps)
+        return linear_adamw(self, self.lr, self.weight_decay, 0, optimizer_steps(self.trainer))
 
     def on_train_end(self) -> None:
         if self.trainer.is_global_zero:

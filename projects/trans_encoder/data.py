@@ -72,16 +72,6 @@ class PairData(L.LightningDataModule):
         """What is drawn from in an epoch: the pairs, then, with both orders, the swapped pairs."""
         return self.pairs + [pair.swapped for pair in self.pairs] if self.both_orders else self.pairs
 
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of the whole training.
-
-        Lightning's own count would make the training loader before a resumed run knows which batches are behind it.
-        """
-        epoch = len(self.rows) // (self.batch_size * self.trainer.world_size)
-        epochs, steps = self.trainer.max_epochs or -1, self.trainer.max_steps
-        return min(limit for limit in (epochs * epoch, steps) if limit > 0)
-
     def train_dataloader(self) -> DataLoader:
         return stream_loader(Rows(self.rows), self.batch_size, self.trainer, self.seed, self.num_workers, collate)
 

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 from common.cli import main
 from common.data.pairs import Pair
 from common.errors import UserError
+from common.training.schedules import optimizer_steps
 from projects.trans_encoder.data import Batch, PairData, agreement
 from projects.trans_encoder.model import (
     Kind,
@@ -124,7 +125,7 @@ class Distillation(L.LightningModule):
             self.best_weights = {name: weight.cpu().clone() for name, weight in self.student.net.state_dict().items()}
 
     def configure_optimizers(self) -> dict[str, Any]:
-        steps = self.trainer.datamodule.steps
+        steps = optimizer_steps(self.trainer)
         return linear_adamw(self.student, self.lr, self.weight_decay, math.ceil(self.warmup * steps), steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

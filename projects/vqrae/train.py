@@ -19,6 +19,7 @@ from torchmetrics.image import PeakSignalNoiseRatio
 from common.cli import main
 from common.data.images import PictureData
 from common.paths import expand
+from common.training.schedules import optimizer_steps
 from common.training.weights import load_weights
 from projects.vqrae.discriminator import Adversary, LeCam, PatchDiscriminator, discriminator_loss, generator_loss
 from projects.vqrae.encoder import EncoderConfig, build_encoder
@@ -135,7 +136,7 @@ class TokenizerTraining(L.LightningModule):
             self.log("val/usage", self.usage)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = optimizer_steps(self.trainer)
         encoder = [p for p in self.tokenizer.encoder.parameters() if p.requires_grad]
         own = {id(p) for p in self.tokenizer.encoder.parameters()}
         rest = [p for p in self.tokenizer.parameters() if p.requires_grad and id(p) not in own]

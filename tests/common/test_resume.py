@@ -34,6 +34,7 @@ SETTINGS = {
     ],
     "every step": ["--checkpoint_every", "1", "--trainer.val_check_interval", "1"],
     "accumulation": [*EPOCHS, "--trainer.accumulate_grad_batches", "2", "--trainer.max_steps", "10"],
+    "number of epochs": [*EPOCHS, "--trainer.max_steps", "-1", "--trainer.max_epochs", "3"],
     "short epochs": [*EPOCHS, "--trainer.limit_train_batches", "4"],
 }
 
@@ -76,6 +77,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory):
         ("workers", "train:5"),
         ("workers", "train:7"),
         ("workers", "train:13"),
+        ("number of epochs", "train:5"),
+        ("number of epochs", "train:9"),
         ("boundaries", "train:6"),
         ("boundaries", "train:14"),
         ("without validation", "train:13"),

@@ -22,7 +22,7 @@ from common.data.scene import UnreadableSample
 from common.data.stream import stream_loader
 from common.data.tolerant import Tolerant
 from common.training.runs import save_picture
-from common.training.schedules import adamw
+from common.training.schedules import adamw, optimizer_steps
 
 SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "usr1": signal.SIGUSR1, "interrupt": signal.SIGINT}
 
@@ -80,7 +80,7 @@ class TinyModel(L.LightningModule):
         self._struck("end", 0)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        return adamw(self.parameters(), self.lr, 0.01, 2, int(self.trainer.estimated_stepping_batches))
+        return adamw(self.parameters(), self.lr, 0.01, 2, optimizer_steps(self.trainer))
 
 
 class Numbers:

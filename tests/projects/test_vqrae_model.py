@@ -42,7 +42,7 @@ def nets(tmp_path_factory) -> PerceptualNets:
 def training(nets: PerceptualNets, step: int = 0, **settings) -> TokenizerTraining:
     torch.manual_seed(0)
     module = TokenizerTraining(SIGLIP, BOOK, nets, **settings)
-    module._trainer = SimpleNamespace(global_step=step, estimated_stepping_batches=10)
+    module._trainer = SimpleNamespace(global_step=step, max_epochs=-1, limit_train_batches=1.0, max_steps=10)
     module.log = module.log_dict = lambda *_, **__: None
     return module
 
