@@ -24,3 +24,19 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
     similar = F.normalize(queries, dim=-1) @ F.normalize(gather(keys), dim=-1).T / temperature
     own = first_row(len(queries)) + torch.arange(len(queries), device=queries.device)
     return F.cross_entropy(similar, own)
+
+
+def clip_loss(a: Tensor, b: Tensor, scale: float | Tensor) -> Tensor:
+    """CLIP's symmetric loss: L = (CE(S, diag) + CE(S^T, diag)) / 2 with S = scale * A B^T over all processes' rows.
+
+    Args:
+        a: [B, D], normalised by whoever calls: nothing is normalised here.
+        b: [B, D]; row i belongs to row i of `a`.
+        scale: a multiplier (1 / temperature), which may be learned.
+
+    Example:
+        loss = clip_loss(F.normalize(image, dim=-1), F.normalize(text, dim=-1), log_scale.exp())
+    """
+    own = first_row(len(a)) + torch.arange(len(a), device=a.device)
+    all_a, all_b = gather(a), gather(b)
+    return (F.cross_entropy(scale * a @ all_b.T, own) + F.cross_entropy(scale * b @ all_a.T, own)) / 2

@@ -29,7 +29,7 @@ from common.training.schedules import adamw
 from common.workload import Network, Source, Speed, Training
 from projects.mobilesam.checkpoint import read_sizes
 from projects.mobilesam.export import decoder_example, export_decoder, export_encoder
-from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig
+from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig, layer_lr_scales
 
 CONFIG = Path(__file__).parent / "configs/mini/distill.yaml"
 RELEASED = (1500, 2250)  # pixels, height and width of a released SA-1B image
@@ -141,7 +141,7 @@ def command(folder: Path) -> list[str]:
 
 
 def bare(folder: Path) -> Callable[[], None]:
-    """The same step by hand: the same data, student, loss, clipping, optimiser and schedule."""
+    """The same step by hand: the same data, student, loss, clipping, optimiser with its groups, and schedule."""
     config = _mini()
     torch.set_num_threads(config["threads"])
     sam, sizes = read_sizes(CONFIG)
@@ -149,7 +149,7 @@ def bare(folder: Path) -> Callable[[], None]:
     encoder = student.image_encoder.train()
     model, trainer = config["model"], config["trainer"]
     settings = model["lr"], model["weight_decay"], model["warmup_steps"], trainer["max_steps"]
-    made = adamw(encoder.parameters(), *settings)
+    made = adamw(layer_lr_scales(encoder, model.get("layer_decay", 1.0)), *settings)
     optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
     source: SceneSource = SA1B(str(folder / "train"))
     samples = PromptSamples(source, sam.image_size, embeddings=ArrayStore.open(folder / "embeddings"), cache=True)
