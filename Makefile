@@ -13,7 +13,7 @@ NODES   ?= 1
 
 help:
 	@echo "make setup                       create $(VENV) and install everything, pinned"
-	@echo "make reproduce PAPER=mobilesam   run a paper's experiment and judge its claims (other commands set up by themselves)"
+	@echo "make reproduce PAPER=mobilesam   run a paper's experiment and judge its claims; PAPER=all: whatever is out of date, two recipes at a time"
 	@echo "make status PAPER=mobilesam      where the stages stand that LAUNCH=slurm has submitted"
 	@echo "make list                        every recipe: modality, scales that ran here, verdicts"
 	@echo "make rehearse PAPER=mobilesam    run the paper-scale configs on stand-ins, on the CPU, in a minute; PAPER=all: every recipe"

@@ -13,14 +13,13 @@ import shutil
 import signal
 import sys
 import time
-import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks import everything, preflight, recipes, rehearsal, results, runner
 from benchmarks import launch as launching
-from benchmarks import preflight, recipes, rehearsal, results, runner
 from benchmarks.launch import Launch
 from benchmarks.recipes import ROOT, Request
 from benchmarks.report import make_report
@@ -37,7 +36,9 @@ def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
         prog="python -m benchmarks.reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    command.add_argument("paper", help="a recipe's name (`make list` shows them), or `all`")
+    command.add_argument(
+        "paper", help="a recipe's name (`make list` shows them), or `all`: two of them side by side at most"
+    )
     command.add_argument("--scale", default="mini", help=f"{', '.join(SCALES)} (default: mini)")
     command.add_argument("--seeds", type=int, default=3, help="seeds per arm (default: 3)")
     command.add_argument("--arms", default="", help="only these arms, separated by commas or spaces")
@@ -224,33 +225,19 @@ def reproduce(
 def main(arguments: list[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
     options = parser().parse_args(arguments)
+    console = Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 110, highlight=False)
+    if options.paper == "all":
+        words = [*(sys.argv[1:] if arguments is None else arguments)]
+        words.remove("all")
+        side_by_side = everything.SIDE_BY_SIDE if options.scale != "paper" else 1
+        return everything.reproduce_all(recipes.names(), words, Path(options.runs), console, options.jobs, side_by_side)
     if options.data_root:
         os.environ["DATA_ROOT"] = options.data_root
     for variable in ("DATA_ROOT", "WEIGHTS_ROOT"):
         if os.environ.get(variable):
             os.environ[variable] = str(Path(os.environ[variable]).expanduser().absolute())
     os.chdir(ROOT)  # where configs, and relative run folders, are looked for
-    console = Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 110, highlight=False)
-    if options.paper != "all":
-        return run(options, console)
-    codes = {}
-    for paper in recipes.names():
-        started = time.monotonic()
-        try:
-            codes[paper] = run(argparse.Namespace(**{**vars(options), "paper": paper}), console)
-        except Exception:  # one broken recipe must not hide how the others do
-            traceback.print_exc()
-            codes[paper] = 1
-        if codes[paper] == 130:
-            return 130
-        console.print(
-            f"[bold]{paper}[/]: {'ok' if codes[paper] == 0 else 'failed'}, {time.monotonic() - started:.0f} s\n"
-        )
-    failed = [paper for paper, code in codes.items() if code]
-    console.print(
-        f"{len(codes) - len(failed)} of {len(codes)} recipes ok" + (f"; failed: {', '.join(failed)}" if failed else "")
-    )
-    return max(codes.values())
+    return run(options, console)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

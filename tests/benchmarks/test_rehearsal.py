@@ -79,20 +79,6 @@ def test_a_stage_for_several_devices_runs_in_two_processes_too(tmp_path, monkeyp
     assert "in two processes" in capsys.readouterr().out
 
 
-def test_all_recipes_are_rehearsed_and_one_failure_is_the_exit_code(monkeypatch, capsys):
-    codes = {"first": 0, "second": 2, "third": 0}
-
-    def run(options, console):
-        if options.paper == "third":
-            raise ImportError("broken")
-        return codes[options.paper]
-
-    monkeypatch.setattr(recipes, "names", lambda: list(codes))
-    monkeypatch.setattr(reproduce, "run", run)
-    assert reproduce.main(["all", "--scale", "rehearsal"]) == 2
-    assert "1 of 3 recipes ok; failed: second, third" in capsys.readouterr().out
-
-
 def test_a_recipe_without_stand_ins_says_so(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(recipes, "load", lambda _: replace(recipe, stand_ins=""))
     recipe = importlib.import_module("projects.mobilesam.recipe").RECIPE

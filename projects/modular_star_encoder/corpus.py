@@ -1,0 +1,146 @@
+"""Pre-training samples: parts of source files with hidden tokens, which belong together or do not."""
+
+from typing import Any, Literal
+
+import lightning.pytorch as L
+import numpy as np
+from torch import Tensor, tensor
+from torch.utils.data import DataLoader
+
+from common.data.code import Repository, RepositorySource
+from common.data.stream import stream_loader
+from projects.modular_star_encoder.tokens import (
+    CHARACTERS,
+    Batch,
+    batched,
+    load_tokenizer,
+    marked_up,
+    padded,
+    pieces,
+)
+
+Objective = Literal["icc", "nsp", "mlm"]
+APART, TOGETHER = 0, 1  # classes of the second task
+IGNORED = -100  # label of a token that is not to be told
+MASKED, REPLACED = 0.8, 0.1  # of the hidden tokens: BERT's, as the paper states no split
+SHORTEST = 8  # tokens of a part that is worth adding
+
+
+class Corpus(L.LightningDataModule):
+    """Windows of code from repositories.
+
+    - `icc`: in-context classification. Files, or pieces of half a window of longer ones, fill the window, with <sep>
+      before each; with probability 0.5 they are of one repository, else each of another one.
+    - `nsp`: next-sentence prediction in its place. Two halves of a piece of one file; with probability 0.5 the second
+      is from another repository.
+    - `mlm`: the windows of `icc` without the question.
+
+    Args:
+        repositories: where the code is from.
+        tokenizer: folder or hub id.
+        objective: what is asked beside the hidden tokens.
+        max_length: tokens of a window, N.
+        hidden: share of the tokens that are hidden; 80 % of them are masked, 10 % replaced, 10 % left.
+        batch_size: windows per step and process.
+        num_workers: processes that make batches.
+        seed: order of the repositories, and what becomes of each.
+    """
+
+    def __init__(
+        self,
+        repositories: RepositorySource,
+        tokenizer: str,
+        objective: Objective = "icc",
+        max_length: int = 2048,
+        hidden: float = 0.15,
+        batch_size: int = 4,
+        num_workers: int = 0,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.repositories, self.tokenizer, self.objective = repositories, load_tokenizer(tokenizer), objective
+        self.max_length, self.hidden = max_length, hidden
+        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+
+    @property
+    def tokens(self) -> int:
+        """Size of the vocabulary."""
+        return len(self.tokenizer)
+
+    def __len__(self) -> int:
+        return len(self.repositories)
+
+    def draw(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        together = int(rng.integers(2))
+        parts = self._halves(index, together, rng) if self.objective == "nsp" else self._parts(index, together, rng)
+        ids, labels = self._hide(np.array(marked_up(self.tokenizer, parts)), rng)
+        return {"input_ids": ids, "labels": labels, "together": together}
+
+    def _parts(self, index: int, together: int, rng: np.random.Generator) -> list[list[int]]:
+        """Parts that fill a window: of one repository, or each of another."""
+        repository = self.repositories[index]
+        order = rng.permutation(len(repository.files))
+        parts: list[list[int]] = []
+        room = self.max_length - 1
+        while room > SHORTEST:
+            text = repository.files[order[len(parts) % len(order)]]
+            parts.append(self._piece(text, min(room - 1, self.max_length // 2), rng))
+            room -= len(parts[-1]) + 1
+            if not together:
+                repository = self._another(repository, rng)
+                order = rng.permutation(len(repository.files))
+        return parts
+
+    def _halves(self, index: int, together: int, rng: np.random.Generator) -> list[list[int]]:
+        repository = self.repositories[index]
+        whole = self._piece(_any(repository, rng), self.max_length - 3, rng)
+        half = (len(whole) + 1) // 2
+        second = whole[half:] if together else self._piece(_any(self._another(repository, rng), rng), half, rng)
+        return [whole[:half], second]
+
+    def _another(self, repository: Repository, rng: np.random.Generator) -> Repository:
+        """A repository of another name."""
+        for _ in range(100):
+            found = self.repositories[int(rng.integers(len(self)))]
+            if found.name != repository.name:
+                return found
+        return found
+
+    def _piece(self, text: str, length: int, rng: np.random.Generator) -> list[int]:
+        """At most `length` tokens of a file, from the beginning of any of its lines if it is longer; at least one."""
+        start = 0
+        if len(text) > CHARACTERS // 4 * length:  # code has some four characters a token
+            start = text.find("\n", int(rng.integers(len(text) - length))) + 1
+        return pieces(self.tokenizer, [text[start:]], length)[0] or [self.tokenizer.mask_token_id]
+
+    def _hide(self, ids: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Ids with hidden tokens, and labels: what the hidden ones were, -100 elsewhere; markers are never hidden."""
+        words = ~np.isin(ids, self.tokenizer.all_special_ids)
+        chosen = words & (rng.random(len(ids)) < self.hidden)
+        if not chosen.any() and words.any():
+            chosen[rng.choice(np.flatnonzero(words))] = True
+        kind = rng.random(len(ids))
+        labels, seen = np.where(chosen, ids, IGNORED), ids.copy()
+        seen[chosen & (kind < MASKED)] = self.tokenizer.mask_token_id
+        other = chosen & (kind >= MASKED) & (kind < MASKED + REPLACED)
+        seen[other] = rng.integers(self.tokens - 4, size=int(other.sum()))
+        return seen, labels
+
+    def collate(self, samples: list[dict[str, Any]]) -> Batch:
+        """input_ids, attention_mask, labels [B, N] and together [B]."""
+        batch = batched([sample["input_ids"].tolist() for sample in samples], self.tokenizer.pad_token_id)
+        batch["labels"] = padded([sample["labels"].tolist() for sample in samples], IGNORED)
+        batch["together"] = tensor([sample["together"] for sample in samples])
+        return batch
+
+    def train_dataloader(self) -> DataLoader:
+        return stream_loader(self, self.batch_size, self.trainer, self.seed, self.num_workers, self.collate)
+
+
+def _any(repository: Repository, rng: np.random.Generator) -> str:
+    return repository.files[int(rng.integers(len(repository.files)))]
+
+
+def hidden_tokens(labels: Tensor) -> Tensor:
+    """Where tokens are to be told, bool [B, N]."""
+    return labels != IGNORED

@@ -1,0 +1,104 @@
+"""Code and text as tokens: StarCoder's tokenizer with the markers that MoSE adds, and its input format."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerBase
+
+from common.errors import UserError
+from common.paths import expand
+
+MARKERS = {"sep": "<sep>", "cls": "<cls>", "mask": "<mask>", "pad": "<pad>"}
+"""In the order of their ids: 49152, 49153, ... behind StarCoder-2's 49,152 pieces; that the fourth pads is ours."""
+CHARACTERS = 16  # a token's at most, nearly always: what is longer need not be tokenized to be cut
+
+Batch = dict[str, Tensor]
+"""input_ids and attention_mask, int64 [B, N], padded on the left."""
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a hub id or a folder, with MoSE's markers added where it lacks them."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(expand(name, "data.tokenizer")))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"data.tokenizer: nothing to load at '{name}', neither a folder nor a hub id. {error}"
+        ) from error
+    return marked(tokenizer)
+
+
+def build_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerBase:
+    """A byte-level BPE of StarCoder's kind with `size` tokens, markers included; same texts, same pieces."""
+    trained = GPT2Tokenizer().train_new_from_iterator(texts, size - len(MARKERS), show_progress=False)
+    return marked(trained)
+
+
+def marked(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The tokenizer with <sep>, <cls>, <mask> and <pad>."""
+    tokenizer.add_tokens(list(MARKERS.values()), special_tokens=True)
+    for role, word in MARKERS.items():
+        setattr(tokenizer, f"{role}_token", word)
+    return tokenizer
+
+
+def pieces(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int) -> list[list[int]]:
+    """Each text's first `length` tokens; a marker that stands in a text is spelled out like any word."""
+    cut = [text[: CHARACTERS * length] for text in texts]
+    found = tokenizer(cut, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+    return [ids[:length] for ids in found]
+
+
+def marked_up(tokenizer: PreTrainedTokenizerBase, parts: Sequence[Sequence[int]]) -> list[int]:
+    """<sep> part <sep> part ... <cls>; the first part is the instruction where there is one."""
+    ids = [token for part in parts for token in (tokenizer.sep_token_id, *part)]
+    return [*ids, tokenizer.cls_token_id]
+
+
+def padded(rows: Sequence[Sequence[int]], pad: int) -> Tensor:
+    """Rows of ids of any length as int64 [B, N], padded on the left."""
+    longest = max(map(len, rows))
+    return torch.tensor([[pad] * (longest - len(row)) + list(row) for row in rows])
+
+
+def batched(rows: Sequence[Sequence[int]], pad: int) -> Batch:
+    """Rows of ids with the mask of their padding."""
+    return {"input_ids": padded(rows, pad), "attention_mask": padded([[1] * len(row) for row in rows], 0)}
+
+
+class Formatter:
+    """Texts and code in MoSE's format: "<sep>instruction<sep>content<cls>", cut to `max_length` tokens in all.
+
+    Args:
+        tokenizer: with MoSE's markers.
+        max_length: tokens of an input.
+        code_instruction: before code; `{language}` is replaced.
+        text_instruction: before words.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, max_length: int, code_instruction: str, text_instruction: str
+    ):
+        self.tokenizer, self.max_length = tokenizer, max_length
+        self.code_instruction, self.text_instruction = code_instruction, text_instruction
+
+    def code(self, codes: Sequence[str], languages: Sequence[str]) -> list[list[int]]:
+        """Ids of codes, each with its language."""
+        return self._rows([self.code_instruction.format(language=language) for language in languages], codes)
+
+    def text(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of descriptions or queries."""
+        return self._rows([self.text_instruction] * len(texts), texts)
+
+    def _rows(self, instructions: Sequence[str], contents: Sequence[str]) -> list[list[int]]:
+        distinct = list(dict.fromkeys(instructions))
+        known = dict(zip(distinct, pieces(self.tokenizer, distinct, self.max_length), strict=True))
+        found = pieces(self.tokenizer, contents, self.max_length)
+        rows = []
+        for instruction, content in zip(instructions, found, strict=True):
+            room = self.max_length - len(known[instruction]) - 3
+            rows.append(marked_up(self.tokenizer, [known[instruction], content[: max(0, room)]]))
+        return rows
+
+    def batch(self, rows: Sequence[Sequence[int]]) -> Batch:
+        return batched(rows, self.tokenizer.pad_token_id)
