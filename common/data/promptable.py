@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from common.data.prompts import jitter_boxes, sample_point_pairs, tight_boxes
-from common.data.scene import Scene, SceneSource
+from common.data.scene import Masks, Scene, SceneSource
 from common.data.stores import ArrayStore
 from common.data.stream import stream_loader
 from common.data.tolerant import Tolerant
@@ -89,7 +89,7 @@ class PromptSamples:
         return sample
 
     def _prompts(self, scene: Scene, size: tuple[int, int], rng: np.random.Generator) -> dict[str, Tensor]:
-        masks = scene.masks
+        masks: Masks = scene.masks
         found = dict(islice(self._visible(masks, size, rng.permutation(len(masks))), self.instances))
         if not found:  # nothing to segment here: the whole image is the one mask
             masks = np.ones((1, *scene.image.shape[:2]), bool)
@@ -105,7 +105,7 @@ class PromptSamples:
             "boxes": torch.from_numpy(scale_boxes(boxes, shape, self.image_size)).float(),
         }
 
-    def _visible(self, masks: np.ndarray, size: tuple[int, int], order: np.ndarray) -> Iterator[tuple[int, Tensor]]:
+    def _visible(self, masks: Masks, size: tuple[int, int], order: np.ndarray) -> Iterator[tuple[int, Tensor]]:
         """Masks in an order, each with itself at low resolution, without those that vanish there.
 
         One by one: the hundred masks of a photograph, resized together, would take seconds and gigabytes.
@@ -129,7 +129,7 @@ def random_view(scene: Scene, rng: np.random.Generator, smallest: float = 0.5, m
     y, x = rng.integers(height - h + 1), rng.integers(width - w + 1)
     mirror = slice(None, None, -1 if rng.random() < 0.5 else 1)
     image = np.ascontiguousarray(scene.image[y : y + h, x : x + w][:, mirror])
-    masks = np.ascontiguousarray(scene.masks[:, y : y + h, x : x + w][:, :, mirror])
+    masks = np.ascontiguousarray(np.asarray(scene.masks)[:, y : y + h, x : x + w][:, :, mirror])
     return Scene(image, masks[masks.sum((1, 2)) >= max(1, min_area * h * w)], scene.name)
 
 

@@ -2,8 +2,22 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
+
+
+class Masks(Protocol):
+    """What is asked of masks, bool [K, H, W]: an array, or one whose masks are decoded when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, which: Any, /) -> Any: ...
+
+    def __array__(self) -> np.ndarray: ...
 
 
 @dataclass
@@ -12,12 +26,12 @@ class Scene:
 
     Attributes:
         image: uint8 RGB, [H, W, 3].
-        masks: bool, [K, H, W]; masks may overlap, K may be 0.
+        masks: bool, [K, H, W]; masks may overlap, K may be 0. Index the first axis; `np.asarray` for anything else.
         name: unique within its source (the file's stem, or split and index).
     """
 
     image: np.ndarray
-    masks: np.ndarray
+    masks: Masks
     name: str
 
 

@@ -5,6 +5,7 @@
 Writes `train/` and `val/` in SA-1B's format into the run folder. At paper scale SA-1B itself is such a set.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,7 +40,7 @@ class Annotator(FrozenTeacher):
         if not len(scene.masks):
             return torch.zeros(0, *shape, dtype=torch.bool)
         image_size = self.sam.image_encoder.img_size
-        boxes = box_prompts(scale_boxes(tight_boxes(scene.masks), shape, image_size)).to(embedding.device)
+        boxes = box_prompts(scale_boxes(tight_boxes(np.asarray(scene.masks)), shape, image_size)).to(embedding.device)
         logits, _ = predict_masks(self.sam, embedding, boxes, multimask=False)
         masks = postprocess_masks(logits, image_size, size, shape)[:, 0] > 0
         return masks[masks.flatten(1).any(1)]

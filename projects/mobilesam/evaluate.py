@@ -79,10 +79,11 @@ class Evaluation(L.LightningModule):
         chosen = rng.permutation(len(scene.masks))[: self.instances]
         if not len(chosen):
             return
-        truth = torch.from_numpy(scene.masks[chosen]).to(self.device)
+        own = scene.masks[chosen]
+        truth = torch.from_numpy(own).to(self.device)
         teacher, model = self.teacher.image_encoder(batch.images), None
         model = teacher if self.model is self.teacher else self.model.image_encoder(batch.images)
-        for kind, prompts in self.prompts(scene.masks[chosen], rng).items():
+        for kind, prompts in self.prompts(own, rng).items():
             prompts = prompts.to(self.device)
             target = self.masks(self.teacher, teacher, prompts, kind, size, truth.shape[1:])
             masks = (

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from common.data import archives
 from common.data.readers.coco_panoptic import CocoPanoptic
-from common.data.readers.sa1b import SA1B, decode_rle, pack_sa1b, rle_runs, write_sa1b
+from common.data.readers.sa1b import SA1B, EncodedMasks, pack_sa1b, rle_runs, write_sa1b
 from common.data.scene import UnreadableSample
 from common.errors import UserError
 from common.rehearsal.sa1b import make_sa1b
@@ -30,7 +30,7 @@ def same(left, right) -> bool:
         left.name == right.name
         and np.array_equal(left.image, right.image)
         and np.array_equal(left.masks, right.masks)
-        and left.masks.dtype == right.masks.dtype == bool
+        and np.asarray(left.masks).dtype == np.asarray(right.masks).dtype == bool
     )
 
 
@@ -212,8 +212,21 @@ def test_sa1b_round_trip(tmp_path):
     image = np.full((31, 47, 3), (200, 40, 90), np.uint8)
     write_sa1b(tmp_path, "sa_3", image, masks)
     scene = SA1B(str(tmp_path))[0]
-    assert np.array_equal(scene.masks, masks) and scene.masks.dtype == bool
+    assert np.array_equal(scene.masks, masks) and np.asarray(scene.masks).dtype == bool
     assert np.abs(scene.image.astype(int) - image).max() < 6
+
+
+@pytest.mark.parametrize("which", [2, slice(1, 3), np.array([3, 0, 3]), np.array([True, False, False, True, False])])
+def test_masks_are_decoded_when_they_are_asked_for_as_an_array_would_give_them(tmp_path, monkeypatch, which):
+    masks = np.random.default_rng(0).random((5, 6, 7)) < 0.5
+    write_sa1b(tmp_path, "sa_3", np.zeros((6, 7, 3), np.uint8), masks)
+    decoded, decode = [], coco_mask.decode
+    monkeypatch.setattr(coco_mask, "decode", lambda rle: decoded.append(rle) or decode(rle))
+    found = SA1B(str(tmp_path))[0].masks
+    assert not decoded and found.shape == masks.shape and len(found) == 5
+    chosen = found[which]
+    assert np.array_equal(chosen, masks[which]) and chosen.dtype == bool and chosen.shape == masks[which].shape
+    assert len(decoded) == np.arange(5)[which].size
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (64, 33)])
@@ -221,9 +234,8 @@ def test_rle_equals_pycocotools(shape):
     for seed in range(20):
         mask = np.random.default_rng(seed).random(shape) < seed / 19
         rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
-        out = np.empty(shape, bool)
-        decode_rle({"size": list(shape), "counts": rle["counts"].decode()}, out)
-        assert np.array_equal(out, mask)
+        masks = EncodedMasks([{"size": list(shape), "counts": rle["counts"].decode()}], shape)
+        assert np.array_equal(masks[0], mask)
 
 
 def test_rle_runs_closed_form():
@@ -366,11 +378,11 @@ def test_sa1b_broken_pair_is_unreadable(folder, tmp_path, case, packed):
 
 def test_random_counts_never_crash():
     rng = np.random.default_rng(0)
-    out, decoded = np.empty((5, 4), bool), 0
+    decoded = 0
     for _ in range(5000):
         text = bytes(rng.integers(48, 112, rng.integers(1, 6), dtype=np.uint8)).decode()
         try:
-            decode_rle({"size": [5, 4], "counts": text}, out)
+            EncodedMasks([{"size": [5, 4], "counts": text}], (5, 4))[0]
             decoded += 1
         except ValueError:
             continue

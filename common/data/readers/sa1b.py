@@ -90,7 +90,7 @@ class SA1B(SceneSource):
         if not self.masks:
             return Scene(image, np.zeros((0, *image.shape[:2]), bool), self.name(index))
         path, content = self._read(index, "json")
-        return Scene(image, decode_annotations(content, image.shape[:2], path), self.name(index))
+        return Scene(image, read_annotations(content, image.shape[:2], path), self.name(index))
 
     def image(self, index: int) -> np.ndarray:
         """The image alone, uint8 RGB [H, W, 3]: decoding the masks of one takes several times longer."""
@@ -155,38 +155,58 @@ def _numeric(name: str) -> tuple[list[int], str]:
     return [int(digits) for digits in re.findall(r"\d+", name)], name
 
 
-def decode_annotations(content: bytes, shape: tuple[int, ...], path: str) -> np.ndarray:
+class EncodedMasks:
+    """Masks of one image as COCO's compressed run-length encodings, decoded when they are asked for.
+
+    Of the hundred masks of an image a training step draws four; to decode them all takes seconds.
+
+    Args:
+        segmentations: of SA-1B's annotations: `size` and `counts`.
+        shape: (H, W) that all must have.
+
+    Raises:
+        ValueError: another size, or counts that are not an encoding of a mask of this size.
+    """
+
+    def __init__(self, segmentations: list[dict[str, Any]], shape: tuple[int, int]):
+        self.shape = (len(segmentations), *shape)
+        self._counts = [segmentation["counts"] for segmentation in segmentations]
+        for segmentation in segmentations:
+            if list(segmentation["size"]) != list(shape):
+                raise ValueError(f"a mask is {segmentation['size']}, the image {list(shape)}")
+            runs = rle_runs(segmentation["counts"])
+            # pycocotools trusts its input: it reads and writes past its buffers where this does not hold
+            if runs.min() < 0 or runs.sum() != shape[0] * shape[1]:
+                raise ValueError(f"broken RLE: its runs cover {runs.sum()} of {shape[0] * shape[1]} pixels")
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, which: Any) -> np.ndarray:
+        """What an array's first axis gives for a number, a slice, or an array of numbers or of booleans."""
+        numbers = np.arange(len(self))[which]
+        masks = np.empty((numbers.size, *self.shape[1:]), bool)
+        for mask, number in zip(masks, numbers.flat, strict=True):
+            columns = coco_mask.decode({"size": list(self.shape[1:]), "counts": self._counts[number]})
+            cv2.transpose(columns.T, mask.view(np.uint8))  # from column-major; several times faster than numpy
+        return masks.reshape(*numbers.shape, *self.shape[1:])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(dtype or bool, copy=False)
+
+
+def read_annotations(content: bytes, shape: tuple[int, int], path: str) -> EncodedMasks:
     """The masks of an SA-1B JSON in the file's order: bool [K, H, W].
 
     Raises:
         UnreadableSample: not JSON, without the keys of the format, masks of another size, or a broken RLE.
     """
     try:
-        annotations = json.loads(content)["annotations"]
-        masks = np.empty((len(annotations), *shape), bool)
-        for mask, annotation in zip(masks, annotations, strict=True):
-            decode_rle(annotation["segmentation"], mask)
+        return EncodedMasks([annotation["segmentation"] for annotation in json.loads(content)["annotations"]], shape)
     except KeyError as error:
         raise UnreadableSample(path, f"key {error} is missing") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise UnreadableSample(path, f"not SA-1B's format ({error})") from error
-    return masks
-
-
-def decode_rle(segmentation: dict[str, Any], out: np.ndarray) -> None:
-    """Decode COCO's compressed run-length encoding into `out`, bool [H, W].
-
-    Raises:
-        ValueError: another size than `out`, or counts that are not an encoding of a mask of this size.
-    """
-    if list(segmentation["size"]) != list(out.shape):
-        raise ValueError(f"a mask is {segmentation['size']}, the image {list(out.shape)}")
-    runs = rle_runs(segmentation["counts"])
-    # pycocotools trusts its input: it reads and writes past its buffers where this does not hold
-    if runs.min() < 0 or runs.sum() != out.size:
-        raise ValueError(f"broken RLE: its runs cover {runs.sum()} of {out.size} pixels")
-    columns = coco_mask.decode({"size": list(out.shape), "counts": segmentation["counts"]})
-    cv2.transpose(columns.T, out.view(np.uint8))  # from column-major; several times faster than numpy
 
 
 def rle_runs(counts: str) -> np.ndarray:

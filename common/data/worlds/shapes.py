@@ -102,7 +102,7 @@ class ShapeScene(Scene):
     @cached_property
     def boxes(self) -> np.ndarray:
         """The smallest box round each mask, inclusive pixel indices (x0, y0, x1, y1), float32 [K, 4]."""
-        return tight_boxes(self.masks)
+        return tight_boxes(np.asarray(self.masks))
 
     @cached_property
     def depth(self) -> np.ndarray:
@@ -113,7 +113,7 @@ class ShapeScene(Scene):
         height, width = self.image.shape[:2]
         y, x = ((np.arange(n, dtype=np.float32) + 0.5) / n for n in (height, width))
         depth = np.repeat(1 - 0.15 * y[:, None], width, 1)
-        for shape, mask in zip(self.layout.objects, self.masks, strict=True):
+        for shape, mask in zip(self.layout.objects, np.asarray(self.masks), strict=True):
             across, down = (slope / shape.radius for slope in shape.slope)
             plane = shape.depth + across * (x - shape.x) + down * (y - shape.y)[:, None]
             depth[mask] = plane[mask]
