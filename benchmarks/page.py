@@ -28,20 +28,20 @@ def effect(test: Test, paper: Paper) -> str:
     """What a claim's verdict estimates, in words."""
 
     def of(first: Measure, second: Measure, sign: str) -> str:
-        names = paper.metrics[first.metric].label, paper.metrics[second.metric].label
+        names = paper.metric(first).label, paper.metric(second).label
         if first.metric == second.metric:
             return f"{names[0]}, {first.arm} {sign} {second.arm}"
         return f"{names[0]} of {first.arm} {sign} {names[1]} of {second.arm}"
 
     if isinstance(test, Better):
-        if paper.metrics[test.better.metric].better == "lower":
+        if paper.metric(test.better).better == "lower":
             return of(test.worse, test.better, "−")
         return of(test.better, test.worse, "−")
     if isinstance(test, Within):
         return of(test.a, test.b, "−")
     if isinstance(test, Ratio):
         return of(test.a, test.b, "/")
-    return f"{paper.metrics[test.a.metric].label}, {test.a.arm}"
+    return f"{paper.metric(test.a).label}, {test.a.arm}"
 
 
 def claim_card(claim: Claim, verdict: dict[str, Any], paper: Paper) -> dict[str, Any]:

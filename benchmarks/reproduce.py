@@ -192,7 +192,7 @@ def reproduce(
             )
             console.print(f"[red]there is nothing to report yet: {why}[/]")
         else:
-            found["verdicts"] = [asdict(verdict) for verdict in judge(found, paper)]
+            found["verdicts"] = [asdict(verdict) for verdict in judge(found, paper, results.networks(paper.paper))]
             # with other settings a miniature is another experiment: its figures stay out of the project's own
             own = request.scale == "paper" or (request.scale == "mini" and not request.args and not request.devices)
             file = results.write(request, found) if own else None

@@ -34,6 +34,15 @@ def read(file: Path) -> dict[str, Any] | None:
     return found
 
 
+def networks(paper: str) -> dict[str, dict[str, float]]:
+    """Parameters and FLOPs of a paper's networks at the real size, as `make speed` counted them on any device."""
+    counted: dict[str, dict[str, float]] = {}
+    for file in sorted((RESULTS / "speed").glob(f"{paper}.*.json")):
+        for name, entry in json.loads(file.read_text()).get("networks", {}).get("found", {}).items():
+            counted[name] = {key: entry[key] for key in ("params", "flops") if key in entry}
+    return counted
+
+
 def metrics(chain: list[Job]) -> dict[str, float]:
     """An arm's metrics for one seed: its last stage's, and the cost of its stages (foundations excepted)."""
     last = chain[-1].done

@@ -4,6 +4,9 @@
     tables    the paper's tables; a row's `arm` and a column's `metric` put a figure beside the measured one
     claims    statements that a run can confirm or refute, each with one test
 
+A test may name a network of the recipe's `speed.py` instead of an arm, `{network: MobileSAM encoder, metric: params}`:
+it is judged, at any scale, by what `make speed` measured of the real architecture (`params` or `flops`).
+
 A figure that is not known is `null`. Every error names the file and the key: `claims[2].better.arm: unknown arm ...`.
 """
 
@@ -88,12 +91,20 @@ class Reported:
     high: float | None
 
 
+REAL_SIZE = {
+    "params": Metric("params", "Parameters", unit="count", decimals=2, exact=True),
+    "flops": Metric("flops", "FLOPs", unit="count", decimals=2, exact=True),
+}
+"""What is counted of a network of the real size."""
+
+
 @dataclass(frozen=True)
 class Measure:
-    """A metric of an arm."""
+    """A metric of an arm; `real`: what is counted of a network of the real size, and `arm` is its name."""
 
     arm: str
     metric: str
+    real: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,6 +192,10 @@ class Paper:
     metrics: dict[str, Metric]
     tables: tuple[Table, ...]
     claims: tuple[Claim, ...]
+
+    def metric(self, measure: Measure) -> Metric:
+        """How a measured figure is shown."""
+        return (REAL_SIZE if measure.real else self.metrics)[measure.metric]
 
     def reported(self, arm: str, metric: str) -> list[Reported]:
         """What the paper gives for an arm and a metric, one entry per table; empty where no table has it."""
@@ -312,6 +327,9 @@ def _test(kind: str, claim: Node, metrics: dict[str, Metric], arms: list[str]) -
     node = claim[kind]
 
     def measure(node: Node, arm: str = "arm") -> Measure:
+        if "network" in node:
+            network = node["network" if arm == "arm" else arm].text()
+            return Measure(network, node["metric"].known("metric", REAL_SIZE), real=True)
         return Measure(node[arm].known("arm", arms), node["metric"].known("metric", metrics))
 
     if kind != "better" and ("worse" in claim or "margin" in claim):
@@ -327,9 +345,9 @@ def _test(kind: str, claim: Node, metrics: dict[str, Metric], arms: list[str]) -
         node.only("arm", "of", "metric", "delta")
         return Within(measure(node), measure(node, "of"), node["delta"].number(low=0))
     if kind == "value":
-        node.only("arm", "metric", "equals", "tolerance")
+        node.only("arm", "network", "metric", "equals", "tolerance")
         return Value(measure(node), node["equals"].number(), node["tolerance"].number(low=0))
-    node.only("arm", "metric", "below", "above", *(["to"] if kind == "ratio" else []))
+    node.only("arm", "network", "metric", "below", "above", *(["to"] if kind == "ratio" else []))
     if ("below" in node) == ("above" in node):
         node.fail("needs exactly one of `below` and `above`")
     lowest = 0.0 if kind == "ratio" else -math.inf

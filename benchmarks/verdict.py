@@ -55,9 +55,14 @@ class Verdict:
     threshold: float | None = None
 
 
-def judge(found: dict[str, Any], paper: Paper) -> list[Verdict]:
-    """A verdict per claim, in the page's order; `found` is a results file's content."""
-    return [_judge(claim, found, paper) for claim in paper.claims]
+def judge(found: dict[str, Any], paper: Paper, networks: dict[str, dict[str, float]] | None = None) -> list[Verdict]:
+    """A verdict per claim, in the page's order.
+
+    Args:
+        found: a results file's content.
+        networks: what was counted of networks of the real size, by name.
+    """
+    return [_judge(claim, found, paper, networks or {}) for claim in paper.claims]
 
 
 def claimed_range(test: Test) -> tuple[float, float]:
@@ -90,17 +95,19 @@ def decide(low: float, high: float, test: Test) -> Status:
     return "refuted" if high < first or low > last else "inconclusive"
 
 
-def _judge(claim: Claim, found: dict[str, Any], paper: Paper) -> Verdict:
+def _judge(claim: Claim, found: dict[str, Any], paper: Paper, networks: dict[str, dict[str, float]]) -> Verdict:
     if found["scale"] not in claim.scales or claim.test is None:
         rehearsed = "A rehearsal shows that the configs run; its figures mean nothing."
         return Verdict(claim.id, "untested", claim.untested.get(found["scale"], rehearsed))
     test = claim.test
     measures = [test.better, test.worse] if isinstance(test, Better) else [test.a]
     measures += [test.b] if isinstance(test, Within | Ratio) else []
-    metrics = [paper.metrics[measure.metric] for measure in measures]
+    metrics = [paper.metric(measure) for measure in measures]
     known: dict[str, Any] = {"claim": claim.id, "kind": _kind(test), "threshold": _threshold(test)}
     known["unit"] = "" if isinstance(test, Ratio) else metrics[0].unit
 
+    if measures[0].real:
+        found = {**found, "arms": {name: {"seeds": {"0": counts}} for name, counts in networks.items()}}
     columns = [_by_seed(found, measure) for measure in measures]
     seeds = [seed for seed in columns[0] if all(seed in column for column in columns)]
     known["seeds"] = len(seeds)
@@ -114,6 +121,7 @@ def _judge(claim: Claim, found: dict[str, Any], paper: Paper) -> Verdict:
     if len(set(effects)) == 1 and (len(seeds) > 1 or all(metric.exact for metric in metrics)):
         estimate, ends = effects[0], (effects[0], effects[0])
         evidence = f" for each of {counted}" if len(seeds) > 1 else ", counted: one seed decides"
+        evidence = " on the real architecture, counted" if measures[0].real else evidence
     elif len(seeds) == 1:
         estimate, ends = effects[0], None
         evidence = "; one seed has no spread, run SEEDS=3"
@@ -146,6 +154,8 @@ def _problem(
 ) -> str | None:
     """Why there is nothing to compare."""
     absent = list(dict.fromkeys(measure.arm for measure in measures if measure.arm not in found["arms"]))
+    if absent and measures[0].real:
+        return f"{' and '.join(absent)}: not measured yet, run make speed"
     if absent:
         arms = f"arm {absent[0]} has" if len(absent) == 1 else f"arms {' and '.join(absent)} have"
         return f"{arms} no results: not run, or failed"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks import recipes
+from benchmarks import latency, recipes
 from benchmarks.tables import Better, Bound, Claim, Measure, Paper, Ratio, Value, Within, load_paper
 from common.errors import UserError
 from tests.benchmarks.demo import PAGE
@@ -91,6 +91,27 @@ def test_a_page_is_read(tmp_path: Path) -> None:
 def test_the_five_kinds_of_test(tmp_path: Path, test: dict[str, Any], expected: Any) -> None:
     claim = {key: value for key, value in page()["claims"][0].items() if key not in ("better", "worse")}
     assert load(tmp_path, {**page(), "claims": [claim | test]}).claims[0].test == expected
+
+
+def test_a_claim_may_be_about_a_network_of_the_real_size(tmp_path):
+    claim = {"id": "C", "text": "t", "source": {"where": "Table 1", "read_in": "paper"}, "scales": ["mini", "paper"]}
+    ratio = {"network": "Student", "to": "Teacher", "metric": "flops", "below": 0.1}
+    page = load(tmp_path, {**yaml.safe_load(PAGE), "claims": [{**claim, "ratio": ratio}]})
+    assert page.claims[0].test == Ratio(Measure("Student", "flops", True), Measure("Teacher", "flops", True), 0.1)
+    with pytest.raises(UserError, match=r"claims\[0\].ratio.metric: unknown metric 'ms'"):
+        load(tmp_path, {**yaml.safe_load(PAGE), "claims": [{**claim, "ratio": {**ratio, "metric": "ms"}}]})
+
+
+def test_networks_that_claims_name_are_those_that_are_measured():
+    for paper in recipes.names():
+        networks = {
+            measure.arm
+            for claim in load_paper(paper, recipes.arm_names(paper)).claims
+            for measure in (vars(claim.test).values() if claim.test else ())
+            if isinstance(measure, Measure) and measure.real
+        }
+        if networks:
+            assert networks <= {network.name for network in latency.load(paper).networks}, paper
 
 
 @pytest.mark.parametrize(

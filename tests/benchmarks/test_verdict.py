@@ -24,7 +24,7 @@ def of(arm: str, metric: str = "accuracy") -> Measure:
     return Measure(arm, metric)
 
 
-def verdict(test: Test | None, scale: str = "mini", **figures: Any) -> Verdict:
+def verdict(test: Test | None, scale: str = "mini", networks: dict | None = None, **figures: Any) -> Verdict:
     """The verdict on a claim about arms a and b; figures are a list by seed, `a_<metric>=[...]`, or a dictionary."""
     arms: dict[str, Any] = {}
     for name, values in figures.items():
@@ -34,7 +34,7 @@ def verdict(test: Test | None, scale: str = "mini", **figures: Any) -> Verdict:
             arms.setdefault(arm, {"seeds": {}})["seeds"].setdefault(str(seed), {})[metric or "accuracy"] = value
     claim = Claim("C", "text", SOURCE, ("mini", "paper") if test else (), {} if test else {"mini": "no arm"}, test)
     page = Paper("p", "t", "t", "a", 2020, None, None, None, "m", "", METRICS, (), (claim,))
-    (found,) = judge({"scale": scale, "arms": arms}, page)
+    (found,) = judge({"scale": scale, "arms": arms}, page, networks)
     return found
 
 
@@ -297,3 +297,19 @@ def test_intervals_and_reported_figures() -> None:
     assert interval(1.5e6, -0.5e6, 3.5e6, METRICS["size"]) == "1.50 [−0.50, 3.50] M"
     assert as_reported(0.72, METRICS["accuracy"]) == "0.72" and as_reported(5_780_000, METRICS["size"]) == "5.78 M"
     assert as_reported(-3, METRICS["error"]) == "−3%"
+
+
+@pytest.mark.parametrize(
+    ("test", "status"),
+    [
+        (Value(Measure("Student", "params", real=True), 5.8e6, 5e4), "confirmed"),
+        (Value(Measure("Student", "params", real=True), 6.8e6, 5e4), "refuted"),
+        (Ratio(Measure("Student", "flops", real=True), Measure("Teacher", "flops", real=True), below=0.1), "confirmed"),
+        (Value(Measure("Other", "params", real=True), 5.8e6, 5e4), "inconclusive"),
+    ],
+)
+def test_sizes_are_judged_by_what_was_counted_of_the_real_networks(test: Test, status: str) -> None:
+    networks = {"Student": {"params": 5.78e6, "flops": 4e10}, "Teacher": {"params": 6e8, "flops": 3e12}}
+    found = verdict(test, networks=networks, Student=[1.0, 2.0])  # an arm of the same name is another thing
+    assert found.status == status
+    assert ("make speed" if status == "inconclusive" else "on the real architecture") in found.reason
