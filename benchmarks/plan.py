@@ -22,7 +22,7 @@ import yaml
 
 from benchmarks import recipes
 from benchmarks.recipes import ROOT
-from common.errors import UserError, unknown
+from common.errors import UserError, unknown, user_errors
 from common.recipe import Output, Recipe, Stage, walk
 
 GPUS = Path(__file__).with_name("gpus.yaml")
@@ -293,22 +293,19 @@ def number(text: str, what: str, kind: type[float] | type[int]) -> Any:
     return value
 
 
+@user_errors
 def main(arguments: list[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
     options = parser().parse_args(arguments)
-    try:
-        from benchmarks.plan_tables import print_plan
+    from benchmarks.plan_tables import print_plan
 
-        devices, price = number(options.devices, "DEVICES", int), number(options.price, "PRICE", float)
-        if not 0 < options.utilisation <= 1:
-            raise UserError(f"--utilisation {options.utilisation}: a share above 0 and up to 1 is needed")
-        card = gpu(options.gpu or "h100")
-        arms = tuple(options.arms.replace(",", " ").split())
-        stages = plan(options.paper, card.name, devices, options.seeds, arms, options.utilisation)
-        print_plan(options.paper, recipes.load(options.paper), stages, card, price, options.utilisation, options.seeds)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    devices, price = number(options.devices, "DEVICES", int), number(options.price, "PRICE", float)
+    if not 0 < options.utilisation <= 1:
+        raise UserError(f"--utilisation {options.utilisation}: a share above 0 and up to 1 is needed")
+    card = gpu(options.gpu or "h100")
+    arms = tuple(options.arms.replace(",", " ").split())
+    stages = plan(options.paper, card.name, devices, options.seeds, arms, options.utilisation)
+    print_plan(options.paper, recipes.load(options.paper), stages, card, price, options.utilisation, options.seeds)
     return 0
 
 

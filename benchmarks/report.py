@@ -18,7 +18,7 @@ from benchmarks import page, recipes, results
 from benchmarks.recipes import Job
 from benchmarks.results import REPORTS
 from benchmarks.tables import Paper, load_paper
-from common.errors import UserError, unknown
+from common.errors import UserError, unknown, user_errors
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 SCALE_NOTES = {
@@ -137,23 +137,20 @@ def render(found: dict[str, Any], paper: Paper, runs: Path, links: list[dict[str
     )
 
 
+@user_errors
 def main(arguments: list[str] | None = None) -> int:
     """Render again; a user's error is one message and exit code 2."""
     chosen = sys.argv[1:] if arguments is None else arguments
     runs = Path(os.environ.get("RUNS", "runs"))
-    try:
-        for name in chosen:
-            if name not in recipes.names():
-                raise unknown("paper", name, recipes.names())
-        files = [file for name in chosen or recipes.names() for file in result_files(name)]
-        if chosen and not files:
-            raise UserError(f"nothing was measured for {chosen[0]} yet: make reproduce PAPER={chosen[0]}")
-        for file in files:
-            print(f"report   {write_page(*read_results(file), runs)}")
-        print(f"index    {write_index()}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    for name in chosen:
+        if name not in recipes.names():
+            raise unknown("paper", name, recipes.names())
+    files = [file for name in chosen or recipes.names() for file in result_files(name)]
+    if chosen and not files:
+        raise UserError(f"nothing was measured for {chosen[0]} yet: make reproduce PAPER={chosen[0]}")
+    for file in files:
+        print(f"report   {write_page(*read_results(file), runs)}")
+    print(f"index    {write_index()}")
     return 0
 
 

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks import results
-from common.errors import UserError, unknown
+from common.errors import UserError, unknown, user_errors
 
 SPEED = results.RESULTS / "speed"
 PARTS = ("networks", "training", "sources", "start")
@@ -225,22 +225,19 @@ def start_table(found: dict[str, Any]) -> Table:
     return table
 
 
+@user_errors
 def main(arguments: list[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
     options = parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
-    try:
-        parts = [part for part in options.only.split(",") if part] or list(PARTS)
-        for part in parts:
-            if part not in PARTS:
-                raise unknown("part", part, PARTS)
-        chosen = [name.strip() for name in options.networks.split(",") if name.strip()]
-        found = measure(options.paper, parts, chosen, console)
-        print_found(found, console)
-        console.print(f"results  {write(options.paper, found).relative_to(results.ROOT)}", soft_wrap=True)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    parts = [part for part in options.only.split(",") if part] or list(PARTS)
+    for part in parts:
+        if part not in PARTS:
+            raise unknown("part", part, PARTS)
+    chosen = [name.strip() for name in options.networks.split(",") if name.strip()]
+    found = measure(options.paper, parts, chosen, console)
+    print_found(found, console)
+    console.print(f"results  {write(options.paper, found).relative_to(results.ROOT)}", soft_wrap=True)
     return 0
 
 

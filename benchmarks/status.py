@@ -19,7 +19,7 @@ from rich.table import Table
 
 from benchmarks import launch, recipes
 from benchmarks.launch import Queue
-from common.errors import UserError
+from common.errors import UserError, user_errors
 
 COLOURS = {"done": "green", "running": "cyan", "waiting": "default", "requeued": "cyan", "completing": "cyan"}
 
@@ -114,6 +114,7 @@ def show(paper: str, runs: Path, console: Console) -> None:
         console.print(table, soft_wrap=True)
 
 
+@user_errors
 def main(arguments: list[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.status", description=__doc__)
@@ -121,12 +122,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", default=os.environ.get("RUNS", "runs"), help="folder of the run folders")
     options = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    try:
-        recipes.load(options.paper)
-        show(options.paper, Path(options.runs), console)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    recipes.load(options.paper)
+    show(options.paper, Path(options.runs), console)
     return 0
 
 

@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import UserError, user_errors
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = Path(__file__).resolve().parent / "recipe_template"
@@ -33,16 +33,13 @@ def create(paper: str, root: Path = ROOT) -> list[Path]:
     return sorted(files)
 
 
+@user_errors
 def main(arguments: list[str]) -> int:
     """The command line; a user's error is one message and exit code 2."""
     if len(arguments) != 1 or arguments[0].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 2
-    try:
-        files = create(arguments[0])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    files = create(arguments[0])
     print(*(file.relative_to(ROOT) for file in files), sep="\n")
     print(f"\nIt runs as it is: make reproduce PAPER={arguments[0]}")
     return 0

@@ -26,7 +26,7 @@ from benchmarks.charts import COLOURS, Line, line_chart
 from benchmarks.formats import as_reported, mean_spread
 from benchmarks.report import SCALE_NOTES, TEMPLATES
 from benchmarks.tables import Metric, Paper, load_paper
-from common.errors import UserError, unknown
+from common.errors import UserError, unknown, user_errors
 from common.recipe import Arm, Scale
 from common.training.tracking import PROJECT, wandb_mode
 from scripts.wandb_runs import STEP, LoggedRun, offline, online
@@ -236,6 +236,7 @@ def _levels(name: str, values: list[float]) -> list[str] | None:
     return [f"${{{name}}} * 0 + {value:g}" for value in dict.fromkeys(values)] or None
 
 
+@user_errors
 def main(arguments: list[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
     parser = argparse.ArgumentParser(
@@ -249,11 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--entity", default="", help="W&B user or team (default: yours)")
     parser.add_argument("--output", default="reports", help="folder of the HTML pages (default: reports)")
-    try:
-        write(parser.parse_args(arguments))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    write(parser.parse_args(arguments))
     return 0
 
 

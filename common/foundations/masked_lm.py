@@ -6,9 +6,6 @@ Leaves net and tokenizer in the run folder's `model/`, as transformers' `from_pr
 foundation is a published checkpoint, and this script is not run.
 """
 
-import string
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +21,7 @@ from transformers import DataCollatorForLanguageModeling, PreTrainedModel, PreTr
 from common.cli import main
 from common.data.pairs import PairSource
 from common.data.stream import stream_loader
+from common.data.wordpieces import build_wordpieces
 from common.training.schedules import adamw, optimizer_steps
 
 Kind = Literal["bert", "roberta"]
@@ -164,28 +162,7 @@ def build_tokenizer(kind: Kind, texts: list[str], size: int) -> PreTrainedTokeni
     """BERT's lower-case WordPiece or RoBERTa's byte-level BPE of at most `size` pieces; same texts, same pieces."""
     if kind == "roberta":
         return transformers.RobertaTokenizer().train_new_from_iterator(texts, size, show_progress=False)
-    pieces = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "[MASK]",
-        *(c for c in string.printable if c.strip() and c == c.lower()),
-    ]
-    pieces += [f"##{c}" for c in string.ascii_lowercase + string.digits]
-    words = Counter(_words(wordpiece(pieces), texts))
-    return wordpiece([*pieces, *(word for word, _ in words.most_common() if word not in pieces)][:size])
-
-
-def wordpiece(pieces: list[str]) -> PreTrainedTokenizerBase:
-    return transformers.BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, do_lower_case=True)
-
-
-def _words(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Iterator[str]:
-    """The words of all texts, as the tokenizer splits them before it looks them up."""
-    split = tokenizer.backend_tokenizer
-    for text in texts:
-        yield from (word for word, _ in split.pre_tokenizer.pre_tokenize_str(split.normalizer.normalize_str(text)))
+    return build_wordpieces(texts, size)
 
 
 def links(parser: Any) -> None:

@@ -35,7 +35,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.errors import UserError
+from common.errors import UserError, user_errors
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -156,13 +156,10 @@ def run(options: argparse.Namespace) -> None:
         print(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB)", flush=True)
 
 
+@user_errors
 def main(arguments: list[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
-    try:
-        run(parser().parse_args(arguments))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    run(parser().parse_args(arguments))
     return 0
 
 

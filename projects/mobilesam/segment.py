@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from common.data.files import write_atomic
-from common.errors import UserError
+from common.errors import UserError, user_errors
 from common.visual import draw_masks, draw_prompts, enlarge
 
 if TYPE_CHECKING:
@@ -286,13 +286,10 @@ def run(options: argparse.Namespace) -> None:
         print(f"wrote {options.npz}")
 
 
+@user_errors
 def main(arguments: list[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
-    try:
-        run(parser().parse_args(arguments))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    run(parser().parse_args(arguments))
     return 0
 
 

@@ -1,16 +1,16 @@
 """Labelled texts as batches of tokens."""
 
-import string
-from collections import Counter
+from collections.abc import Iterator
 
 import lightning.pytorch as L
 import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from common.data.stream import stream_loader
 from common.data.text import LabelledText, TextSource
+from common.data.wordpieces import build_wordpieces
 from common.errors import UserError
 
 Batch = dict[str, Tensor]
@@ -27,26 +27,12 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         ) from error
 
 
-def build_tokenizer(texts: list[LabelledText], size: int) -> PreTrainedTokenizerBase:
-    """BERT's lower-case WordPiece with the `size` most frequent pieces: characters and whole words of `texts`."""
-    pieces = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "[MASK]",
-        *(c for c in string.printable if c.strip() and c == c.lower()),
-    ]
-    pieces += [f"##{c}" for c in string.ascii_lowercase + string.digits]
-    split = BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, do_lower_case=True).backend_tokenizer
-    counts: Counter[str] = Counter()
-    for example in texts:
-        for text in (example.text, example.pair or ""):
-            words = split.pre_tokenizer.pre_tokenize_str(split.normalizer.normalize_str(text))
-            counts.update(word for word, _ in words)
-    words = [word for word, _ in counts.most_common() if word not in pieces]
-    vocabulary = [*pieces, *words][:size]
-    return BertTokenizer(vocab={piece: i for i, piece in enumerate(vocabulary)}, do_lower_case=True)
+def all_texts(examples: list[LabelledText]) -> Iterator[str]:
+    """All texts of examples, those of a pair one after the other."""
+    for example in examples:
+        yield example.text
+        if example.pair is not None:
+            yield example.pair
 
 
 class Examples:
@@ -91,7 +77,7 @@ class TextData(L.LightningDataModule):
         self.task, self.max_length, self.seed = task, max_length, seed
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.train, self.val = task.read("train"), task.read("val")
-        self.tokenizer = load_tokenizer(tokenizer) if tokenizer else build_tokenizer(self.train, vocabulary)
+        self.tokenizer = load_tokenizer(tokenizer) if tokenizer else build_wordpieces(all_texts(self.train), vocabulary)
         if train_examples is not None:
             chosen = np.random.default_rng((seed, 2)).permutation(len(self.train))[:train_examples]
             self.train = [self.train[k] for k in chosen]

@@ -9,9 +9,10 @@ import torch
 from common.data.readers.glue import TASKS, Glue
 from common.data.readers.goemotions import GoEmotions
 from common.data.text import LabelledText
+from common.data.wordpieces import build_wordpieces
 from common.errors import UserError
 from common.rehearsal.datasets import write_parquet
-from projects.sinkd.data import EvaluationData, TextData, build_tokenizer, collate, load_tokenizer
+from projects.sinkd.data import EvaluationData, TextData, all_texts, collate, load_tokenizer
 from projects.sinkd.rehearsal import rows
 from projects.sinkd.world import THINGS, Sentences
 
@@ -122,7 +123,7 @@ def test_the_real_cola():
     assert len(train) == 8551 and len(dev) == 1043  # GLUE's development set is the two files together
     assert {example.label for example in train} == {0, 1}
     assert sum(example.label for example in dev) / len(dev) == pytest.approx(0.69, abs=0.01)
-    batch = collate(train[:64], build_tokenizer(train, 4000), max_length=128)
+    batch = collate(train[:64], build_wordpieces(all_texts(train), 4000), max_length=128)
     unknown = (batch["input_ids"] == 1).sum() / batch["attention_mask"].sum()
     assert batch["labels"].shape == (64,) and unknown < 0.1
 
@@ -169,10 +170,10 @@ def test_a_sentence_s_topic_is_what_most_of_its_clauses_are_about():
 
 def test_tokenizer_made_here_knows_frequent_words_and_spells_the_rest(tmp_path):
     texts = [LabelledText("The cat sat", None, 0), LabelledText("the dog", "a cat", 1)]
-    tokenizer = build_tokenizer(texts, 1000)
+    tokenizer = build_wordpieces(all_texts(texts), 1000)
     assert tokenizer.tokenize("The CAT") == ["the", "cat"]
     assert tokenizer.tokenize("catx") == ["cat", "##x"]
-    assert len(build_tokenizer(texts, 110)) == 110
+    assert len(build_wordpieces(all_texts(texts), 110)) == 110
     tokenizer.save_pretrained(tmp_path)
     assert load_tokenizer(str(tmp_path))("the cat")["input_ids"] == tokenizer("the cat")["input_ids"]
     with pytest.raises(UserError, match="data.tokenizer: nothing to load"):
@@ -181,13 +182,13 @@ def test_tokenizer_made_here_knows_frequent_words_and_spells_the_rest(tmp_path):
 
 def test_batches_of_pairs_are_cut_and_padded():
     pairs = [LabelledText("a b c d e f", "g h i", 1), LabelledText("a", "g", 0)]
-    batch = collate(pairs, build_tokenizer(pairs, 1000), max_length=8)
+    batch = collate(pairs, build_wordpieces(all_texts(pairs), 1000), max_length=8)
     assert batch["input_ids"].shape == (2, 8) and batch["labels"].tolist() == [1, 0]
     assert batch["attention_mask"].sum(1).tolist() == [8, 5]
     assert batch["token_type_ids"][1].tolist() == [0, 0, 0, 1, 1, 0, 0, 0]
 
 
-def test_a_seed_draws_its_own_training_texts():
+def test_a_seed_draws_its_own_training_all_texts():
     world = Sentences(train=50, val=5)
     first, again, other = (TextData(world, train_examples=10, seed=seed).train for seed in (0, 0, 1))
     assert first == again != other and len(first) == 10
@@ -196,7 +197,7 @@ def test_a_seed_draws_its_own_training_texts():
 
 def test_the_test_set_is_read_task_by_task_in_the_order_of_names(tmp_path):
     world = Sentences(test=5)
-    build_tokenizer(world.read("test"), 300).save_pretrained(tmp_path)
+    build_wordpieces(all_texts(world.read("test")), 300).save_pretrained(tmp_path)
     data = EvaluationData({"b": Sentences(test=3), "a": world}, str(tmp_path))
     first, second = (next(iter(loader)) for loader in data.test_dataloader())
     assert torch.equal(first["labels"], torch.tensor([example.label for example in world.read("test")]))

@@ -12,10 +12,11 @@ from safetensors import safe_open
 from safetensors.torch import save_model
 from torch.nn import functional as F
 
+from common.data.wordpieces import build_wordpieces
 from common.errors import UserError
 from common.losses.distillation import soft_cross_entropy
 from common.training.runs import saved_pictures
-from projects.sinkd.data import EvaluationData, TextData, build_tokenizer
+from projects.sinkd.data import EvaluationData, TextData, all_texts
 from projects.sinkd.distill import DIVERGENCES, Distillation
 from projects.sinkd.evaluate import Evaluation
 from projects.sinkd.finetune import Finetuning, score_metric
@@ -197,7 +198,7 @@ def test_errors_before_training(tmp_path):
 
 def evaluation(tmp_path: Path, teacher: str, **settings) -> dict[str, float]:
     tasks = {"a": Sentences(test=24), "b": Sentences(test=10)}
-    build_tokenizer(tasks["a"].read("test"), TOKENS).save_pretrained(tmp_path / "tokenizer")
+    build_wordpieces(all_texts(tasks["a"].read("test")), TOKENS).save_pretrained(tmp_path / "tokenizer")
     texts = EvaluationData(tasks, str(tmp_path / "tokenizer"))
     weights = {"a": teacher, "b": teacher}
     scores = {"a": "matthews", "b": "accuracy"}
