@@ -56,6 +56,8 @@ def read(paper: str) -> dict[str, Any]:
 def networks(paper: str, speed: Any, chosen: list[str], console: Console) -> dict[str, Any]:
     """Every variant of the networks, each in a process of its own; a variant that fails is recorded with its error.
 
+    What is there so far is written after each network: the giants take minutes.
+
     Args:
         chosen: names of networks; those that were measured before are kept beside them. Empty for all.
     """
@@ -78,9 +80,10 @@ def networks(paper: str, speed: Any, chosen: list[str], console: Console) -> dic
             entry["params"] = made.pop("params")
             entry["variants"][variant] = made
         found[network.name] = entry
-    for entry in found.values():
-        if entry["against"] in found:
-            entry["ratios"] = ratios(entry, found[entry["against"]])
+        for known in found.values():
+            if known["against"] in found:
+                known["ratios"] = ratios(known, found[known["against"]])
+        write(paper, {"networks": found})
     return found
 
 
@@ -99,7 +102,7 @@ def ratios(entry: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
 
 
 def measure(paper: str, parts: list[str], chosen: list[str], console: Console) -> dict[str, Any]:
-    """The parts that were asked for."""
+    """The parts that were asked for, each written as soon as it is measured."""
     from benchmarks.latency import load
     from benchmarks.overhead import reading, starting, training_overhead
 
@@ -117,6 +120,7 @@ def measure(paper: str, parts: list[str], chosen: list[str], console: Console) -
     for part in parts:
         console.print(f"[dim]measuring {part}[/]")
         found[part] = steps[part]()
+        write(paper, {part: found[part]})
     return found
 
 
@@ -237,7 +241,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = [name.strip() for name in options.networks.split(",") if name.strip()]
     found = measure(options.paper, parts, chosen, console)
     print_found(found, console)
-    console.print(f"results  {write(options.paper, found).relative_to(results.ROOT)}", soft_wrap=True)
+    console.print(f"results  {file_of(options.paper).relative_to(results.ROOT)}", soft_wrap=True)
     return 0
 
 
