@@ -144,7 +144,7 @@ class Evaluation(L.LightningModule):
         """Curves over the number of calls, and the table's figures."""
         curves = {budget: self._recalls(method, exact, budget) for budget in self.budgets}
         for budget, recalls in curves.items():
-            series = {f"recall@{k} by calls": value for k, value in zip(self.ks, recalls, strict=True)}
+            series = {f"recall@{k} (step: calls a query)": value for k, value in zip(self.ks, recalls, strict=True)}
             for logger in self.loggers:
                 logger.log_metrics(series, step=budget)
         places = {"": self.budget, "_half": self.budget // 2, "_double": 2 * self.budget, "_square": 2 * anchor_queries}

@@ -34,6 +34,7 @@ class TrunkSizes:
         dropout: of attention, residuals and embeddings.
         init_std: of the initial weights.
         attention: which of transformers' implementations; all give the same.
+        recompute: let the backward pass compute a layer's activations anew instead of keeping them.
     """
 
     hidden: int = 1024
@@ -46,6 +47,7 @@ class TrunkSizes:
     dropout: float = 0.1
     init_std: float = 0.018042
     attention: Attention = "sdpa"
+    recompute: bool = False
 
     def config(self, tokens: int) -> Starcoder2Config:
         """The same for transformers; `tokens` is the size of the vocabulary."""
@@ -76,10 +78,13 @@ class Trunk(Starcoder2Model):
         config: of the whole trunk.
         layers: keep this many blocks; None keeps all. Only the whole trunk has a final LayerNorm: a cut one ends with
             the residual stream, just as the layers above would have received it.
+        recompute: keep no activations for the backward pass but each layer's input.
     """
 
-    def __init__(self, config: Starcoder2Config, layers: int | None = None):
+    def __init__(self, config: Starcoder2Config, layers: int | None = None, recompute: bool = False):
         super().__init__(config)
+        if recompute:
+            self.gradient_checkpointing_enable()
         if layers is not None and layers < config.num_hidden_layers:
             del self.layers[layers:]
             self.norm = nn.Identity()
@@ -141,7 +146,7 @@ class MultiExitEncoder(nn.Module):
         super().__init__()
         check_exits(exits, sizes.layers)
         self.exits, self.layers = tuple(exits), sizes.layers
-        self.trunk = Trunk(sizes.config(tokens), max(exits))
+        self.trunk = Trunk(sizes.config(tokens), max(exits), sizes.recompute)
         self.projections = nn.ModuleDict({str(i): projection(sizes.hidden) for i in exits})
         for linear in (m for m in self.projections.modules() if isinstance(m, nn.Linear)):
             nn.init.normal_(linear.weight, std=sizes.hidden**-0.5)  # keeps the length of what comes in, at any width
@@ -150,9 +155,7 @@ class MultiExitEncoder(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[int, Tensor]:
         """Embeddings [B, D] by exit: p_i(h_t) of every token, of these <cls>, at most unit length."""
         states = self.trunk(input_ids, attention_mask)
-        return {
-            i: at_most_unit(pool(self.projections[str(i)](states[i]), attention_mask).float()) for i in self.exits
-        }
+        return {i: at_most_unit(pool(self.projections[str(i)](states[i]), attention_mask).float()) for i in self.exits}
 
 
 class PretrainingHeads(nn.Module):

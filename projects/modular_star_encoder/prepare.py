@@ -3,7 +3,7 @@
 python -m projects.modular_star_encoder.prepare predict --config projects/modular_star_encoder/configs/mini/prepare.yaml
 
 Writes what the paper's data sets look like, so that the later stages read it as they read those: `pairs/*.parquet`
-(triplets, as SynthCoNL), `python/{train,valid,test}.jsonl` (as CodeSearchNet), `repositories/*.parquet` (as The Stack),
+(triplets, as SynthCoNL), `code/python/{train,valid,test}.jsonl` (as CodeSearchNet), `repositories/*.parquet` (as The Stack),
 `tokenizer/`, and `data.json`: the version of Python and a hash of the functions, which are other ones in another version.
 """
 
@@ -64,11 +64,11 @@ class Preparation(L.LightningModule):
         found = read_folder(data.root, WITHOUT)
         rows = described(found.functions)
         (self.run_dir / "pairs").mkdir(exist_ok=True)
-        (self.run_dir / "python").mkdir(exist_ok=True)
+        (self.run_dir / "code/python").mkdir(parents=True, exist_ok=True)
         for split, part in PARTS.items():
             chosen = [row for row in rows if split_of(row["path"]) == split]
             lines = "".join(f"{json.dumps(row)}\n" for row in chosen)
-            (self.run_dir / "python" / f"{part}.jsonl").write_text(lines)
+            (self.run_dir / "code/python" / f"{part}.jsonl").write_text(lines)
             if split == "train":
                 columns = {"docstring": "text", "code": "code_a", "code_b": "code_b"}
                 table = pa.table({new: [row[old] for row in chosen] for old, new in columns.items()})
@@ -81,8 +81,8 @@ class Preparation(L.LightningModule):
 
 
 def module_of(path: str) -> str:
-    """The top-level module of a file, without the marks of its private and pure-Python twins."""
-    return path.split("/")[0].removesuffix(".py").lstrip("_").removeprefix("py")
+    """The top-level module of a file (or a "file:line"), without the marks of its private and pure-Python twins."""
+    return path.split("/")[0].partition(":")[0].removesuffix(".py").lstrip("_").removeprefix("py")
 
 
 def split_of(path: str) -> Split:

@@ -54,7 +54,7 @@ class Pretraining(L.LightningModule):
         self.asked = objective != "mlm"
         self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
         self.milestones, self.decay = milestones, decay
-        self.trunk = Trunk(sizes.config(tokens))
+        self.trunk = Trunk(sizes.config(tokens), recompute=sizes.recompute)
         self.heads = PretrainingHeads(sizes.hidden, tokens, len(exits), context=self.asked)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -50,6 +50,7 @@ class Distillation(L.LightningModule):
         pooling: of all bi-encoders.
         loss: "bce" takes the student's logit (a cross-encoder's), "mse" its similarity.
         load: False lets a cross-encoder start from random weights.
+        dropout: of the student; None for that of the model it starts from.
         keep: the weights that are handed on: those of the best validation score (the paper), or the last ones.
         lr: peak learning rate.
         weight_decay: of AdamW, biases and LayerNorms excepted.
@@ -65,6 +66,7 @@ class Distillation(L.LightningModule):
         pooling: Pooling = "cls",
         loss: Loss = "bce",
         load: bool = True,
+        dropout: float | None = None,
         keep: Literal["best", "last"] = "best",
         lr: float = 2e-5,
         weight_decay: float = 0.01,
@@ -73,7 +75,7 @@ class Distillation(L.LightningModule):
         super().__init__()
         if student == "bi" and loss == "bce":
             raise UserError("a bi-encoder has a cosine, not a logit: --model.loss mse")
-        self.student = load_pair_model(student, start, pooling, load)
+        self.student = load_pair_model(student, start, pooling, load, dropout)
         self.teachers, self.teacher, self.pooling, self.loss = teachers, teacher, pooling, loss
         self.keep, self.lr, self.weight_decay, self.warmup = keep, lr, weight_decay, warmup
         self.best = -math.inf

@@ -61,11 +61,12 @@ class BiEncoder(PairModel):
         source: hub id or folder of an encoder; heads it may have are left out.
         pooling: what stands for a sentence in the last layer: its first token, or the mean of its tokens.
         length: longer sentences are cut to this many tokens.
+        dropout: of all layers; None for what the encoder was made with.
     """
 
-    def __init__(self, source: str, pooling: Pooling = "cls", length: int = 32):
+    def __init__(self, source: str, pooling: Pooling = "cls", length: int = 32, dropout: float | None = None):
         super().__init__()
-        self.net = pretrained(AutoModel, source, add_pooling_layer=False)
+        self.net = pretrained(AutoModel, source, dropout, add_pooling_layer=False)
         self.tokenizer, self.pooling, self.length = load_tokenizer(source), pooling, length
 
     def embed(self, sentences: list[str]) -> Tensor:
@@ -89,11 +90,12 @@ class CrossEncoder(PairModel):
         source: hub id or folder of an encoder; it gets a new head, unless it is a cross-encoder itself.
         length: longer pairs are cut to this many tokens.
         load: False for random weights.
+        dropout: of all layers; None for what the encoder was made with.
     """
 
-    def __init__(self, source: str, length: int = 64, load: bool = True):
+    def __init__(self, source: str, length: int = 64, load: bool = True, dropout: float | None = None):
         super().__init__()
-        self.net = pretrained(AutoModelForSequenceClassification, source, num_labels=1)
+        self.net = pretrained(AutoModelForSequenceClassification, source, dropout, num_labels=1)
         if not load:
             self.net = type(self.net)(self.net.config)
         self.tokenizer, self.length = load_tokenizer(source), length
@@ -129,12 +131,16 @@ def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     return einsum(hidden, weights, "b n d, b n -> b d") / reduce(weights, "b n -> b 1", "sum")
 
 
-def load_pair_model(kind: Kind, source: str, pooling: Pooling = "cls", load: bool = True) -> PairModel:
+def load_pair_model(
+    kind: Kind, source: str, pooling: Pooling = "cls", load: bool = True, dropout: float | None = None
+) -> PairModel:
     """A bi- or cross-encoder from a hub id or folder; either can be made from the other: they share the encoder."""
-    return BiEncoder(source, pooling) if kind == "bi" else CrossEncoder(source, load=load)
+    if kind == "bi":
+        return BiEncoder(source, pooling, dropout=dropout)
+    return CrossEncoder(source, load=load, dropout=dropout)
 
 
-def pretrained(auto: type, source: str, **settings: object) -> PreTrainedModel:
+def pretrained(auto: type, source: str, dropout: float | None = None, **settings: object) -> PreTrainedModel:
     """A model of `auto`'s kind in training mode, with the weights of a hub id or folder.
 
     Raises:
@@ -142,6 +148,8 @@ def pretrained(auto: type, source: str, **settings: object) -> PreTrainedModel:
     """
     transformers.utils.logging.set_verbosity_error()  # a new head is what we want, no reason for a warning
     transformers.utils.logging.disable_progress_bar()
+    if dropout is not None:
+        settings |= {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     try:
         return auto.from_pretrained(source, dtype=torch.float32, **settings).train()
     except (OSError, ValueError) as error:

@@ -18,22 +18,21 @@ class Language:
     start: Source
 
 
-def languages(scale: Scale) -> tuple[Language, Language]:
+def languages(scale: Scale, foundations: tuple[str, str]) -> tuple[Language, Language]:
     """A BERT and a RoBERTa. At mini scale both are trained here: the language model once, SimCSE with each seed."""
     if scale != "mini":
         return (
             Language("bert-base-uncased", "princeton-nlp/unsup-simcse-bert-base-uncased"),
             Language("roberta-base", "princeton-nlp/unsup-simcse-roberta-base"),
         )
-    plain = [
-        Stage(name, "common.foundations.masked_lm", shared=True).output("model")
-        for name in ("sentence_bert", "sentence_roberta")
-    ]
-    start = [
-        Stage("contrast", "projects.trans_encoder.contrast", {"model.start": source}).output("model")
-        for source in plain
-    ]
-    return Language(plain[0], start[0]), Language(plain[1], start[1])
+    return trained_here(foundations[0]), trained_here(foundations[1])
+
+
+def trained_here(foundation: str) -> Language:
+    """A small language model, the foundation of this name, and SimCSE on top of it."""
+    plain = Stage(foundation, "common.foundations.masked_lm", shared=True).output("model")
+    start = Stage("contrast", "projects.trans_encoder.contrast", {"model.start": plain}).output("model")
+    return Language(plain, start)
 
 
 def train(name: str, start: Source, teachers: dict[str, Source], **settings: object) -> Output:
@@ -78,10 +77,28 @@ def mutual_distillation(pair: tuple[Language, Language], cycles: int) -> list[tu
     return [(bis[number][1:], crosses[number]) for number in range(2)]
 
 
-def arms(scale: Scale) -> dict[str, Arm]:
+def self_training(language: Language, cycles: int) -> list[Source]:
+    """Bi-encoders of all cycles, each of which learns from the one before."""
+    bis: list[Source] = [language.start]
+    for _ in range(cycles):
+        bis.append(train("bi", language.start, {"own": bis[-1]}, **{"model.teacher": "bi"}))
+    return bis[1:]
+
+
+Found = tuple[list[Source], list[Source]]
+"""Bi- and cross-encoders by cycle."""
+
+
+def measured(found: Found, language: Language, partner: Found | None = None) -> Stage:
+    """Evaluation of a distillation, beside the bi-encoder it began with; with `partner`, of the ensembles too."""
+    others = {"partner_bi": partner[0], "partner_cross": partner[1]} if partner else {}
+    return evaluate(bi=found[0], cross=found[1], start=language.start, **others)
+
+
+def arms(scale: Scale, foundations: tuple[str, str] = ("sentence_bert", "sentence_roberta")) -> dict[str, Arm]:
     """The method, what it is compared with, and controls. One cycle is like the other: a rehearsal needs but one."""
     cycles = CYCLES[scale]
-    bert, roberta = pair = languages(scale)
+    bert, roberta = pair = languages(scale, foundations)
     mutual, mutual_roberta = mutual_distillation(pair, cycles)
     if scale == "rehearsal":  # the same configs with one teacher less, or another start: once will do
         own, own_roberta, continued = mutual, mutual_roberta, mutual
@@ -89,14 +106,6 @@ def arms(scale: Scale) -> dict[str, Arm]:
         own, own_roberta = self_distillation(bert, cycles), self_distillation(roberta, cycles)
         continued = self_distillation(bert, cycles, renew=False)
     first: dict[str, Source] = {"own": bert.start}
-
-    def measured(found: tuple[list[Source], list[Source]], language: Language, partner: object = None) -> Stage:
-        others = {"partner_bi": partner[0], "partner_cross": partner[1]} if isinstance(partner, tuple) else {}
-        return evaluate(bi=found[0], cross=found[1], start=language.start, **others)
-
-    rounds: list[Source] = [bert.start]
-    for _ in range(cycles):
-        rounds.append(train("bi", bert.start, {"own": rounds[-1]}, **{"model.teacher": "bi"}))
     longer = Stage("contrast_longer", "projects.trans_encoder.contrast", {"model.start": bert.start}).output("model")
     return {
         "lexical": Arm([evaluate()], "no model: the share of common words"),
@@ -116,7 +125,8 @@ def arms(scale: Scale) -> dict[str, Arm]:
             [measured(continued, bert)], "self-distillation in which each student goes on from the step before"
         ),
         "self_training": Arm(
-            [evaluate(bi=rounds[1:])], "a bi-encoder teaches the next one, no cross-encoder between them"
+            [evaluate(bi=self_training(bert, cycles))],
+            "a bi-encoder teaches the next one, no cross-encoder between them",
         ),
         "simcse_longer": Arm([evaluate(bi=[longer])], "SimCSE goes on, on the sentences of the training pairs"),
         "mse_cross": Arm(
@@ -138,6 +148,17 @@ RECIPE = Recipe(
     title="Trans-Encoder: Unsupervised sentence-pair modelling through self- and mutual-distillations",
     modality="sentence pairs",
     arms=arms,
+    arms_with=lambda data: arms("mini", ("sts_bert", "sts_roberta")),
+    data={
+        "sts": Download(
+            name="SemEval STS 2012 to 2016 and SICK",
+            path="$DATA_ROOT",
+            source="github.com/brmson/dataset-sts, folder data/sts",
+            gigabytes=0.01,
+            licence="each subset under its source's terms; SICK: CC BY-NC-SA 3.0",
+            layout="semeval-sts/<year>/<subset>.test.tsv, sick2014/SICK_{train,trial,test_annotated}.txt",
+        )
+    },
     downloads=(
         Download(
             name="SemEval STS 2012 to 2016",
@@ -166,4 +187,5 @@ RECIPE = Recipe(
     ),
     disk=30,
     stand_ins="projects.trans_encoder.rehearsal:make",
+    plan="projects.trans_encoder.plan:workload",
 )

@@ -94,6 +94,16 @@ def test_scores(language):
         torch.testing.assert_close(scores.logit(), cross_encoder(PAIRS).detach(), atol=1e-4, rtol=1e-4)
 
 
+def test_dropout_can_be_set_and_is_the_model_s_own_otherwise(language):
+    def passes_differ(model: torch.nn.Module) -> bool:
+        return not torch.equal(model(PAIRS), model(PAIRS))
+
+    for folder in language.values():
+        for kind in ("bi", "cross"):
+            assert passes_differ(load_pair_model(kind, folder))
+            assert not passes_differ(load_pair_model(kind, folder, dropout=0.0))
+
+
 def test_long_sentences_are_cut(language):
     bi, long = BiEncoder(language["bert"], length=8).eval(), Pair("the dog " * 30, "the dog " * 40)
     assert bi(2 * [long])[0].item() == pytest.approx(1, abs=1e-5)  # what differs lies behind the cut

@@ -48,7 +48,8 @@ class CodeSearchNet(FunctionSource):
     def _function(self, row: dict[str, Any], where: str) -> Function:
         try:
             name = NAMES.get(self.language, self.language)
-            text = " ".join(row.get("docstring_tokens") or row["docstring"].split())
+            words = row.get("docstring_tokens") or row["docstring"].split()
+            text = " ".join(words)
             place = row.get("url") or row.get("path") or where
             return Function(text, row["code"], row.get("code_b", ""), name, name, place)
         except (KeyError, AttributeError, TypeError) as error:
@@ -133,4 +134,6 @@ def json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                         raise ValueError("not an object")
                     yield f"{file}:{number}", row
     except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read after line {max(0, number - 1)} ({error}): download it again") from error
+        raise UserError(
+            f"{file}: cannot be read after line {max(0, number - 1)} ({error}): download it again"
+        ) from error

@@ -88,6 +88,8 @@ def functions_of(text: str, file: str = "") -> list[PythonFunction]:
 
 def _definitions(node: ast.AST, within: tuple[str, ...]) -> Iterator[tuple[Definition, str]]:
     for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+            continue  # an expression defines nothing
         if isinstance(child, Definition):
             yield child, ".".join([*within, child.name])
         named = isinstance(child, Definition | ast.ClassDef)
@@ -132,9 +134,7 @@ def twin(function: PythonFunction) -> str:
             own.append(node.arg)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             own.append(node.id)
-        elif isinstance(node, Definition | ast.ClassDef):
-            own.append(node.name)
-        elif isinstance(node, ast.ExceptHandler) and node.name:
+        elif isinstance(node, Definition | ast.ClassDef) or isinstance(node, ast.ExceptHandler) and node.name:
             own.append(node.name)
     names = {name: f"v{k}" for k, name in enumerate(dict.fromkeys(name for name in own if name not in outside))}
     for node in ast.walk(tree):
@@ -142,8 +142,6 @@ def twin(function: PythonFunction) -> str:
             node.id = names.get(node.id, node.id)
         elif isinstance(node, ast.arg):
             node.arg = names.get(node.arg, node.arg)
-        elif isinstance(node, Definition | ast.ClassDef):
-            node.name = names.get(node.name, node.name)
-        elif isinstance(node, ast.ExceptHandler) and node.name:
+        elif isinstance(node, Definition | ast.ClassDef) or isinstance(node, ast.ExceptHandler) and node.name:
             node.name = names.get(node.name, node.name)
     return ast.unparse(tree)

@@ -16,7 +16,7 @@ ABOUT = """The Stack v2, bigcode/the-stack-v2-train-full-ids (gated; each file u
   from: the hub has ids alone; the contents come from Software Heritage, as its dataset card shows
   expected: parquet files of rows in random order, a repository each: `repo_name` and `files`, a list of structs with
     `content`. Row groups are read whole: keep them small (some 64 repositories)."""
-KEPT = 8  # row groups in memory; the parts of a sample come from several
+KEPT = 32  # row groups in memory; the parts of a sample come from several
 
 
 class StackRepositories(RepositorySource):
