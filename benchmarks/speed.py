@@ -75,7 +75,7 @@ def networks(paper: str, speed: Any, chosen: list[str], console: Console) -> dic
             try:
                 made = json.loads(run(["-m", "benchmarks.latency", paper, network.name, variant]).splitlines()[-1])
             except UserError as error:
-                entry["variants"][variant] = {"error": str(error).splitlines()[-1]}
+                entry["variants"][variant] = {"error": str(error).strip().splitlines()[-1]}
                 continue
             entry["params"] = made.pop("params")
             entry["variants"][variant] = made
