@@ -32,6 +32,8 @@ class PairedRetrieval(Metric):
     """
 
     full_state_update = False
+    queries: list[Tensor]
+    candidates: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,6 +58,8 @@ class SameClassRetrieval(Metric):
     """
 
     full_state_update = False
+    items: list[Tensor]
+    labels: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()

@@ -71,13 +71,16 @@ class Classification(L.LightningModule):
 
 
 def random_colours(images: Tensor) -> Tensor:
-    """Each picture [3, S, S] with its channels mixed by a random matrix whose rows sum to one, and shifted."""
+    """Each picture [3, S, S] under a random symmetry of the cube of colours, so that every edge keeps its contrast.
+
+    The channels change places, and each is inverted half of the time. Mixing them would let shapes vanish that differ
+    from their background in one channel alone.
+    """
     count = len(images)
-    mix = torch.rand(count, 3, 3, device=images.device) ** 3  # mostly one channel, sometimes a mean
-    mix = mix / mix.sum(2, keepdim=True)
-    flip = torch.randint(0, 2, (count, 3, 1, 1), device=images.device)
-    mixed = torch.einsum("bij,bjhw->bihw", mix, images) + 0.2 * torch.randn(count, 3, 1, 1, device=images.device)
-    return (flip * mixed + (1 - flip) * (1 - mixed)).clamp(0, 1)
+    order = torch.rand(count, 3, device=images.device).argsort(1)
+    inverted = torch.rand(count, 3, 1, 1, device=images.device) < 0.5
+    images = images.take_along_dim(order[:, :, None, None], 1)
+    return torch.where(inverted, 1 - images, images)
 
 
 def links(parser: Any) -> None:

@@ -58,7 +58,7 @@ class TextToImage(nn.Module):
 
     @torch.no_grad()
     def latents(self, images: Tensor) -> Tensor:
-        """Pictures [B, 3, S, S] in [0, 1] -> z_0: a sample of the autoencoder's posterior, scaled; or pixels in [-1, 1]."""
+        """Pictures [B, 3, S, S] in [0, 1] -> z_0: a sample of the VAE's posterior, scaled; or pixels in [-1, 1]."""
         pixels = normalise(images)
         if self.vae is None:
             return pixels
@@ -72,7 +72,11 @@ class TextToImage(nn.Module):
         return (latents / 2 + 0.5).clamp(0, 1)
 
     def denoising_loss(
-        self, images: Tensor, context: Tensor, generator: torch.Generator | None = None, kind: Literal["l2", "l1"] = "l2"
+        self,
+        images: Tensor,
+        context: Tensor,
+        generator: torch.Generator | None = None,
+        kind: Literal["l2", "l1"] = "l2",
     ) -> Tensor:
         """Mean over everything of (eps(z_t, t, c) - eps)^2, or of its absolute value, at uniform t for each picture.
 

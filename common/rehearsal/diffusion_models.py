@@ -18,6 +18,8 @@ UNET = {
 # Stable Diffusion's noise schedule
 NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
 NOISE |= {"num_train_timesteps": 1000, "steps_offset": 1, "set_alpha_to_one": False}
+# Stable Diffusion 3's latents
+SHIFTED = {"scaling_factor": 1.5305, "shift_factor": 0.0609, "use_quant_conv": False, "use_post_quant_conv": False}
 
 
 def stable_diffusion(folder: Path, version: int = 1, prediction: str = "epsilon") -> None:
@@ -31,6 +33,43 @@ def stable_diffusion(folder: Path, version: int = 1, prediction: str = "epsilon"
         safety_checker=None,
         feature_extractor=transformers.CLIPImageProcessor(),
         requires_safety_checker=False,
+    )
+    save(folder, pipeline)
+
+
+def stable_diffusion_3(folder: Path) -> None:
+    """Stable Diffusion 3.5: a transformer over latents of 16 channels, two CLIPs and T5."""
+    clips = {}
+    for suffix in ("", "_2"):
+        tokenizer = tokenizers.clip_bpe(pad="!" if suffix else "<|endoftext|>")
+        settings = transformers.CLIPTextConfig(
+            **SIZES, **vocabulary(tokenizer), num_hidden_layers=2, projection_dim=WIDTH
+        )
+        clips[f"tokenizer{suffix}"] = tokenizer
+        clips[f"text_encoder{suffix}"] = transformers.CLIPTextModelWithProjection(settings)
+    words = tokenizers.unigram()
+    both = 2 * WIDTH  # what the two CLIPs say, side by side, has T5's width at most
+    t5 = transformers.T5Config(
+        vocab_size=len(words), d_model=both, d_kv=16, d_ff=64, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu"
+    )
+    transformer = diffusers.SD3Transformer2DModel(
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        joint_attention_dim=both,
+        caption_projection_dim=WIDTH,
+        pooled_projection_dim=both,
+        dual_attention_layers=(0,),
+        qk_norm="rms_norm",
+        pos_embed_max_size=96,
+    )
+    pipeline = diffusers.StableDiffusion3Pipeline(
+        transformer=transformer,
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=vae(latent_channels=16, **SHIFTED),
+        **clips,
+        text_encoder_3=transformers.T5EncoderModel(t5),
+        tokenizer_3=words,
     )
     save(folder, pipeline)
 
@@ -59,14 +98,15 @@ def autoencoder(folder: Path) -> None:
     save(folder, vae())
 
 
-def vae() -> diffusers.AutoencoderKL:
-    """[B, 3, S, S] -> [B, 4, S / 8, S / 8]."""
+def vae(latent_channels: int = 4, **settings: object) -> diffusers.AutoencoderKL:
+    """[B, 3, S, S] -> [B, latent_channels, S / 8, S / 8]."""
     return diffusers.AutoencoderKL(
         down_block_types=["DownEncoderBlock2D"] * 4,
         up_block_types=["UpDecoderBlock2D"] * 4,
         block_out_channels=(8, 8, 16, 16),
         norm_num_groups=4,
-        latent_channels=4,
+        latent_channels=latent_channels,
+        **settings,
         sample_size=512,
     )
 

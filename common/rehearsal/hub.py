@@ -15,7 +15,13 @@ from pathlib import Path
 import torch
 
 from common.errors import UserError, unknown
-from common.rehearsal.diffusion_models import autoencoder, motion_adapter, stable_diffusion, text_to_video
+from common.rehearsal.diffusion_models import (
+    autoencoder,
+    motion_adapter,
+    stable_diffusion,
+    stable_diffusion_3,
+    text_to_video,
+)
 from common.rehearsal.speech_models import wav2vec2, whisper
 from common.rehearsal.text_models import (
     bart,
@@ -139,6 +145,7 @@ HUB: dict[str, Callable[[Path], None]] = {
     "CompVis/stable-diffusion-v1-4": stable_diffusion,
     "stabilityai/stable-diffusion-2-1-base": partial(stable_diffusion, version=2),
     "stabilityai/stable-diffusion-2-1": partial(stable_diffusion, version=2, prediction="v_prediction"),
+    "stabilityai/stable-diffusion-3.5-medium": stable_diffusion_3,
     **dict.fromkeys(("stabilityai/sd-vae-ft-mse", "stabilityai/sd-vae-ft-ema"), autoencoder),
     **dict.fromkeys(("ali-vilab/text-to-video-ms-1.7b", "damo-vilab/text-to-video-ms-1.7b"), text_to_video),
     "guoyww/animatediff-motion-adapter-v1-5-2": motion_adapter,

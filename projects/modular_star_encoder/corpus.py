@@ -95,8 +95,10 @@ class Corpus(L.LightningDataModule):
         repository = self.repositories[index]
         whole = self._piece(_any(repository, rng), self.max_length - 3, rng)
         half = (len(whole) + 1) // 2
-        second = whole[half:] if together else self._piece(_any(self._another(repository, rng), rng), half, rng)
-        return [whole[:half], second]
+        first, second = whole[:half], whole[half:]
+        if not together:
+            second = self._piece(_any(self._another(repository, rng), rng), len(second), rng)
+        return [first, second]
 
     def _another(self, repository: Repository, rng: np.random.Generator) -> Repository:
         """A repository of another name."""
@@ -107,11 +109,11 @@ class Corpus(L.LightningDataModule):
         return found
 
     def _piece(self, text: str, length: int, rng: np.random.Generator) -> list[int]:
-        """At most `length` tokens of a file, from the beginning of any of its lines if it is longer; at least one."""
-        start = 0
-        if len(text) > CHARACTERS // 4 * length:  # code has some four characters a token
-            start = text.find("\n", int(rng.integers(len(text) - length))) + 1
-        return pieces(self.tokenizer, [text[start:]], length)[0] or [self.tokenizer.mask_token_id]
+        """At most `length` tokens of a file; of a longer one from the beginning of any line but the last ones."""
+        start, beyond = 0, len(text) - CHARACTERS // 4 * length  # code has some four characters a token
+        if beyond > 0:
+            start = text.find("\n", int(rng.integers(beyond))) + 1
+        return pieces(self.tokenizer, [text[start:] or text], length)[0]
 
     def _hide(self, ids: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Ids with hidden tokens, and labels: what the hidden ones were, -100 elsewhere; markers are never hidden."""

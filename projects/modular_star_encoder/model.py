@@ -206,8 +206,8 @@ def check_exits(exits: Sequence[int], layers: int) -> None:
 def load_trunk(trunk: Trunk, file: str, what: str) -> None:
     """Fill a trunk, cut or not, with a whole trunk's weights: our own, or those released on the hub.
 
-    Of the released file only the names of the trunk's parameters are relied on, which are the library's. Whatever stands
-    before them there is found out; heads beside the trunk, and layers above the cut, are left.
+    Of the released file only the names of the trunk's parameters are relied on, which are the library's. Whatever
+    stands before them is found out; heads beside the trunk, and layers above the cut, are left.
 
     Raises:
         UserError: there is no such trunk in the file, or one of another size.
@@ -218,14 +218,14 @@ def load_trunk(trunk: Trunk, file: str, what: str) -> None:
     if word is None:
         raise UserError(f"{path} holds no trunk: none of its keys ends with embed_tokens.weight")
     prefix = word.removesuffix("embed_tokens.weight")
-    above = [key for key in state if _layer(key, prefix) >= len(trunk.layers)]
-    kept = {key: value for key, value in state.items() if key not in above}
-    load_weights(trunk, kept, prefix, ignore=["norm.*"] if isinstance(trunk.norm, nn.Identity) else [])
+    load_weights(trunk, path, prefix, ignore=_beyond(trunk))
 
 
-def _layer(key: str, prefix: str) -> int:
-    found = re.match(rf"{re.escape(prefix)}layers\.(\d+)\.", key)
-    return int(found[1]) if found else -1
+def _beyond(trunk: Trunk) -> list[str]:
+    """Patterns of what a whole trunk has and this one, if it is cut, has not."""
+    if not isinstance(trunk.norm, nn.Identity):
+        return []
+    return ["norm.*", *(f"layers.{k}.*" for k in range(len(trunk.layers), trunk.config.num_hidden_layers))]
 
 
 def load_encoder(encoder: MultiExitEncoder, file: str | Path) -> MultiExitEncoder:
@@ -239,7 +239,6 @@ def load_encoder(encoder: MultiExitEncoder, file: str | Path) -> MultiExitEncode
     if missing := sorted(set(encoder.exits) - set(known)):
         raise UserError(f"{file} has no exit {missing[0]}; its exits: {', '.join(map(str, known)) or 'none'}")
     others = [f"projections.{i}.*" for i in known if i not in encoder.exits]
-    above = [f"trunk.layers.{k}.*" for k in range(len(encoder.trunk.layers), encoder.layers)]
-    norm = ["trunk.norm.*"] if isinstance(encoder.trunk.norm, nn.Identity) else []
-    load_weights(encoder, state, ignore=[*others, *above, *norm])
+    above = [f"trunk.{pattern}" for pattern in _beyond(encoder.trunk)]
+    load_weights(encoder, file, ignore=[*others, *above])
     return encoder.requires_grad_(False).eval()

@@ -3,8 +3,9 @@
 python -m projects.modular_star_encoder.prepare predict --config projects/modular_star_encoder/configs/mini/prepare.yaml
 
 Writes what the paper's data sets look like, so that the later stages read it as they read those: `pairs/*.parquet`
-(triplets, as SynthCoNL), `code/python/{train,valid,test}.jsonl` (as CodeSearchNet), `repositories/*.parquet` (as The Stack),
-`tokenizer/`, and `data.json`: the version of Python and a hash of the functions, which are other ones in another version.
+(triplets, as SynthCoNL), `code/python/{train,valid,test}.jsonl` (as CodeSearchNet), `repositories/*.parquet` (as The
+Stack), `tokenizer/`, and `data.json`: the version of Python and a hash of the functions, which another version has
+others of.
 """
 
 import hashlib

@@ -1,10 +1,17 @@
 """Code and text as tokens: StarCoder's tokenizer with the markers that MoSE adds, and its input format."""
 
+import string
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import torch
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import Lowercase, Replace
+from tokenizers.normalizers import Sequence as Normalizers
+from tokenizers.pre_tokenizers import BertPreTokenizer
 from torch import Tensor
-from transformers import AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from common.errors import UserError
 from common.paths import expand
@@ -29,9 +36,29 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def build_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerBase:
-    """A byte-level BPE of StarCoder's kind with `size` tokens, markers included; same texts, same pieces."""
-    trained = GPT2Tokenizer().train_new_from_iterator(texts, size - len(MARKERS), show_progress=False)
-    return marked(trained)
+    """Lower-case words, and characters for other words: `size` tokens, markers included; same texts, same pieces.
+
+    Identifiers are taken apart (`readLine`, `read_line`: read, line), so that a net as small as the mini one can see
+    the words of a description in its code. StarCoder's own tokenizer needs more of both, data and net.
+    """
+    characters = sorted(c for c in string.printable if not c.isspace() and c == c.lower())
+    known = ["<unk>", *characters, *(f"##{c}" for c in characters if c.isalnum())]
+    split = _word_tokenizer(known).backend_tokenizer
+    counts: Counter[str] = Counter()
+    for text in texts:
+        normal = split.normalizer.normalize_str(text)
+        counts.update(word for word, _ in split.pre_tokenizer.pre_tokenize_str(normal))
+    words = [word for word, _ in counts.most_common() if word not in known]
+    return marked(_word_tokenizer([*known, *words][: size - len(MARKERS)]))
+
+
+def _word_tokenizer(vocabulary: Sequence[str]) -> PreTrainedTokenizerBase:
+    model = WordPiece({piece: i for i, piece in enumerate(vocabulary)}, unk_token="<unk>", max_input_chars_per_word=50)
+    tokenizer = Tokenizer(model)
+    humps = [Replace(Regex(f"(?<=[a-z0-9]){letter}"), f" {letter}") for letter in string.ascii_uppercase]
+    tokenizer.normalizer = Normalizers([*humps, Lowercase()])
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
 
 
 def marked(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -44,6 +71,8 @@ def marked(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
 
 def pieces(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int) -> list[list[int]]:
     """Each text's first `length` tokens; a marker that stands in a text is spelled out like any word."""
+    if not texts:
+        return []  # the tokenizer takes none for an error
     cut = [text[: CHARACTERS * length] for text in texts]
     found = tokenizer(cut, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
     return [ids[:length] for ids in found]
@@ -72,7 +101,7 @@ class Formatter:
     Args:
         tokenizer: with MoSE's markers.
         max_length: tokens of an input.
-        code_instruction: before code; `{language}` is replaced.
+        code_instruction: before code; `{language}` is replaced. Cut to half of `max_length`.
         text_instruction: before words.
     """
 
@@ -92,7 +121,7 @@ class Formatter:
 
     def _rows(self, instructions: Sequence[str], contents: Sequence[str]) -> list[list[int]]:
         distinct = list(dict.fromkeys(instructions))
-        known = dict(zip(distinct, pieces(self.tokenizer, distinct, self.max_length), strict=True))
+        known = dict(zip(distinct, pieces(self.tokenizer, distinct, self.max_length // 2), strict=True))
         found = pieces(self.tokenizer, contents, self.max_length)
         rows = []
         for instruction, content in zip(instructions, found, strict=True):

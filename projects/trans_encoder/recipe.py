@@ -100,12 +100,15 @@ def arms(scale: Scale, foundations: tuple[str, str] = ("sentence_bert", "sentenc
     cycles = CYCLES[scale]
     bert, roberta = pair = languages(scale, foundations)
     mutual, mutual_roberta = mutual_distillation(pair, cycles)
-    if scale == "rehearsal":  # the same configs with one teacher less, or another start: once will do
-        own, own_roberta, continued = mutual, mutual_roberta, mutual
+    first: dict[str, Source] = {"own": bert.start}
+    if scale == "rehearsal":  # the same configs with one teacher less, or with another start or loss: once will do
+        own, own_roberta, continued, alone = mutual, mutual_roberta, mutual, mutual[0]
+        mse = random = mutual[1][0]
     else:
         own, own_roberta = self_distillation(bert, cycles), self_distillation(roberta, cycles)
-        continued = self_distillation(bert, cycles, renew=False)
-    first: dict[str, Source] = {"own": bert.start}
+        continued, alone = self_distillation(bert, cycles, renew=False), self_training(bert, cycles)
+        mse = train("cross", bert.plain, first, **{"model.loss": "mse"})
+        random = train("cross", bert.plain, first, **{"model.load": False})
     longer = Stage("contrast_longer", "projects.trans_encoder.contrast", {"model.start": bert.start}).output("model")
     return {
         "lexical": Arm([evaluate()], "no model: the share of common words"),
@@ -125,16 +128,16 @@ def arms(scale: Scale, foundations: tuple[str, str] = ("sentence_bert", "sentenc
             [measured(continued, bert)], "self-distillation in which each student goes on from the step before"
         ),
         "self_training": Arm(
-            [evaluate(bi=self_training(bert, cycles))],
+            [evaluate(bi=alone)],
             "a bi-encoder teaches the next one, no cross-encoder between them",
         ),
         "simcse_longer": Arm([evaluate(bi=[longer])], "SimCSE goes on, on the sentences of the training pairs"),
         "mse_cross": Arm(
-            [evaluate(cross=[train("cross", bert.plain, first, **{"model.loss": "mse"})])],
+            [evaluate(cross=[mse])],
             "first cross-encoder, trained with squared errors instead of the cross-entropy",
         ),
         "random_cross": Arm(
-            [evaluate(cross=[train("cross", bert.plain, first, **{"model.load": False})])],
+            [evaluate(cross=[random])],
             "first cross-encoder, from random weights instead of the language model's",
         ),
         "supervised_cross": Arm(

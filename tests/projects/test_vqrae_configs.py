@@ -101,7 +101,7 @@ def test_a_tokenizer_is_measured_with_the_codebook_it_was_trained_with():
 def test_sweeps_have_the_paper_s_proportions():
     width, codes = read("mini", "stage1")["model"]["encoder"]["sizes"]["hidden_size"], 512
     for mini, paper in DIMS.values():
-        assert mini == round(width * paper / 1152)
+        assert mini in (None, round(width * paper / 1152))
     base = read("mini", "stage1")["model"]["codebook"]
     assert base == {"size": codes, "dim": round(width * 1536 / 1152)}
     for mini, paper in SIZES.values():

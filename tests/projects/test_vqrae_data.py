@@ -41,15 +41,24 @@ def test_world_captions_name_label_and_colour():
     assert len({picture.label for picture in pictures}) == len(CLASSES)
 
 
-def test_random_colours_keep_the_shape():
+def test_plain_pictures_have_no_textures():
+    world = ShapeCrops("val", 40, plain=True)
+    captions = [world[k].caption for k in range(40)]
+    assert {len(caption.split()) for caption in captions} == {3}  # "a red star"
+    assert len({world[k].label for k in range(40)}) > 5
+
+
+def test_random_colours_keep_every_contrast():
     torch.manual_seed(0)
-    flat = torch.full((6, 3, 4, 4), 0.5)
-    flat[:, :, 1:3, 1:3] = 0.8
-    changed = random_colours(flat)
-    inside, outside = changed[:, :, 1:3, 1:3], changed[:, :, 0, :]
-    assert (inside - inside.amax((2, 3), keepdim=True)).abs().max() < 1e-6  # still one colour
-    assert (outside - outside.amax(2, keepdim=True)).abs().max() < 1e-6
-    assert not torch.allclose(changed[0], changed[1])
+    images = torch.rand(200, 3, 4, 4)
+    changed = random_colours(images)
+    assert changed.min() >= 0 and changed.max() <= 1
+    steps = [(x[..., 1:] - x[..., :-1]).abs() for x in (images, changed)]
+    assert torch.allclose(*(step.sum(1) for step in steps), atol=1e-6)  # over the channels, whose order is random
+    greys = random_colours(torch.full((200, 3, 1, 1), 0.25)).flatten(1)
+    assert len({tuple(grey.tolist()) for grey in greys}) == 8  # each channel inverted or not
+    reds = random_colours(torch.tensor([0.5, 0.25, 0.25]).view(1, 3, 1, 1).expand(200, 3, 1, 1)).flatten(1)
+    assert ((reds == 0.5).float().mean(0) > 0.2).all()  # each channel has been the first
 
 
 def test_square_scales_the_shorter_side_and_crops():

@@ -96,11 +96,10 @@ class CodeTriplets(FunctionSource):
 
     def _rows(self, file: Path) -> Iterator[Function]:
         table = read_columns(file, [name for name in self.columns if name])
-        text, code, twin, language, twin_language = (
-            table[name].to_pylist() if name else [""] * len(table) for name in self.columns
-        )
-        for number, found in enumerate(zip(text, code, twin, language, twin_language, strict=True)):
-            yield Function(*(value or "" for value in found), where=f"{file.name}:{number}")
+        columns = (table[name].to_pylist() if name else [""] * len(table) for name in self.columns)
+        for number, found in enumerate(zip(*columns, strict=True)):
+            text, code, twin, language, twin_language = (value or "" for value in found)
+            yield Function(text, code, twin, language, twin_language, f"{file.name}:{number}")
 
 
 def read_columns(file: Path, names: list[str]) -> pa.Table:

@@ -92,8 +92,8 @@ def _definitions(node: ast.AST, within: tuple[str, ...]) -> Iterator[tuple[Defin
             continue  # an expression defines nothing
         if isinstance(child, Definition):
             yield child, ".".join([*within, child.name])
-        named = isinstance(child, Definition | ast.ClassDef)
-        yield from _definitions(child, (*within, child.name) if named else within)
+        deeper = (*within, child.name) if isinstance(child, Definition | ast.ClassDef) else within
+        yield from _definitions(child, deeper)
 
 
 def _function(node: Definition, name: str, file: str, lines: list[str]) -> PythonFunction:
@@ -117,10 +117,10 @@ def first_sentence(doc: str) -> str:
 
 
 def twin(function: PythonFunction) -> str:
-    """The same function under other names, without docstring and comments: a second version of its code.
+    """The same function with other names inside, without docstring and comments: a second version of its code.
 
-    The function itself, its parameters and its local variables become v0, v1, ... in order of appearance. What it takes
-    from outside, attributes and keywords included, keeps its name.
+    Parameters, local variables and inner functions become v0, v1, ... The function itself and what it takes from
+    outside, attributes and keywords included, keep their names, as they would in another language.
     """
     tree = ast.parse(ast.unparse(function.tree)).body[0]
     assert isinstance(tree, Definition)
@@ -128,20 +128,27 @@ def twin(function: PythonFunction) -> str:
     if ast.get_docstring(tree) is not None:
         tree.body = tree.body[1:] or [ast.Pass()]
     outside = {name for node in ast.walk(tree) if isinstance(node, ast.Global | ast.Nonlocal) for name in node.names}
-    own = [tree.name]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.arg):
-            own.append(node.arg)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+    own: list[str] = []
+    for node in list(ast.walk(tree))[1:]:
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             own.append(node.id)
-        elif isinstance(node, Definition | ast.ClassDef) or isinstance(node, ast.ExceptHandler) and node.name:
-            own.append(node.name)
-    names = {name: f"v{k}" for k, name in enumerate(dict.fromkeys(name for name in own if name not in outside))}
+        elif name := _defined(node):
+            own.append(name)
+    names = {
+        name: f"v{k}" for k, name in enumerate(dict.fromkeys(name for name in own if name not in {tree.name, *outside}))
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             node.id = names.get(node.id, node.id)
         elif isinstance(node, ast.arg):
             node.arg = names.get(node.arg, node.arg)
-        elif isinstance(node, Definition | ast.ClassDef) or isinstance(node, ast.ExceptHandler) and node.name:
+        elif isinstance(node, Definition | ast.ClassDef | ast.ExceptHandler) and node.name:
             node.name = names.get(node.name, node.name)
     return ast.unparse(tree)
+
+
+def _defined(node: ast.AST) -> str | None:
+    """The name that a parameter, a definition or an `except ... as` gives to something."""
+    if isinstance(node, ast.arg):
+        return node.arg
+    return node.name if isinstance(node, Definition | ast.ClassDef | ast.ExceptHandler) else None

@@ -114,4 +114,3 @@ def matching_slots(text: str, truth: str) -> float:
     """Share of the six words of a caption that stand in their places in `text`."""
     pairs = zip(text.split()[:SLOTS], truth.split(), strict=False)
     return sum(a == b for a, b in pairs) / SLOTS
-

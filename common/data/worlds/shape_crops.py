@@ -13,7 +13,7 @@ SHIFT = 0.15  # how far from the middle the object lies at most, over its radius
 
 
 class ShapeCrops(PictureSource):
-    """A textured shape of random place, size and rotation on a patterned background.
+    """A shape of random place, size and rotation, with a texture on a patterned background unless `plain`.
 
     The label is the shape (out of CLASSES), the caption has colour, texture and shape: "a red striped star".
 
@@ -22,12 +22,13 @@ class ShapeCrops(PictureSource):
         size: number of pictures; a larger split begins with the pictures of a smaller one.
         resolution: side of the pictures, pixels.
         seed: which world.
+        plain: no textures, and plain or shaded backgrounds only.
     """
 
     classes = CLASSES
 
-    def __init__(self, split: str, size: int, resolution: int = 32, seed: int = 0):
-        self.scenes = ShapeScenes(split, size, DRAWN, seed, max_objects=1)
+    def __init__(self, split: str, size: int, resolution: int = 32, seed: int = 0, plain: bool = False):
+        self.scenes = ShapeScenes(split, size, DRAWN, seed, max_objects=1, plain=plain)
         self.resolution = resolution
 
     def __len__(self) -> int:

@@ -1,0 +1,109 @@
+"""Captioned videos in tars, as webdataset keeps them: `<key>.mp4` and `<key>.json` side by side (WebVid)."""
+
+import bisect
+import json
+from itertools import accumulate
+from tempfile import NamedTemporaryFile
+
+import cv2
+import numpy as np
+
+from common.data.archives import TarIndex, index_tar, read_member
+from common.data.scene import UnreadableSample
+from common.data.videos import Video, VideoSource, clip_positions
+from common.errors import UserError
+from common.paths import expand
+
+VIDEOS = ("mp4", "webm", "mkv", "avi")
+
+
+class VideoTars(VideoSource):
+    """Videos with captions of a range of tars, read where they lie; samples without either are left out.
+
+    Args:
+        root: folder of the tars; `$DATA_ROOT` is replaced.
+        first: position of the first tar in alphabetical order.
+        last: position behind the last one; None for all that follow.
+        limit: how many videos are used, from the first on; None for all.
+
+    Raises:
+        UserError: no such tars, a damaged one, or no captioned videos in them.
+    """
+
+    def __init__(self, root: str, first: int = 0, last: int | None = None, limit: int | None = None):
+        folder = expand(root, "root of the tars")
+        tars = sorted(folder.glob("*.tar"))[first:last] if folder.is_dir() else []
+        if not tars:
+            raise UserError(f"no tars number {first} to {'the end' if last is None else last - 1} in {folder}")
+        self.tars = tars
+        self.spans = [_pairs(index_tar(tar)) for tar in tars]
+        self.ends = list(accumulate(len(spans) for spans in self.spans))
+        if not self.ends[-1]:
+            raise UserError(f"{tars[0]} and {len(tars) - 1} more tars hold no <key>.mp4 with a <key>.json")
+        self.size = self.ends[-1] if limit is None else min(limit, self.ends[-1])
+
+    def __len__(self) -> int:
+        return self.size
+
+    def clip(self, index: int, frames: int, interval: int, rng: np.random.Generator | None = None) -> Video:
+        number = bisect.bisect_right(self.ends, index)
+        within = index - (self.ends[number - 1] if number else 0)
+        tar, (video, video_size, text, text_size) = self.tars[number], self.spans[number][within].tolist()
+        name = f"{tar}:video {within}"
+        content = read_member(tar, video, video_size, name)
+        caption = read_caption(read_member(tar, text, text_size, name), name)
+        return Video(decode_clip(content, name, frames, interval, rng), caption, name)
+
+
+def read_caption(content: bytes, name: str) -> str:
+    """The caption of a sample's JSON file."""
+    try:
+        return str(json.loads(content)["caption"]).strip()
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnreadableSample(name, f"its .json has no caption ({error})") from error
+
+
+def decode_clip(
+    content: bytes, name: str, frames: int, interval: int, rng: np.random.Generator | None = None
+) -> np.ndarray:
+    """A clip of an encoded video as uint8 RGB [F, H, W, 3]; see `VideoSource.clip`.
+
+    Frames are decoded one after the other up to the last one that is wanted: seeking lands on key frames only.
+
+    Raises:
+        UnreadableSample: not a video, or it ends before its header says.
+    """
+    with NamedTemporaryFile(suffix=".mp4") as file:  # OpenCV crashes on files in memory (5.0)
+        file.write(content)
+        file.flush()
+        reader = cv2.VideoCapture(file.name, cv2.CAP_FFMPEG)
+        try:
+            return _decode(reader, name, frames, interval, rng)
+        finally:
+            reader.release()
+
+
+def _decode(
+    reader: cv2.VideoCapture, name: str, frames: int, interval: int, rng: np.random.Generator | None
+) -> np.ndarray:
+    length = int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
+    if length < 1:
+        raise UnreadableSample(name, "cannot be decoded as a video")
+    wanted = clip_positions(length, frames, interval, rng).tolist()
+    found: dict[int, np.ndarray] = {}
+    for position in range(wanted[-1] + 1):
+        if not reader.grab():
+            raise UnreadableSample(name, f"ends after {position} of {length} frames")
+        if position in wanted:
+            _, frame = reader.retrieve()
+            found[position] = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+    return np.stack([found[position] for position in wanted])
+
+
+def _pairs(index: TarIndex) -> np.ndarray:
+    """Offset and size of the video, then of the JSON file, of every sample in the order of the videos: int64 [P, 4]."""
+    texts = {name.rpartition(".")[0]: k for k, name in enumerate(index.names) if name.endswith(".json")}
+    parts = [(k, *name.rpartition(".")[::2]) for k, name in enumerate(index.names)]
+    pairs = [(k, texts[key]) for k, key, suffix in parts if suffix.lower() in VIDEOS and key in texts]
+    videos, captions = np.array(pairs, np.int64).reshape(-1, 2).T
+    return np.stack([index.offsets[videos], index.sizes[videos], index.offsets[captions], index.sizes[captions]], 1)

@@ -1,0 +1,127 @@
+"""Measure videos of a few steps: a student's, or the teacher's own with DDIM or DPM++.
+
+python -m projects.mcm.evaluate test --config projects/mcm/configs/mini/evaluate.yaml
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as L
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from common.cli import main
+from common.data.images import Pictures
+from common.paths import expand
+from common.training.runs import save_picture
+from common.training.weights import load_weights
+from projects.mcm.consistency import guidance_embedding
+from projects.mcm.data import VideoData, links
+from projects.mcm.distill import GUIDANCE_DIM
+from projects.mcm.measures import Measures, VideoMeasures
+from projects.mcm.model import Lora, VideoModel, build_student, load_video_model, merge_lora, trained_part
+from projects.mcm.pictures import filmstrip, to_frames
+from projects.mcm.sampling import sample_student, sample_teacher
+
+
+class Evaluation(L.LightningModule):
+    """Videos for the captions of the test split, each from the same noise for every arm.
+
+    Args:
+        teacher: the video diffusion model.
+        measures: what measures.
+        sampler: whose videos: the student's, or the teacher's by either solver.
+        weights: a student's; None for the teacher's.
+        lora: the student's.
+        steps: numbers of steps that are measured.
+        knots: of the distillation.
+        timestep_scaling: of the distillation.
+        guidance: w of the teacher's samples; the scale as pipelines count it is w + 1.
+        pictures: videos of each number of steps that are drawn for the report.
+        reference_images: images that frames are compared with.
+    """
+
+    run_dir: Path
+
+    def __init__(
+        self,
+        teacher: VideoModel,
+        measures: Measures,
+        sampler: Literal["student", "ddim", "dpm"] = "student",
+        weights: str | None = None,
+        lora: Lora | None = None,
+        steps: tuple[int, ...] = (1, 2, 4, 8),
+        knots: int = 50,
+        timestep_scaling: float = 4.0,
+        guidance: float = 7.5,
+        pictures: int = 3,
+        reference_images: int = 2048,
+    ):
+        super().__init__()
+        self.sampler, self.steps, self.guidance = sampler, steps, guidance
+        self.knots, self.timestep_scaling = knots, timestep_scaling
+        self.pictures, self.reference_images = pictures, reference_images
+        self.teacher = load_video_model(teacher)
+        self.unet = self.teacher.unet
+        self.told = sampler == "student" and lora is None
+        if sampler == "student":
+            self.unet = build_student(self.teacher.unet, lora, GUIDANCE_DIM)
+            load_weights(trained_part(self.unet), expand(weights or "", "model.weights"))
+            self.unet = merge_lora(self.unet).requires_grad_(False)
+        self.measured = nn.ModuleDict({str(k): VideoMeasures(measures) for k in steps})
+
+    def on_test_start(self) -> None:
+        """The images that frames are compared with, every process its part."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data.images is None:
+            return
+        pictures = Pictures(data.images, data.image_size)
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        chosen = range(rank, min(len(pictures), self.reference_images), world)
+        part = torch.utils.data.Subset(pictures, chosen)
+        loader: DataLoader = DataLoader(part, data.batch_size * data.frames, generator=torch.Generator())
+        for batch in loader:
+            for measures in self.measured.values():
+                measures.images(batch["image"].to(self.device))
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        noise = self.noise(batch)
+        first = int(batch["index"][0]) == 0
+        if first:
+            strip = filmstrip([to_frames(video) for video in batch["video"][: self.pictures]])
+            words = "; ".join(batch["caption"][: self.pictures])
+            save_picture(self.run_dir, "videos", strip, f"Test videos: {words}", reference=True)
+        for steps in self.steps:
+            videos = self.teacher.decode(self.sample(batch["caption"], noise, steps, batch_idx))
+            self.measured[str(steps)].update(videos, batch["video"], batch["caption"])
+            if first:
+                strip = filmstrip([to_frames(video) for video in videos[: self.pictures]])
+                save_picture(self.run_dir, f"{steps} steps", strip, f"{steps} {'step' if steps == 1 else 'steps'}")
+
+    def noise(self, batch: dict[str, Any]) -> Tensor:
+        """Noise for each video by its number, whatever the batches."""
+        shape = self.teacher.latents(batch["video"][:1]).shape[1:]
+        drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(int(i))) for i in batch["index"]]
+        return torch.stack(drawn).to(self.device)
+
+    def sample(self, captions: list[str], noise: Tensor, steps: int, seed: int) -> Tensor:
+        """Latents of shape `noise`."""
+        if self.sampler != "student":
+            return sample_teacher(self.teacher, captions, noise, steps, self.guidance, self.sampler)
+        told = None
+        if self.told:
+            told = guidance_embedding(torch.full((len(noise),), self.guidance, device=self.device), GUIDANCE_DIM)
+        generator = torch.Generator().manual_seed(seed)
+        return sample_student(
+            self.teacher, self.unet, captions, noise, steps, self.knots, self.timestep_scaling, generator, told
+        )
+
+    def on_test_epoch_end(self) -> None:
+        for steps, measures in self.measured.items():
+            for name, value in measures.compute().items():
+                self.log(f"test/{name}_{steps}", value)
+
+
+if __name__ == "__main__":
+    main(Evaluation, VideoData, links=links)

@@ -1,0 +1,157 @@
+"""What is measured of generated videos: motion and appearance apart, and both together."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+from torchmetrics.image.fid import FrechetInceptionDistance
+from transformers import AutoTokenizer, CLIPModel, VideoMAEModel
+
+from common.data.worlds.moving_glyphs import bar_contrast, centroid_velocity, commanded_velocity
+from common.errors import UserError
+from common.paths import expand
+from common.training.weights import load_state
+from projects.mcm.features import MEAN, STD, FrameEncoder, FrameJudge
+
+OBEYS = 0.5  # pixels a frame: a clip whose velocity is nearer than that to the commanded one does as it was told
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass
+class Measures:
+    """Which nets measure at paper scale, or the judge of the world at mini scale.
+
+    Attributes:
+        judge: of frames of the world; switches the measures of the world on.
+        inception: torch-fidelity's file pt_inception-2015-12-05-6726825d.pth, for the distance of frames to images.
+        inception_features: which of its layers; 2048 is the one that everybody reports.
+        clip: hub id, for CLIPSIM.
+        video: hub id of a VideoMAE, for the distance of videos to videos.
+    """
+
+    judge: FrameEncoder | None = None
+    inception: str | None = None
+    inception_features: Literal[64, 192, 768, 2048] = 2048
+    clip: str | None = None
+    video: str | None = None
+
+
+class VideoFeatures(nn.Module):
+    """Videos by the judge of frames: its mean features over the frames, and their mean change from frame to frame."""
+
+    def __init__(self, judge: FrameJudge):
+        super().__init__()
+        self.judge, self.num_features = judge, 2 * judge.num_features
+
+    def forward(self, videos: Tensor) -> Tensor:
+        """[N, 3, F, S, S] -> [N, 2D]."""
+        found = self.judge(rearrange(videos, "n c f h w -> (n f) c h w"))
+        features = rearrange(found, "(n f) d -> n f d", n=len(videos))
+        return torch.cat([features.mean(1), features.diff(dim=1).abs().mean(1)], 1)
+
+
+class VideoMAEFeatures(nn.Module):
+    """Videos by a frozen VideoMAE: the mean of its tokens."""
+
+    def __init__(self, source: str):
+        super().__init__()
+        try:
+            self.net = VideoMAEModel.from_pretrained(source, dtype=torch.float32).requires_grad_(False).eval()
+        except OSError as error:
+            raise UserError(f"no VideoMAE '{source}', neither a folder nor a hub id: {error}") from error
+        self.num_features: int = self.net.config.hidden_size
+
+    def forward(self, videos: Tensor) -> Tensor:
+        """uint8 [N, 3, F, H, W] -> [N, D]; of other numbers of frames the nearest are taken."""
+        size, frames = self.net.config.image_size, self.net.config.num_frames
+        chosen = torch.linspace(0, videos.shape[2] - 1, frames, device=videos.device).round().long()
+        pixels = rearrange(videos[:, :, chosen].float() / 255, "n c f h w -> (n f) c h w")
+        pixels = normalised(pixels, size, MEAN, STD)
+        return self.net(rearrange(pixels, "(n f) c h w -> n f c h w", n=len(videos))).last_hidden_state.mean(1)
+
+
+class ClipSimilarity(nn.Module):
+    """CLIPSIM: the mean cosine of a video's frames to its caption."""
+
+    def __init__(self, source: str):
+        super().__init__()
+        try:
+            self.net = CLIPModel.from_pretrained(source, dtype=torch.float32).requires_grad_(False).eval()
+            self.tokenizer = AutoTokenizer.from_pretrained(source)
+        except OSError as error:
+            raise UserError(f"no CLIP '{source}', neither a folder nor a hub id: {error}") from error
+
+    def forward(self, videos: Tensor, captions: list[str]) -> Tensor:
+        """[N, 3, F, H, W] in [0, 1] -> [N]."""
+        words = self.tokenizer(captions, padding=True, truncation=True, return_tensors="pt").to(videos.device)
+        frames = rearrange(videos, "n c f h w -> (n f) c h w")
+        pixels = normalised(frames, self.net.config.vision_config.image_size, CLIP_MEAN, CLIP_STD)
+        out = self.net(input_ids=words.input_ids, attention_mask=words.attention_mask, pixel_values=pixels)
+        images = rearrange(F.normalize(out.image_embeds, dim=-1), "(n f) d -> n f d", n=len(videos))
+        return torch.einsum("nfd,nd->n", images, F.normalize(out.text_embeds, dim=-1)) / images.shape[1]
+
+
+def normalised(images: Tensor, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """[N, 3, H, W] in [0, 1] -> [N, 3, size, size] as an encoder wants them."""
+    images = F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
+    shift, scale = (images.new_tensor(values).view(3, 1, 1) for values in (mean, std))
+    return (images - shift) / scale
+
+
+def inception(weights: str, features: int) -> FrechetInceptionDistance:
+    path = expand(weights, "model.measures.inception")
+    load_state(path)  # refuses a missing, damaged or unsafe file, which torch-fidelity would not
+    return FrechetInceptionDistance(features, normalize=True, feature_extractor_weights_path=str(path))
+
+
+class VideoMeasures(nn.Module):
+    """All measures of one number of steps: `update` with generated videos and the real ones of the same captions."""
+
+    def __init__(self, measures: Measures):
+        super().__init__()
+        self.frame_fd = self.video_fd = self.clip = None
+        self.world = measures.judge is not None
+        if measures.judge is not None:
+            judge = FrameJudge(measures.judge)
+            self.frame_fd = FrechetInceptionDistance(judge, normalize=True)
+            self.video_fd = FrechetInceptionDistance(VideoFeatures(judge), normalize=True)
+        if measures.inception is not None:
+            self.frame_fd = inception(measures.inception, measures.inception_features)
+        if measures.video is not None:
+            self.video_fd = FrechetInceptionDistance(VideoMAEFeatures(measures.video), normalize=True)
+        if measures.clip is not None:
+            self.clip = ClipSimilarity(measures.clip)
+        names = ["motion_error", "obeys", "bar"] if self.world else []
+        self.means = nn.ModuleDict({name: MeanMetric() for name in [*names, *(["clipsim"] if self.clip else [])]})
+
+    def images(self, images: Tensor) -> None:
+        """Images [N, 3, S, S] in [0, 1] of the appearance that is aimed at."""
+        if self.frame_fd is not None:
+            self.frame_fd.update(images, real=True)
+
+    def update(self, videos: Tensor, real: Tensor, captions: list[str]) -> None:
+        """Generated and real videos [N, 3, F, S, S] in [0, 1]."""
+        if self.frame_fd is not None:
+            self.frame_fd.update(rearrange(videos, "n c f h w -> (n f) c h w"), real=False)
+        if self.video_fd is not None:
+            self.video_fd.update(videos, real=False)
+            self.video_fd.update(real, real=True)
+        if self.clip is not None:
+            self.means["clipsim"].update(self.clip(videos, captions))
+        if self.world:
+            grey = videos.mean(1)
+            error = (centroid_velocity(grey) - commanded_velocity(captions).to(grey)).norm(dim=1)
+            self.means["motion_error"].update(error)
+            self.means["obeys"].update((error < OBEYS).float())
+            self.means["bar"].update(bar_contrast(grey).abs())
+
+    def compute(self) -> dict[str, Tensor]:
+        found = {name: metric.compute() for name, metric in self.means.items()}
+        for name in ("frame_fd", "video_fd"):
+            if (metric := getattr(self, name)) is not None:
+                found[name] = metric.compute()
+        return found

@@ -1,0 +1,131 @@
+"""ModularStarEncoder: which arms are compared, and the stages each of them consists of."""
+
+from typing import Any
+
+from common.recipe import Arm, Download, Output, Recipe, Scale, Stage
+
+HOME = "projects.modular_star_encoder"
+RELEASED = "$WEIGHTS_ROOT/ModularStarEncoder/model.safetensors"
+PAPER_EXITS = {11: 4, 25: 9, 50: 18, 75: 27, 100: 36}
+EXITS: dict[Scale, dict[int, int]] = {
+    "mini": {25: 1, 50: 2, 100: 4},
+    "rehearsal": {depth: PAPER_EXITS[depth] for depth in (25, 50, 100)},
+    "paper": PAPER_EXITS,
+}
+"""The layer of each exit that has a single-exit arm, by its depth in percent, which names it at every scale."""
+
+
+def arms(scale: Scale) -> dict[str, Arm]:
+    """At mini scale a trunk is pre-trained here, with each of three objectives; else it is the released one.
+
+    The released trunk was pre-trained with in-context classification. One with another objective, or one that is made
+    anew, asks for the paper's 512 GPUs.
+    """
+    prepare = Stage("prepare", f"{HOME}.prepare", run="predict", shared=True)
+    mini = scale == "mini"
+    tokenizer: dict[str, Any] = {"data.tokenizer": prepare.output("tokenizer")} if mini else {}
+
+    def pretrain(objective: str) -> Stage:
+        corpus = {"data.repositories.init_args.files": prepare.output("repositories/train.parquet")} if mini else {}
+        settings = {"data.objective": objective, **tokenizer, **corpus}
+        return Stage("pretrain", f"{HOME}.pretrain", settings, shared=True)
+
+    def finetune(trunk: Output | str, **settings: object) -> Stage:
+        pairs = {"data.train.init_args.files": prepare.output("pairs/train.parquet")} if mini else {}
+        pairs |= {"data.val.init_args.root": prepare.output("code")} if mini else {}
+        return Stage("finetune", f"{HOME}.finetune", {"model.trunk": trunk, **tokenizer, **pairs, **settings})
+
+    def evaluate(stage: Stage, **settings: object) -> list[Stage]:
+        tested = {"data.sets.python.init_args.root": prepare.output("code")} if mini else {}
+        tested |= {"model.facts": prepare.output("data.json")} if mini else {}
+        overrides = {"model.weights": stage.weights, **tokenizer, **tested, **settings}
+        return [Stage("evaluate", f"{HOME}.evaluate", overrides, run="test")]
+
+    icc = pretrain("icc")
+    start: Output | str = icc.weights if mini else RELEASED
+    multi = finetune(start)
+    if scale == "rehearsal":  # every config once: other settings of one, and what comes after it, are the same code
+        single = dict.fromkeys(EXITS[scale], multi)
+        others = {"uniform": evaluate(multi), "mlm_only": [icc], "nsp": [icc]}
+    else:
+        single = {depth: finetune(start, **{"model.exits": [i]}) for depth, i in EXITS[scale].items()}
+        others = {"uniform": evaluate(finetune(start, **{"model.weighting": "uniform"}))}
+        others |= {name: evaluate(finetune(pretrain(name[:3]).weights)) for name in ("mlm_only", "nsp")}
+    compared = {f"model.compare.{EXITS[scale][d]}": stage.weights for d, stage in single.items()} if mini else {}
+    found = {"multi_exit": Arm(evaluate(multi, **compared), "one model, all exits, alpha_i = i / n", method=True)}
+    for depth, stage in single.items():
+        words = f"cut at {depth} % of the layers and fine-tuned for this exit alone"
+        found[f"single_{depth}"] = Arm(evaluate(stage, **{"model.exits": [EXITS[scale][depth]]}), words)
+    found["uniform"] = Arm(others["uniform"], "all exits count the same in fine-tuning")
+    found["mlm_only"] = Arm(others["mlm_only"], "pre-trained on hidden tokens alone")
+    found["nsp"] = Arm(others["nsp"], "pre-trained with next-sentence prediction in the place of ICC")
+    if not mini:
+        clones = Stage("clones", f"{HOME}.clones", {"model.trunk": RELEASED})
+        measured = Stage("clones_test", f"{HOME}.clones", {"model.weights": clones.weights}, run="test")
+        found["clone_detection"] = Arm([measured], "the trunk fine-tuned on BigCloneBench, a classifier at each exit")
+    if scale == "paper":
+        found["own_pretraining"] = Arm(evaluate(finetune(icc.weights)), "pre-trained here, as the released trunk was")
+    return found
+
+
+HUB = "huggingface.co/modularStarEncoder"
+CODEXGLUE = "github.com/microsoft/CodeXGLUE"
+
+RECIPE = Recipe(
+    title="MoSE: Hierarchical Self-Distillation Enhances Early Layer Embeddings (ModularStarEncoder)",
+    modality="code retrieval",
+    arms=arms,
+    downloads=(
+        Download(
+            name="ModularStarEncoder, the pre-trained trunk",
+            path=RELEASED,
+            source=f"{HUB}/ModularStarEncoder: the file model.safetensors (its code is not needed)",
+            gigabytes=2.21,
+            licence="BigCode OpenRAIL-M v1",
+        ),
+        Download(
+            name="The Stack v2 with contents, for pre-training anew (arms mlm_only, nsp, own_pretraining)",
+            path="$DATA_ROOT/the-stack-v2",
+            source="bigcode/the-stack-v2-train-full-ids on the hub (gated), with contents from Software Heritage",
+            gigabytes=None,
+            licence="each file under its repository's licence",
+            layout="*.parquet with rows `repo_name`, `files: [{content, ...}]` in random order, small row groups",
+        ),
+        Download(
+            name="SynthCoNL",
+            path="$DATA_ROOT/SynthCoNL",
+            source=f"{HUB}, data set SynthCoNL (hf download --repo-type dataset --local-dir)",
+            gigabytes=0.82,
+            licence="other (see its card)",
+            layout="data/train-*.parquet, a description and two versions of its code a row",
+        ),
+        Download(
+            name="CodeSearchNet, six languages, as CodeXGLUE cleaned it",
+            path="$DATA_ROOT/CodeSearchNet",
+            source=f"{CODEXGLUE}, Code-Text/code-to-text",
+            gigabytes=None,
+            licence="each function under its repository's licence",
+            layout="{ruby,javascript,go,python,java,php}/{train,valid,test}.jsonl",
+        ),
+        Download(
+            name="POJ-104",
+            path="$DATA_ROOT/POJ-104",
+            source=f"{CODEXGLUE}, Code-Code/Clone-detection-POJ-104",
+            gigabytes=None,
+            licence="not stated",
+            layout="{train,valid,test}.jsonl",
+        ),
+        Download(
+            name="BigCloneBench, as CodeXGLUE filtered it (arm clone_detection)",
+            path="$DATA_ROOT/BigCloneBench",
+            source=f"{CODEXGLUE}, Code-Code/Clone-detection-BigCloneBench",
+            gigabytes=None,
+            licence="not stated",
+            layout="data.jsonl, {train,valid,test}.txt",
+        ),
+    ),
+    disk=400,
+    stand_ins=f"{HOME}.rehearsal:make",
+    plan=f"{HOME}.plan:workload",
+    speed=f"{HOME}.speed:speed",
+)

@@ -1,0 +1,166 @@
+"""VLV's stage 2: put the embeddings into words, with a language model and pictures that have captions.
+
+python -m projects.vlv.describe fit --config projects/vlv/configs/mini/describe.yaml --model.encoder_weights <stage 1's>
+"""
+
+from typing import Any, Literal
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import get_linear_schedule_with_warmup
+
+from common.cli import main
+from common.data.images import PictureData, Pictures, PictureSource
+from common.data.stream import stream_loader
+from common.errors import UserError
+from common.paths import expand
+from common.training.schedules import optimizer_steps
+from projects.vlv.model import (
+    Captioner,
+    Florence,
+    build_captioner,
+    caption_logits,
+    caption_loss,
+    encode_captions,
+    load_tied,
+)
+
+Unfrozen = Literal["adapter", "language_model", "encoder"]
+
+
+class Description(L.LightningModule):
+    """Cross-entropy of the caption after the prefix e = psi(T(z)) (§3.3).
+
+    Args:
+        florence: what the encoder starts from.
+        text_to_image: hub id or folder of the diffusion model, of which the frozen text encoder T is used.
+        language_model: hub id or folder of G.
+        queries: N_q.
+        encoder_weights: stage 1's; None leaves that stage out (Table 7's control).
+        unfrozen: how far down training reaches (Table 4): psi alone; psi and G; psi, G and the encoder.
+        max_tokens: longer captions are cut.
+        lr: peak learning rate; falls linearly to zero.
+        weight_decay: of AdamW.
+        warmup_steps: linear warm-up; the paper has none.
+        checkpointing: recompute the language model's activations in the backward pass, for memory.
+    """
+
+    def __init__(
+        self,
+        florence: Florence,
+        text_to_image: str,
+        language_model: str,
+        queries: int = 77,
+        encoder_weights: str | None = None,
+        unfrozen: Unfrozen = "encoder",
+        max_tokens: int = 300,
+        lr: float = 1e-5,
+        weight_decay: float = 0.01,
+        warmup_steps: int = 0,
+        checkpointing: bool = False,
+    ):
+        super().__init__()
+        self.net: Captioner = build_captioner(florence, text_to_image, language_model, queries)
+        if encoder_weights is not None:
+            load_tied(self.net.encoder, expand(encoder_weights, "model.encoder_weights"))
+        self.net.requires_grad_(False).eval()
+        self.net.adapter.requires_grad_(True).train()
+        if unfrozen != "adapter":
+            self.net.language_model.requires_grad_(True).train()
+        if unfrozen == "encoder":
+            self.net.encoder.train_parts(florence.train_vision)
+        if checkpointing:
+            self.net.language_model.gradient_checkpointing_enable()
+        self.max_tokens = max_tokens
+        self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
+
+    def loss(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """The loss, summed over tokens, and their number."""
+        ids, mask = (x.to(self.device) for x in encode_captions(self.net.tokenizer, batch["caption"], self.max_tokens))
+        logits = caption_logits(self.net.language_model, self.net.prefix(batch["image"]), ids, mask)
+        return caption_loss(logits, ids, mask), mask.sum()
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        total, tokens = self.loss(batch)
+        loss = total / mean_over_processes(tokens)
+        self.log("train/loss", loss, batch_size=len(batch["image"]))
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        total, tokens = self.loss(batch)
+        self.log("val/loss", total / tokens, batch_size=int(tokens), sync_dist=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained, self.lr, weight_decay=self.weight_decay)
+        schedule = get_linear_schedule_with_warmup(optimizer, self.warmup_steps, optimizer_steps(self.trainer))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def exported(self) -> Captioner:
+        return self.net
+
+
+def mean_over_processes(count: Tensor) -> Tensor:
+    """So that the mean of the processes' gradients is that of one process with all tokens."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return count
+    total = count.clone().float()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
+
+
+class CaptionData(PictureData):
+    """Pictures with captions, of which a part may be trained on.
+
+    Args:
+        pairs: train on so many of the training pictures, drawn with the seed; None for all.
+    """
+
+    def __init__(
+        self,
+        train: PictureSource | None = None,
+        val: PictureSource | None = None,
+        image_size: int = 384,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        pairs: int | None = None,
+        seed: int = 0,
+    ):
+        super().__init__(train, val, None, image_size, batch_size, False, num_workers, seed=seed)
+        self.pairs = pairs
+
+    def train_dataloader(self) -> DataLoader:
+        samples = Pictures(self.source("train"), self.image_size)
+        if self.pairs is None:
+            chosen = samples
+        elif self.pairs > len(samples):
+            raise UserError(f"data.pairs is {self.pairs}, but there are only {len(samples)} pictures: lower it")
+        else:
+            order = np.random.default_rng((self.seed, 2)).permutation(len(samples))
+            chosen = Part(samples, order[: self.pairs])
+        return stream_loader(chosen, self.batch_size, self.trainer, self.seed, self.num_workers)
+
+
+class Part:
+    """Some of the pictures."""
+
+    def __init__(self, samples: Pictures, indices: np.ndarray):
+        self.samples, self.indices = samples, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def draw(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        return self.samples.draw(int(self.indices[index]), rng)
+
+
+def links(parser: Any) -> None:
+    parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+
+if __name__ == "__main__":
+    main(Description, CaptionData, links=links)

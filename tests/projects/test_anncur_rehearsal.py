@@ -1,0 +1,16 @@
+"""ANNCUR's paper configs, run on stand-ins from the first stage to the table."""
+
+from tests.projects.rehearsing import rehearse
+
+FITS = ("dual_encoder", "emb_cross_encoder", "cls_cross_encoder", "distill_match", "distill_triplet", "distill_bert")
+SCORES = ("emb_scores", "cls_scores", "item_scores")
+
+
+def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, capsys):
+    others = dict.fromkeys(SCORES, 1) | {"evaluate": 13}
+    found = rehearse("anncur", tmp_path, capsys, dict.fromkeys(FITS, 1), others)
+    assert "data ZeShEL" in found.shown
+    for stage in FITS:
+        assert {"train/loss", "val/loss"} <= set(found.metrics(stage)[0])
+    for metrics in found.metrics("evaluate"):
+        assert {"recall_1", "recall_10_double", "accuracy", "overlap"} <= set(metrics)

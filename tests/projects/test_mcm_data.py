@@ -1,0 +1,168 @@
+"""MCM's data: the world of moving glyphs, videos in tars, clips, crops and pictures, files of videos."""
+
+import io
+import tarfile
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from einops import rearrange
+from PIL import Image
+
+from common.data.readers.video_tars import VideoTars, decode_clip
+from common.data.scene import UnreadableSample
+from common.data.videos import clip_positions
+from common.data.worlds.moving_glyphs import (
+    CAPTIONS,
+    MovingGlyphs,
+    StillGlyphs,
+    bar_contrast,
+    centroid_velocity,
+    commanded_velocity,
+)
+from common.errors import UserError
+from common.rehearsal.videos import make_video_tar
+from projects.mcm.data import VideoSamples, collate, cropped, segment_frames, to_float
+from projects.mcm.model import PixelCodec
+from projects.mcm.pictures import filmstrip, to_frames, write_video
+
+
+def world(clean, size=48):
+    source = MovingGlyphs("test", size, clean=clean)
+    clips = [source.clip(index, 6, 1) for index in range(size)]
+    frames = np.stack([clip.frames[..., 0] for clip in clips])
+    return torch.from_numpy(frames).float() / 255, [clip.caption for clip in clips]
+
+
+def test_every_caption_is_drawn_and_what_is_drawn_moves_as_it_says():
+    videos, captions = world(clean=True)
+    assert set(captions) == set(CAPTIONS)
+    torch.testing.assert_close(centroid_velocity(videos), commanded_velocity(captions), atol=1e-4, rtol=0)
+    assert bar_contrast(videos).abs().max() == 0
+
+
+def test_motion_is_read_in_spite_of_blur_noise_and_watermark_and_the_watermark_in_spite_of_motion():
+    videos, captions = world(clean=False)
+    errors = (centroid_velocity(videos) - commanded_velocity(captions)).norm(dim=1)
+    assert errors.max() < 0.3
+    assert (bar_contrast(videos).mean(1) - 0.7).abs().max() < 0.1
+    still = videos[:, :1].expand(-1, 6, -1, -1)
+    assert centroid_velocity(still).abs().max() < 1e-4
+
+
+def test_splits_differ_and_a_larger_one_begins_with_the_smaller():
+    first = MovingGlyphs("train", 12).clip(3, 6, 1).frames
+    assert np.array_equal(first, MovingGlyphs("train", 24).clip(3, 6, 1).frames)
+    assert not np.array_equal(first, MovingGlyphs("val", 12).clip(3, 6, 1).frames)
+    with pytest.raises(UserError, match="unknown split 'tset'"):
+        MovingGlyphs("tset", 12)
+
+
+def test_pictures_are_clean_and_labelled():
+    source = StillGlyphs("train", 9)
+    pictures = [source[index] for index in range(9)]
+    assert {p.caption for p in pictures} == set(StillGlyphs.classes)
+    assert all(set(np.unique(p.image)) == {26, 230} for p in pictures)
+    assert all(StillGlyphs.classes[p.label] == p.caption for p in pictures)
+
+
+@pytest.mark.parametrize(
+    "length, frames, interval, expected",
+    [
+        (24, 4, 4, [5, 9, 13, 17]),  # from the middle
+        (8, 4, 4, [0, 2, 4, 6]),  # too short: closer together
+        (3, 4, 4, [0, 1, 2, 2]),  # shorter still: stands at its end
+    ],
+)
+def test_clips_fit_their_video(length, frames, interval, expected):
+    assert clip_positions(length, frames, interval).tolist() == expected
+    rng = np.random.default_rng(0)
+    starts = {int(clip_positions(24, 4, 4, rng)[0]) for _ in range(200)}
+    assert starts == set(range(12))
+
+
+def test_videos_are_read_from_tars_where_they_lie(tmp_path):
+    make_video_tar(tmp_path / "00000.tar", videos=2, frames=12)
+    make_video_tar(tmp_path / "00001.tar", videos=2, frames=12, first=2)
+    source = VideoTars(str(tmp_path))
+    assert (
+        len(source) == 4 and len(VideoTars(str(tmp_path), first=1)) == 2 and len(VideoTars(str(tmp_path), limit=3)) == 3
+    )
+    clip = source.clip(2, frames=4, interval=2)
+    assert clip.frames.shape == (4, 72, 128, 3) and clip.frames.dtype == np.uint8 and clip.caption
+    assert clip.caption == VideoTars(str(tmp_path), first=1).clip(0, 4, 2).caption
+    # scenes glide two pixels a frame to the right: four pixels in an interval of two
+    moved = np.roll(clip.frames[0].astype(int), 4, 1)[:, 16:-16]
+    assert (
+        np.abs(moved - clip.frames[1][:, 16:-16]).mean()
+        < 0.5 * np.abs(clip.frames[0].astype(int) - clip.frames[1]).mean()
+    )
+
+
+def test_damaged_videos_are_named_and_passed_over(tmp_path):
+    make_video_tar(tmp_path / "good.tar", videos=1)
+    with tarfile.open(tmp_path / "good.tar") as tar:
+        content = tar.extractfile(tar.getmembers()[0]).read()
+    with pytest.raises(UnreadableSample, match="some name"):
+        decode_clip(content[: len(content) // 2], "some name", 4, 1, None)
+    with pytest.raises(UserError, match="no tars number 3 to the end"):
+        VideoTars(str(tmp_path), first=3)
+    with tarfile.open(tmp_path / "other.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("a.txt"), io.BytesIO())
+    with pytest.raises(UserError, match="hold no <key>.mp4 with a <key>.json"):
+        VideoTars(str(tmp_path), first=1)
+
+
+def test_one_crop_for_all_frames_of_a_clip():
+    frames = torch.rand(1, 3, 20, 30).expand(5, -1, -1, -1)
+    found = cropped(frames, 16, 0.75, np.random.default_rng(0))
+    assert found.shape == (5, 3, 16, 16) and all(torch.equal(found[0], frame) for frame in found)
+    whole = cropped(frames[..., 5:25], 20, 1.0, None)
+    assert torch.equal(whole, frames[..., 5:25])
+
+
+def test_pictures_come_from_the_image_set_or_from_segments_of_the_clip():
+    videos, images = MovingGlyphs("train", 12), StillGlyphs("train", 6)
+    sample = VideoSamples(videos, images, 6, 1, 8, 1.0, 2).draw(1, np.random.default_rng(0))
+    assert sample["video"].shape == (3, 6, 8, 8) and sample["images"].shape == (2, 3, 8, 8)
+    assert set(sample["image_captions"]) <= set(StillGlyphs.classes)
+    own = VideoSamples(videos, None, 6, 1, 8, 1.0, 2).draw(1, np.random.default_rng(0))
+    assert own["image_captions"] == [own["caption"]] * 2
+    frames = rearrange(own["video"], "c f h w -> f c h w")
+    where = [[torch.equal(image, frame) for frame in frames].index(True) for image in own["images"]]
+    assert where[0] in (0, 1, 2) and where[1] in (3, 4, 5)
+    drawn = {tuple(segment_frames(6, 2, np.random.default_rng(k))) for k in range(60)}
+    assert drawn == {(a, b) for a in range(3) for b in range(3, 6)}
+    batch = collate([sample, sample])
+    assert batch["images"].shape == (2, 2, 3, 8, 8) and batch["image_captions"] == 2 * sample["image_captions"]
+
+
+def test_the_codec_of_pixels_loses_nothing():
+    images = torch.rand(2, 1, 8, 8).expand(-1, 3, -1, -1) * 2 - 1
+    latents = PixelCodec().encode(images)
+    assert latents.shape == (2, 4, 4, 4)
+    torch.testing.assert_close(PixelCodec().decode(latents), images)
+
+
+def test_films_and_files(tmp_path):
+    video = torch.zeros(3, 6, 8, 8)
+    video[0, 2] = 1
+    frames = to_frames(video)
+    assert frames.shape == (6, 8, 8, 3) and frames[2, 0, 0].tolist() == [255, 0, 0]
+    strip = filmstrip([frames, frames], side=16)
+    assert strip.shape == (2 * 18, 6 * 18, 3) and strip[0, 2 * 18].tolist() == [255, 0, 0]
+    write_video(tmp_path / "a.gif", frames.repeat(4, 1).repeat(4, 2), rate=5)
+    with Image.open(tmp_path / "a.gif") as image:
+        assert image.n_frames == 3 and image.info["duration"] == 400  # equal frames are joined, their time kept
+    write_video(tmp_path / "a.mp4", frames.repeat(4, 1).repeat(4, 2))
+    reader = cv2.VideoCapture(str(tmp_path / "a.mp4"))
+    read = [reader.read()[1] for _ in range(6)]
+    assert read[2][16, 16, 2] > 200 and read[3][16, 16, 2] < 50
+    with pytest.raises(UserError, match="neither .gif nor .mp4"):
+        write_video(tmp_path / "a.avi", frames)
+
+
+def test_features_to_float():
+    frames = np.full((2, 4, 5, 3), 255, np.uint8)
+    assert to_float(frames).shape == (2, 3, 4, 5) and to_float(frames).max() == 1

@@ -1,0 +1,192 @@
+"""VLV's stages: what learns and what does not, where gradients go through, what is handed on."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import pytest
+import torch
+from safetensors.torch import save_model
+from torch import Tensor, nn
+
+from common.data.images import PictureData
+from common.data.worlds.glyph_scenes import GlyphScenes
+from common.errors import UserError
+from common.training.runs import saved_pictures
+from projects.vlv.describe import CaptionData, Description
+from projects.vlv.evaluate import Evaluation, mean_slots
+from projects.vlv.language import Captions, LanguageTraining
+from projects.vlv.model import VLVEncoder
+from projects.vlv.reconstruct import Reconstruction
+from projects.vlv.redraw import Redrawing
+from tests.projects.vlv_small import QUERIES, florence, images, write_foundations
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> tuple[str, str]:
+    return write_foundations(tmp_path_factory.mktemp("foundations"))
+
+
+def trainer(**settings: Any) -> L.Trainer:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    return L.Trainer(
+        **quiet, enable_model_summary=False, use_distributed_sampler=False, num_sanity_val_steps=0, **settings
+    )
+
+
+def scenes(**settings: Any) -> PictureData:
+    world = GlyphScenes("train", 16)
+    return PictureData(world, world, world, image_size=8, batch_size=8, augment=False, **settings)
+
+
+def snapshot(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def changed(module: nn.Module, before: dict[str, Tensor]) -> set[str]:
+    return {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def reached(module: nn.Module) -> set[str]:
+    """Parameters with a gradient that is not zero."""
+    return {name for name, p in module.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+
+
+@pytest.mark.parametrize("train_vision", [False, True])
+def test_stage_1_trains_the_encoder_through_a_model_that_stays(models, train_vision):
+    torch.manual_seed(0)
+    module = Reconstruction(florence(train_vision), models[0], QUERIES)
+    loss = module.t2i.denoising_loss(images(4), module.t2i.encode_embeddings(module.encoder(images(4))))
+    loss.backward()
+    assert not reached(module.t2i) and not any(p.requires_grad for p in module.t2i.parameters())
+    found = reached(module.encoder)
+    assert {"queries", "project.0.weight", "project.2.bias"} <= found
+    assert any(name.startswith("florence.language_model.encoder.layers") for name in found)
+    assert any(name.startswith("florence.language_model.decoder.layers") for name in found)
+    vision = ("florence.vision_tower.", "florence.multi_modal_projector.")
+    assert any(name.startswith(vision) for name in found) is train_vision
+    assert module.encoder.florence.vision_tower.training is train_vision
+    assert module.encoder.florence.language_model.training and not module.t2i.training
+
+
+def test_an_optimiser_step_of_stage_1_leaves_the_diffusion_model_bit_for_bit(models):
+    torch.manual_seed(0)
+    module = Reconstruction(florence(), models[0], QUERIES, lr=1e-3)
+    frozen, encoder = snapshot(module.t2i), snapshot(module.encoder)
+    trainer(max_steps=2).fit(module, scenes())
+    assert not changed(module.t2i, frozen)
+    assert "queries" in changed(module.encoder, encoder)
+    checkpoint = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    assert not any(name.startswith("t2i.") for name in checkpoint["state_dict"])
+    module.on_load_checkpoint(checkpoint)
+    module.load_state_dict(checkpoint["state_dict"])
+
+
+PARTS = {"adapter": {"adapter"}, "language_model": {"adapter", "language_model"}}
+
+
+@pytest.mark.parametrize("unfrozen", ["adapter", "language_model", "encoder"])
+def test_stage_2_trains_what_is_unfrozen(models, unfrozen):
+    torch.manual_seed(0)
+    module = Description(florence(), *models, queries=QUERIES, unfrozen=unfrozen, lr=1e-2, max_tokens=8)
+    before = snapshot(module.net)
+    data = CaptionData(GlyphScenes("train", 16), image_size=8, batch_size=8)
+    trainer(max_steps=2).fit(module, data)
+    found = {name.split(".")[0] for name in changed(module.net, before)}
+    assert found == PARTS.get(unfrozen, {"adapter", "language_model", "encoder"})
+
+
+def test_stage_2_starts_from_stage_1(models, tmp_path):
+    torch.manual_seed(0)
+    first = Reconstruction(florence(), models[0], QUERIES).encoder
+    save_model(first, str(tmp_path / "weights.safetensors"))
+    torch.manual_seed(1)
+    module = Description(florence(), *models, QUERIES, encoder_weights=str(tmp_path / "weights.safetensors"))
+    torch.testing.assert_close(module.net.encoder(images(2)), first(images(2)))
+    with pytest.raises(UserError, match="does not fit VLVEncoder"):
+        Description(florence(), *models, QUERIES + 1, encoder_weights=str(tmp_path / "weights.safetensors"))
+
+
+def test_pairs_are_a_part_of_the_pictures_that_the_seed_draws():
+    def drawn(seed: int, pairs: int | None) -> set[int]:
+        data = CaptionData(GlyphScenes("train", 32), image_size=8, batch_size=4, pairs=pairs, seed=seed)
+        data.trainer = trainer(max_epochs=1)
+        return {int(k) for batch in data.train_dataloader() for k in batch["index"]}
+
+    assert drawn(0, 8) == drawn(0, 8) != drawn(1, 8)
+    assert len(drawn(0, 8)) == 8 and len(drawn(0, None)) == 32
+    with pytest.raises(UserError, match="data.pairs is 33"):
+        drawn(0, 33)
+
+
+def test_stage_1_can_be_taught(models):
+    """A few steps on two pictures lower the loss at fixed noise: gradients through T and U-Net point the right way."""
+    torch.manual_seed(0)
+    module = Reconstruction(florence(), models[0], QUERIES)
+    optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], 3e-3)
+    pictures, steps = images(2), 30
+
+    def loss() -> Tensor:
+        context = module.t2i.encode_embeddings(module.encoder(pictures))
+        return module.t2i.denoising_loss(pictures, context, torch.Generator().manual_seed(0))
+
+    first = loss().item()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+    assert loss().item() < 0.99 * first
+
+
+def test_the_language_model_learns_captions_alone(tmp_path):
+    data = Captions(GlyphScenes("train", 64), image_size=8, batch_size=16, augment=False)
+    torch.manual_seed(0)
+    module = LanguageTraining(data.tokenizer, hidden=16, layers=1, warmup_steps=1)
+    module.run_dir = tmp_path
+    before = module.net.get_input_embeddings().weight.detach().clone()
+    trainer(max_steps=2).fit(module, data)
+    assert not torch.equal(before, module.net.get_input_embeddings().weight)
+    assert (tmp_path / "model/config.json").exists() and (tmp_path / "model/tokenizer.json").exists()
+    assert len(data.tokenizer("red block northwest blue slash southeast").input_ids) == 6
+
+
+def save(module: nn.Module, file: Path) -> str:
+    save_model(module, str(file))
+    return str(file)
+
+
+def test_an_evaluation_marks_words_and_draws(models, tmp_path):
+    torch.manual_seed(0)
+    described = Description(florence(), *models, QUERIES)
+    weights = save(described.exported(), tmp_path / "captioner.safetensors")
+    settings = {"steps": 2, "beams": 1, "max_tokens": 8, "pictures": 2}
+    module = Evaluation(florence(), *models, QUERIES, weights, **settings)
+    module.run_dir = tmp_path
+    [found] = trainer().test(module, scenes(), verbose=False)
+    assert set(found) == {"test/slots", "test/drawn_slots", "test/drawn_mse", "test/params"}
+    assert found["test/params"] == sum(p.numel() for p in described.net.parameters())
+    assert [p["reference"] for p in saved_pictures(tmp_path)] == [True, False, True, False]
+    own = Evaluation(florence(), *models, QUERIES, captions="data", **settings)
+    own.run_dir = tmp_path
+    [found] = trainer().test(own, scenes(), verbose=False)
+    assert found["test/slots"] == 1
+    with pytest.raises(UserError, match="nothing to judge"):
+        Evaluation(florence(), *models, QUERIES)
+
+
+def test_a_redrawing_compares_with_the_originals(models, tmp_path):
+    encoder = save(Reconstruction(florence(), models[0], QUERIES).exported(), tmp_path / "encoder.safetensors")
+    module = Redrawing(florence(), models[0], encoder, QUERIES, steps=2, solver="ddim", pictures=2)
+    assert isinstance(module.encoder, VLVEncoder)
+    module.run_dir = tmp_path
+    [found] = trainer().test(module, scenes(), verbose=False)
+    assert set(found) == {f"test/{name}" for name in ("loss_own", "loss_shuffled", "redrawn_slots", "redrawn_mse")}
+    assert len(saved_pictures(tmp_path)) == 4
+
+
+def test_words_are_marked_in_their_places():
+    truth = "red block northwest blue slash southeast"
+    assert mean_slots([truth, "red", "blue slash southeast red block northwest"], [truth] * 3) == pytest.approx(
+        (1 + 1 / 6 + 0) / 3
+    )
