@@ -35,6 +35,11 @@ class TextToImage(nn.Module):
         vae: None for a model of pixels.
     """
 
+    scheduler: Any  # diffusers' classes hide what they have from type checkers
+    text_encoder: Any
+    unet: Any
+    vae: Any
+
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
@@ -134,7 +139,12 @@ class TextToImage(nn.Module):
 
     def save_pretrained(self, folder: Path) -> None:
         """Write the parts as diffusers' pipelines do; `load_text_to_image` reads them."""
-        parts = {"tokenizer": self.tokenizer, "text_encoder": self.text_encoder, "unet": self.unet, "vae": self.vae}
+        parts: dict[str, Any] = {
+            "tokenizer": self.tokenizer,
+            "text_encoder": self.text_encoder,
+            "unet": self.unet,
+            "vae": self.vae,
+        }
         for name, part in (parts | {"scheduler": self.scheduler}).items():
             if part is not None:
                 part.save_pretrained(folder / name)

@@ -1,6 +1,7 @@
 """Stand-ins for diffusion models: the real classes, blocks and latent size (8 times smaller than the image); narrow."""
 
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import transformers
@@ -39,7 +40,7 @@ def stable_diffusion(folder: Path, version: int = 1, prediction: str = "epsilon"
 
 def stable_diffusion_3(folder: Path) -> None:
     """Stable Diffusion 3.5: a transformer over latents of 16 channels, two CLIPs and T5."""
-    clips = {}
+    clips: dict[str, Any] = {}
     for suffix in ("", "_2"):
         tokenizer = tokenizers.clip_bpe(pad="!" if suffix else "<|endoftext|>")
         settings = transformers.CLIPTextConfig(

@@ -47,6 +47,7 @@ class Adversary:
         lr: peak learning rate.
         frames: K, frames of a video that it sees; as many images of the image set stand against them.
         penalty: lambda of the gradient penalty at first.
+        augment: show it frames and images through DiffAugment.
     """
 
     encoder: FrameEncoder
@@ -56,6 +57,11 @@ class Adversary:
     lr: float = 1e-4
     frames: int = 2
     penalty: float = 1e-5
+    augment: bool = True
+
+    def seen(self, images: Tensor) -> Tensor:
+        """Images [N, 3, H, W] as the frozen encoder is given them."""
+        return diff_augment(images) if self.augment else images
 
 
 class MotionConsistency(L.LightningModule):
@@ -189,9 +195,9 @@ class MotionConsistency(L.LightningModule):
         told_fake = self.sentences(batch["caption"]).repeat_interleave(adversary.frames, 0)
         told_real = self.sentences(batch["image_captions"])
         frozen = {name: p.detach() for name, p in self.discriminator.named_parameters()}
-        fooled = functional_call(self.discriminator, frozen, (self.features(diff_augment(fake)), told_fake))
+        fooled = functional_call(self.discriminator, frozen, (self.features(adversary.seen(fake)), told_fake))
         with torch.no_grad():
-            seen_real, seen_fake = (self.features(diff_augment(x)) for x in (real, fake))
+            seen_real, seen_fake = (self.features(adversary.seen(x)) for x in (real, fake))
         loss_real, loss_fake = discriminator_losses(
             self.discriminator(seen_real, told_real), self.discriminator(seen_fake, told_fake), adversary.loss
         )
@@ -201,15 +207,15 @@ class MotionConsistency(L.LightningModule):
             "fake": loss_fake,
         }
         if adversary.loss == "wgan":
-            penalty = self.penalty(real, fake.detach(), told_fake)
+            penalty = self.penalty(adversary, real, fake.detach(), told_fake)
             terms["penalty"] = self.penalty_weight.update(penalty, self.global_step) * penalty
         return terms
 
-    def penalty(self, real: Tensor, fake: Tensor, condition: Tensor) -> Tensor:
+    def penalty(self, adversary: Adversary, real: Tensor, fake: Tensor, condition: Tensor) -> Tensor:
         """The gradient penalty at random mixtures of real and fake frames; in float32, whatever the precision."""
         share = torch.rand(len(real), 1, 1, 1, device=real.device)
         with torch.no_grad():
-            seen = self.features(diff_augment(share * real + (1 - share) * fake))
+            seen = self.features(adversary.seen(share * real + (1 - share) * fake))
         with torch.autocast(self.device.type, enabled=False):
             return gradient_penalty(self.discriminator, [x.float() for x in seen], condition)
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, Florence2Config, Florence2Model, Qwen2Config, Qwen2ForCausalLM
 
+from common.models.text_to_image import encode_embeddings
 from common.recipe import Stage
 from common.workload import Workload
-from common.models.text_to_image import encode_embeddings
 from projects.vlv.model import mlp, read
 
 WORDS = 51_328  # of Florence-2: BART's, the location tokens and the task tokens, about

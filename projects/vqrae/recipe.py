@@ -105,7 +105,8 @@ def paper_arms(rehearsal: bool) -> dict[str, Arm]:
     def both(one: dict[str, object], two: dict[str, object]) -> Stage:
         return train("full_stage2", **two, **{"model.weights": train("full_stage1", **one).weights})
 
-    first = {"model.weights": train("stage1").weights}
+    stage1 = train("stage1")
+    first = {"model.weights": stage1.weights}
     distilled, one_stage = train("stage2", **first), train("one_stage")
     batch = vary(INTERNVIT_BATCH)
     internvit = both(
@@ -123,8 +124,8 @@ def paper_arms(rehearsal: bool) -> dict[str, Arm]:
         **{name: {"model.codebook.size": sizes[1]} for name, sizes in SIZES.items()},
         "plain_vq": {"model.codebook.kind": "plain"},
     }
-    whole = vary({"trainer.max_steps": 25000})  # Table 5's 20 epochs
-    seen = evaluate(train("stage1", **whole))
+    whole: dict[str, object] = {"trainer.max_steps": 25000}  # Table 5's 20 epochs
+    seen = evaluate(stage1 if rehearsal else train("stage1", **whole))
     arms = table(
         full=evaluate(siglip),
         two_stages_distilled=evaluate(distilled),

@@ -19,7 +19,7 @@ from common.data.worlds.shape_crops import colour_of
 from common.data.worlds.shape_layout import COLOURS
 from common.paths import expand
 from common.training.runs import save_picture
-from common.training.weights import load_weights
+from common.training.weights import load_state, load_weights
 from projects.vqrae.captions import read_prompts
 from projects.vqrae.encoder import EncoderConfig, grid
 from projects.vqrae.metrics import Inception, fid
@@ -71,7 +71,10 @@ class Sampling(L.LightningModule):
         super().__init__()
         self.tokenizer = load_tokenizer(encoder, codebook, tokenizer_weights)
         self.prior = Prior(language_model, codebook.size, pretrained=False)
-        load_weights(self.prior, expand(weights, "model.weights")).requires_grad_(False).eval()
+        state = load_state(expand(weights, "model.weights"))
+        if "model.lm_head.weight" in state:  # Qwen3-0.6B's head is its embedding, which the file has once
+            state.setdefault("model.model.embed_tokens.weight", state["model.lm_head.weight"])
+        load_weights(self.prior, state).requires_grad_(False).eval()
         self.judge = PerceptualLoss(perceptual).convnext if perceptual else None
         self.fid = fid(self.judge, inception)
         self.temperature, self.top_k, self.pictures = temperature, top_k, pictures

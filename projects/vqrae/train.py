@@ -48,7 +48,7 @@ class TokenizerTraining(L.LightningModule):
         weights: a tokenizer to start from: stage 1's.
         train_encoder: whether the encoder learns.
         distill_weight: lambda_d; 0 for none.
-        perceptual_weight: of L_P.
+        perceptual_weight: of L_P; 0 for none.
         adversary: the discriminator; None for none.
         lr: peak learning rate of decoder, projections and quantiser.
         end_lr: where the cosine ends, for the encoder too if its own rate is not lower.
@@ -86,7 +86,7 @@ class TokenizerTraining(L.LightningModule):
         if not train_encoder:
             self.tokenizer.encoder.requires_grad_(False).eval()
         self.teacher = build_encoder(encoder).requires_grad_(False).eval() if distill_weight else None
-        self.perceptual = PerceptualLoss(perceptual)
+        self.perceptual = PerceptualLoss(perceptual) if perceptual_weight else None
         self.discriminator = PatchDiscriminator(adversary.hidden, adversary.stages) if adversary else None
         self.lecam = LeCam()
         self.psnr = PeakSignalNoiseRatio(1.0, dim=(1, 2, 3))
@@ -97,9 +97,10 @@ class TokenizerTraining(L.LightningModule):
         out = self.tokenizer(images)
         terms = {
             "pixels": F.mse_loss(out.images, images),
-            "perceptual": self.perceptual_weight * self.perceptual(images, out.images),
             "quant": out.loss,
         }
+        if self.perceptual is not None:
+            terms["perceptual"] = self.perceptual_weight * self.perceptual(images, out.images)
         if self.teacher is not None:
             with torch.no_grad():
                 target = self.teacher(images)

@@ -63,19 +63,21 @@ def test_all_stages_start_from_the_same_models(scale):
 
 
 def test_arms_differ_in_what_they_are_named_after():
-    """Stage 2 has the same pictures, steps and rate in every arm, and starts from the same stage 1, or from none."""
+    """Stage 2 has the same pictures and steps in every arm, and starts from the same stage 1, or from none."""
     arms = load("vlv").arms("mini")
     described = {
         name: next(s for s in walk(arm.stages) if s.name == "describe")
         for name, arm in arms.items()
         if any(s.name == "describe" for s in walk(arm.stages))
     }
-    allowed = {"model.unfrozen", "model.encoder_weights", "model.language_model", "data.pairs"}
+    allowed = {"model.lr", "model.unfrozen", "model.encoder_weights", "model.language_model", "data.pairs"}
     for stage in described.values():
         changed = {k for k, v in stage.overrides.items() if k != "model.text_to_image"}
         assert changed <= allowed
     starts = {name: "model.encoder_weights" in stage.overrides for name, stage in described.items()}
     assert starts == {name: not name.startswith("no_stage1") for name in described}
+    rates = {name: stage.overrides["model.lr"] for name, stage in described.items()}
+    assert rates["vlv"] == rates["no_stage1_trainable"] and rates["frozen"] == rates["no_stage1"]
     unfrozen = {name: described[name].overrides["model.unfrozen"] for name in ("psi_only", "frozen", "vlv")}
     assert unfrozen == {"psi_only": "adapter", "frozen": "language_model", "vlv": "encoder"}
 

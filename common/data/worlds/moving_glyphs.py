@@ -28,7 +28,8 @@ CAPTIONS = tuple(f"{glyph} moving {direction}" for glyph, direction in product(G
 SIDE = 8
 DARK, BRIGHT, BAR = 0.1, 0.9, 0.8
 NOISE = 0.05  # standard deviation, of the poor videos
-STARTS = (2, 3)  # of a glyph's corner in the first frame: with places all over the frame a teacher needs far longer
+STARTS = (2, 3)  # of a glyph's corner in the first frame: with places farther apart a teacher needs far longer
+FAINT = 0.2  # of the brightness; glyphs stand out by 0.8, in poor videos by 0.4 and more
 LONGEST = 6  # frames of a video from which the pictures could have been taken
 SPLITS = ("train", "val", "test")
 
@@ -123,9 +124,10 @@ def centroid_velocity(videos: Tensor) -> Tensor:
     """(dx, dy) in pixels a frame of what moves in grey videos [B, F, 8, 8], [B, 2]: the mean over pairs of frames.
 
     The place along an axis that closes on itself is the phase of the first Fourier coefficient. A bar over a whole row
-    is taken out before: it is what a row shows in its median.
+    is taken out before: it is what a row shows in its median. So is what stands out by less than `FAINT`: the average
+    of all places where a glyph might be moves too. Where nothing is left, nothing moves.
     """
-    above = (videos - videos.median(-1, keepdim=True).values).clamp(min=0)
+    above = (videos - videos.median(-1, keepdim=True).values - FAINT).clamp(min=0)
     wave = torch.exp(2j * math.pi * torch.arange(SIDE, device=videos.device) / SIDE)
     velocities = []
     for axis in ("b f h w -> b f w h", "b f h w -> b f h w"):
