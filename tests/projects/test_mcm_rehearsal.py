@@ -10,6 +10,7 @@ STAGES = {"distill": 1, "distill_animatediff": 1, "evaluate": 2, "evaluate_anima
 ARMS = ("teacher", "ddim", "dpm", "lcm", "mcm", "mcm_videos", "animatediff_mcm")
 
 
+@pytest.mark.timeout(900)  # minutes on two busy cores
 def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(report, "REPORTS", tmp_path / "reports")
     monkeypatch.setenv("WANDB_MODE", "disabled")

@@ -1,10 +1,13 @@
 """VQRAE's paper configs, run on stand-ins from the first stage to the table."""
 
+import pytest
+
 from tests.projects.rehearsing import rehearse
 
 FITS = {"stage1": 1, "stage2": 1, "one_stage": 1, "rae": 1, "full_stage1": 2, "full_stage2": 2, "prior": 1}
 
 
+@pytest.mark.timeout(900)  # minutes on two busy cores
 def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, capsys):
     found = rehearse("vqrae", tmp_path, capsys, FITS, {"evaluate": 6, "sample": 1})
     measured = {"psnr", "ssim", "rfid", "lpips", "probe_continuous", "probe_discrete"}
