@@ -1,5 +1,6 @@
 """Tar files as random-access collections, read in place: nothing is unpacked, so nothing can leave its folder."""
 
+import bisect
 import logging
 import os
 import secrets
@@ -7,6 +8,7 @@ import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import accumulate
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -15,6 +17,7 @@ import numpy as np
 from common.data.files import write_atomic
 from common.data.scene import UnreadableSample
 from common.errors import UserError
+from common.paths import expand
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +87,57 @@ def read_member(path: Path, offset: int, size: int, name: str) -> bytes:
     if len(content) < size:
         raise UnreadableSample(f"{path}:{name}", f"the tar ends after {len(content)} of {size} bytes")
     return content
+
+
+class PairedTars:
+    """Samples of two files, `<key>.<medium>` and `<key>.<caption>`, in a range of tars that are read where they lie.
+
+    Samples that lack one of the two are left out.
+
+    Args:
+        root: folder of the tars; `$DATA_ROOT` is replaced.
+        first: position of the first tar in alphabetical order.
+        last: position behind the last one; None for all that follow.
+        media: endings of the medium, in lower case; the first one names them in messages.
+        caption: ending of the caption.
+
+    Raises:
+        UserError: no such tars, a damaged one, or no pairs in them.
+    """
+
+    def __init__(self, root: str, first: int, last: int | None, media: tuple[str, ...], caption: str):
+        folder = expand(root, "root of the tars")
+        tars = sorted(folder.glob("*.tar"))[first:last] if folder.is_dir() else []
+        if not tars:
+            raise UserError(f"no tars number {first} to {'the end' if last is None else last - 1} in {folder}")
+        self.tars = tars
+        self.spans = [_pairs(index_tar(tar), media, caption) for tar in tars]
+        self.ends = list(accumulate(len(spans) for spans in self.spans))
+        if not self.ends[-1]:
+            raise UserError(f"{tars[0]} and {len(tars) - 1} more tars hold no <key>.{media[0]} with a <key>.{caption}")
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def read(self, index: int, kind: str) -> tuple[bytes, bytes, str]:
+        """The medium, its caption, and a name for messages: `<tar>:<kind> <position>`."""
+        number = bisect.bisect_right(self.ends, index)
+        within = index - (self.ends[number - 1] if number else 0)
+        tar, (medium, medium_size, caption, caption_size) = self.tars[number], self.spans[number][within].tolist()
+        name = f"{tar}:{kind} {within}"
+        return read_member(tar, medium, medium_size, name), read_member(tar, caption, caption_size, name), name
+
+
+def _pairs(index: TarIndex, media: tuple[str, ...], caption: str) -> np.ndarray:
+    """Offset and size of the medium, then of the caption, of every sample in the order of the media: int64 [P, 4].
+
+    Numbers alone are kept: the names of millions of samples would fill the memory.
+    """
+    texts = {name.rpartition(".")[0]: k for k, name in enumerate(index.names) if name.endswith(f".{caption}")}
+    parts = [(k, *name.rpartition(".")[::2]) for k, name in enumerate(index.names)]
+    pairs = [(k, texts[key]) for k, key, suffix in parts if suffix.lower() in media and key in texts]
+    first, second = np.array(pairs, np.int64).reshape(-1, 2).T
+    return np.stack([index.offsets[first], index.sizes[first], index.offsets[second], index.sizes[second]], 1)
 
 
 def pack_tar(path: Path, files: Iterable[Path]) -> None:

@@ -1,18 +1,14 @@
 """Captioned videos in tars, as webdataset keeps them: `<key>.mp4` and `<key>.json` side by side (WebVid)."""
 
-import bisect
 import json
-from itertools import accumulate
 from tempfile import NamedTemporaryFile
 
 import cv2
 import numpy as np
 
-from common.data.archives import TarIndex, index_tar, read_member
+from common.data.archives import PairedTars
 from common.data.scene import UnreadableSample
 from common.data.videos import Video, VideoSource, clip_positions
-from common.errors import UserError
-from common.paths import expand
 
 VIDEOS = ("mp4", "webm", "mkv", "avi")
 
@@ -31,27 +27,15 @@ class VideoTars(VideoSource):
     """
 
     def __init__(self, root: str, first: int = 0, last: int | None = None, limit: int | None = None):
-        folder = expand(root, "root of the tars")
-        tars = sorted(folder.glob("*.tar"))[first:last] if folder.is_dir() else []
-        if not tars:
-            raise UserError(f"no tars number {first} to {'the end' if last is None else last - 1} in {folder}")
-        self.tars = tars
-        self.spans = [_pairs(index_tar(tar)) for tar in tars]
-        self.ends = list(accumulate(len(spans) for spans in self.spans))
-        if not self.ends[-1]:
-            raise UserError(f"{tars[0]} and {len(tars) - 1} more tars hold no <key>.mp4 with a <key>.json")
-        self.size = self.ends[-1] if limit is None else min(limit, self.ends[-1])
+        self.samples = PairedTars(root, first, last, VIDEOS, "json")
+        self.size = len(self.samples) if limit is None else min(limit, len(self.samples))
 
     def __len__(self) -> int:
         return self.size
 
     def clip(self, index: int, frames: int, interval: int, rng: np.random.Generator | None = None) -> Video:
-        number = bisect.bisect_right(self.ends, index)
-        within = index - (self.ends[number - 1] if number else 0)
-        tar, (video, video_size, text, text_size) = self.tars[number], self.spans[number][within].tolist()
-        name = f"{tar}:video {within}"
-        content = read_member(tar, video, video_size, name)
-        caption = read_caption(read_member(tar, text, text_size, name), name)
+        content, text, name = self.samples.read(index, "video")
+        caption = read_caption(text, name)
         return Video(decode_clip(content, name, frames, interval, rng), caption, name)
 
 
@@ -98,12 +82,3 @@ def _decode(
             _, frame = reader.retrieve()
             found[position] = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
     return np.stack([found[position] for position in wanted])
-
-
-def _pairs(index: TarIndex) -> np.ndarray:
-    """Offset and size of the video, then of the JSON file, of every sample in the order of the videos: int64 [P, 4]."""
-    texts = {name.rpartition(".")[0]: k for k, name in enumerate(index.names) if name.endswith(".json")}
-    parts = [(k, *name.rpartition(".")[::2]) for k, name in enumerate(index.names)]
-    pairs = [(k, texts[key]) for k, key, suffix in parts if suffix.lower() in VIDEOS and key in texts]
-    videos, captions = np.array(pairs, np.int64).reshape(-1, 2).T
-    return np.stack([index.offsets[videos], index.sizes[videos], index.offsets[captions], index.sizes[captions]], 1)
