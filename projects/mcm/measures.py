@@ -1,7 +1,6 @@
 """What is measured of generated videos: motion and appearance apart, and both together."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from einops import rearrange
@@ -13,8 +12,7 @@ from transformers import AutoTokenizer, CLIPModel, VideoMAEModel
 
 from common.data.worlds.moving_glyphs import bar_contrast, centroid_velocity, commanded_velocity
 from common.errors import UserError
-from common.paths import expand
-from common.training.weights import load_state
+from common.evaluators.frechet import Inception, frechet_distance
 from projects.mcm.features import MEAN, STD, FrameEncoder, FrameJudge
 
 OBEYS = 0.5  # pixels a frame: a clip whose velocity is nearer than that to the commanded one does as it was told
@@ -27,15 +25,13 @@ class Measures:
 
     Attributes:
         judge: of frames of the world; switches the measures of the world on.
-        inception: torch-fidelity's file pt_inception-2015-12-05-6726825d.pth, for the distance of frames to images.
-        inception_features: which of its layers; 2048 is the one that everybody reports.
+        inception: for the distance of frames to images.
         clip: hub id, for CLIPSIM.
         video: hub id of a VideoMAE, for the distance of videos to videos.
     """
 
     judge: FrameEncoder | None = None
-    inception: str | None = None
-    inception_features: Literal[64, 192, 768, 2048] = 2048
+    inception: Inception | None = None
     clip: str | None = None
     video: str | None = None
 
@@ -102,12 +98,6 @@ def normalised(images: Tensor, size: int, mean: tuple[float, ...], std: tuple[fl
     return (images - shift) / scale
 
 
-def inception(weights: str, features: int) -> FrechetInceptionDistance:
-    path = expand(weights, "model.measures.inception")
-    load_state(path)  # refuses a missing, damaged or unsafe file, which torch-fidelity would not
-    return FrechetInceptionDistance(features, normalize=True, feature_extractor_weights_path=str(path))
-
-
 class VideoMeasures(nn.Module):
     """All measures of one number of steps: `update` with generated videos and the real ones of the same captions."""
 
@@ -120,7 +110,7 @@ class VideoMeasures(nn.Module):
             self.frame_fd = FrechetInceptionDistance(judge, normalize=True)
             self.video_fd = FrechetInceptionDistance(VideoFeatures(judge), normalize=True)
         if measures.inception is not None:
-            self.frame_fd = inception(measures.inception, measures.inception_features)
+            self.frame_fd = frechet_distance(measures.inception)
         if measures.video is not None:
             self.video_fd = FrechetInceptionDistance(VideoMAEFeatures(measures.video), normalize=True)
         if measures.clip is not None:

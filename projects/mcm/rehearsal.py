@@ -1,15 +1,14 @@
 """Stand-ins for what the paper's configs read: made-up videos and images in tars, narrow models under the real ids."""
 
 from pathlib import Path
-from unittest.mock import patch
 
 import torch
 import transformers
-from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from common.rehearsal.datasets import make_webdataset
 from common.rehearsal.hub import snapshot, write_hub
 from common.rehearsal.image_hubs import write_open_clip
+from common.rehearsal.metric_models import write_inception
 from common.rehearsal.videos import make_video_tar
 
 HUB = (
@@ -29,10 +28,8 @@ def make(folder: Path) -> None:
         make_video_tar(data / f"webvid/train/{tar:05d}.tar", videos=24, first=24 * tar)
         make_webdataset(data / f"laion_aesthetic/{tar:05d}.tar", samples=12, first=12 * tar)
         make_video_tar(data / f"webvid/val/{tar:05d}.tar", videos=8, first=48 + 8 * tar)
-    weights = folder / "weights"
-    weights.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    torch.save(random_inception(), weights / "pt_inception-2015-12-05-6726825d.pth")
+    write_inception(folder / "weights/pt_inception-2015-12-05-6726825d.pth")
     hub = folder / "hub"
     write_hub(hub, HUB)
     write_open_clip(hub, "ViT-g-14", "laion2b_s34b_b88k", narrow=True)
@@ -40,10 +37,3 @@ def make(folder: Path) -> None:
         hidden_size=32, num_hidden_layers=12, num_attention_heads=4, intermediate_size=64
     )
     transformers.VideoMAEForVideoClassification(settings).save_pretrained(snapshot(hub, VIDEOMAE))
-
-
-def random_inception() -> dict[str, torch.Tensor]:
-    """Inception as torch-fidelity makes it, before it loads the weights that there are none of here."""
-    loading = "torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url"
-    with patch(loading), patch.object(FeatureExtractorInceptionV3, "load_state_dict"):
-        return FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).state_dict()

@@ -13,11 +13,12 @@ from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMe
 
 from common.cli import main
 from common.data.images import PictureData, to_uint8
+from common.evaluators.frechet import Inception
 from common.paths import expand
 from common.training.runs import save_picture
 from common.training.weights import load_weights
 from projects.vqrae.encoder import EncoderConfig
-from projects.vqrae.metrics import CodebookUsage, Inception, fid
+from projects.vqrae.metrics import CodebookUsage, fid
 from projects.vqrae.model import VQRAE, Codebook
 from projects.vqrae.perceptual import PerceptualLoss, PerceptualNets
 from projects.vqrae.pictures import strip

@@ -1,16 +1,12 @@
 """What the tables of the paper measure, beside torchmetrics' PSNR and SSIM."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from common.errors import UserError
-from common.paths import expand
-from common.training.weights import load_state
+from common.evaluators.frechet import Inception, frechet_distance
 from projects.vqrae.perceptual import LogitDistance
 
 
@@ -45,25 +41,10 @@ class ConvNextFeatures(nn.Module):
         return self.judge.classifier.classifier[:-1](self.judge.pooled(pixels))
 
 
-@dataclass
-class Inception:
-    """Inception for the Frechet distance.
-
-    Attributes:
-        weights: torch-fidelity's file pt_inception-2015-12-05-6726825d.pth.
-        features: which of its layers; 2048 is the one that everybody reports.
-    """
-
-    weights: str
-    features: Literal[64, 192, 768, 2048] = 2048
-
-
 def fid(judge: LogitDistance | None, inception: Inception | None) -> FrechetInceptionDistance:
     """Frechet distance of Inception's features, or without it of a world's judge. Takes pictures in [0, 1]."""
     if inception is not None:
-        weights = expand(inception.weights, "inception.weights")
-        load_state(weights)  # refuses a missing, damaged or unsafe file, which torch-fidelity would not
-        return FrechetInceptionDistance(inception.features, normalize=True, feature_extractor_weights_path=str(weights))
+        return frechet_distance(inception)
     if judge is None:
         raise UserError("the Frechet distance needs features: give inception, or the perceptual nets of a world")
     return FrechetInceptionDistance(ConvNextFeatures(judge), normalize=True)

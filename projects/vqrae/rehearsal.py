@@ -1,14 +1,13 @@
 """Stand-ins for what the paper's configs read: made-up images as ImageNet's and BLIP3-o's, random weights."""
 
 from pathlib import Path
-from unittest.mock import patch
 
 import torch
-from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from common.models.classifiers import convnext, vgg16
 from common.rehearsal.datasets import make_image_folder, make_sentences, make_webdataset, write_jsonl
 from common.rehearsal.hub import write_hub
+from common.rehearsal.metric_models import write_inception
 
 HUB = ("google/siglip2-so400m-patch16-256", "OpenGVLab/InternVL3-8B-hf", "Qwen/Qwen3-0.6B")
 SYNSETS = ("n01440764", "n01443537", "n01484850")
@@ -40,11 +39,4 @@ def write_weights(folder: Path) -> None:
     torch.manual_seed(0)
     torch.save(vgg16(4).state_dict(), folder / "vgg16-397923af.pth")
     torch.save(convnext((8, 8, 16, 16), (1, 1, 1, 1)).state_dict(), folder / "convnext_small-0c510722.pth")
-    torch.save(random_inception(), folder / "pt_inception-2015-12-05-6726825d.pth")
-
-
-def random_inception() -> dict[str, torch.Tensor]:
-    """Inception as torch-fidelity makes it, before it loads the weights that there are none of here."""
-    loading = "torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url"
-    with patch(loading), patch.object(FeatureExtractorInceptionV3, "load_state_dict"):
-        return FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).state_dict()
+    write_inception(folder / "pt_inception-2015-12-05-6726825d.pth")

@@ -17,12 +17,13 @@ from common.cli import main
 from common.data.images import PictureData, to_uint8
 from common.data.worlds.shape_crops import colour_of
 from common.data.worlds.shape_layout import COLOURS
+from common.evaluators.frechet import Inception
 from common.paths import expand
 from common.training.runs import save_picture
 from common.training.weights import load_state, load_weights
 from projects.vqrae.captions import read_prompts
 from projects.vqrae.encoder import EncoderConfig, grid
-from projects.vqrae.metrics import Inception, fid
+from projects.vqrae.metrics import fid
 from projects.vqrae.model import Codebook
 from projects.vqrae.perceptual import LogitDistance, PerceptualLoss, PerceptualNets
 from projects.vqrae.pictures import strip

@@ -1,30 +1,20 @@
 """MCM's paper configs, run on stand-ins from the first stage to the table."""
 
-import json
-
 import pytest
 
-from benchmarks import report, reproduce
+from tests.projects.rehearsing import rehearse
 
-STAGES = {"distill": 1, "distill_animatediff": 1, "evaluate": 2, "evaluate_animatediff": 1}
 ARMS = ("teacher", "ddim", "dpm", "lcm", "mcm", "mcm_videos", "animatediff_mcm")
 
 
 @pytest.mark.timeout(900)  # minutes on two busy cores
-def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(report, "REPORTS", tmp_path / "reports")
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    code = reproduce.main(["mcm", "--scale", "rehearsal", "--runs", str(tmp_path / "runs"), "--jobs", "1"])
-    shown = capsys.readouterr().out
-    assert code == 0, shown
-    runs = tmp_path / "runs/mcm/rehearsal"
-    assert {stage: len(list(runs.glob(f"{stage}-*/seed0/done.json"))) for stage in STAGES} == STAGES
-    assert "covered: 4 of 4 stages" in shown and "in two processes" in shown
-    assert shown.count("resumed after step 1 with equal weights") == 2
+def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, capsys):
+    fits = {"distill": 1, "distill_animatediff": 1}
+    found = rehearse("mcm", tmp_path, capsys, fits, {"evaluate": 2, "evaluate_animatediff": 1})
+    assert "in two processes" in found.shown
     for arm in ARMS:
-        assert f"\n{arm} " in shown  # its row of the table
-    for done in runs.glob("evaluate*/seed0/done.json"):
-        metrics = json.loads(done.read_text())["metrics"]
+        assert f"\n{arm} " in found.shown  # its row of the table
+    for metrics in found.metrics("evaluate") + found.metrics("evaluate_animatediff"):
         assert {f"{name}_{steps}" for name in ("frame_fd", "video_fd", "clipsim") for steps in (1, 2)} <= set(metrics)
 
 
