@@ -137,10 +137,11 @@ def onnx_call(network: Network, model: nn.Module, inputs: tuple[Tensor, ...]) ->
 
 def flops(network: Network) -> int:
     """Floating-point operations of a call; a multiply-add is two. A giant's are counted without running it."""
-    with torch.device("meta" if network.giant else "cpu"), torch.no_grad():
+    device = torch.device("meta" if network.giant else "cpu")
+    with device, torch.no_grad():
         model, inputs = network.build()
         with flop_counter() as counter:
-            model(*(tensor.to("meta") if network.giant else tensor for tensor in inputs))
+            model(*(tensor.to(device) for tensor in inputs))
     return counter.get_total_flops()
 
 

@@ -120,8 +120,10 @@ def _judge(claim: Claim, found: dict[str, Any], paper: Paper, networks: dict[str
     ends: tuple[float, float] | None
     if len(set(effects)) == 1 and (len(seeds) > 1 or all(metric.exact for metric in metrics)):
         estimate, ends = effects[0], (effects[0], effects[0])
-        evidence = f" for each of {counted}" if len(seeds) > 1 else ", counted: one seed decides"
-        evidence = " on the real architecture, counted" if measures[0].real else evidence
+        if measures[0].real:
+            evidence = " on the real architecture, counted"
+        else:
+            evidence = f" for each of {counted}" if len(seeds) > 1 else ", counted: one seed decides"
     elif len(seeds) == 1:
         estimate, ends = effects[0], None
         evidence = "; one seed has no spread, run SEEDS=3"

@@ -96,8 +96,9 @@ class PromptSamples:
             found = dict(self._visible(masks, size, np.array([0])))
         chosen = np.resize(list(found), self.instances)
         shape = scene.image.shape[:2]
-        coords, labels = sample_point_pairs(masks[chosen], 0.2 * max(shape), rng)
-        boxes = jitter_boxes(tight_boxes(masks[chosen]), shape, rng)
+        drawn = masks[chosen]
+        coords, labels = sample_point_pairs(drawn, 0.2 * max(shape), rng)
+        boxes = jitter_boxes(tight_boxes(drawn), shape, rng)
         return {
             "masks": torch.stack([found[k] for k in chosen.tolist()]),
             "coords": torch.from_numpy(scale_points(coords, shape, self.image_size)).float(),

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from common.data.readers.python_functions import PythonFunction, read_folder
-from common.errors import UserError
+from common.errors import UserError, user_errors
 from projects.modular_star_encoder.model import MultiExitEncoder, TrunkSizes, load_encoder
 from projects.modular_star_encoder.tokens import Formatter, load_tokenizer
 
@@ -136,6 +136,7 @@ def newest_run(runs: Path = RUNS) -> Path:
     return max(found)[-1]
 
 
+@user_errors
 def main(arguments: Iterable[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m projects.modular_star_encoder.search", description="Search a folder of Python code in words."
@@ -146,26 +147,22 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument("--top", type=int, default=5, help="functions that are printed")
     parser.add_argument("--run", type=Path, help=f"folder of a finished `finetune` run; by default one in {RUNS}")
     given = parser.parse_args(None if arguments is None else list(arguments))
-    try:
-        if not given.query.strip():
-            raise UserError("the query is empty: say in words what the function does")
-        if given.top < 1:
-            raise UserError(f"--top {given.top}: at least one function has to be printed")
-        found = read_folder(given.folder)
-        if found.skipped:
-            first, why = next(iter(found.skipped.items()))
-            print(f"{len(found.skipped)} files skipped, the first: {first} ({why})", file=sys.stderr)
-        functions = [function for function in found.functions if function.statements]
-        if not functions:
-            raise UserError(f"no function in the {len(found.texts)} Python files of {given.folder}")
-        searcher = Searcher(given.run or newest_run(), given.exit)
-        for function, score in searcher.search(given.query, functions, given.top):
-            print(f"{score:6.3f}  {given.folder / function.file}:{function.line}  {function.name}")
-            if function.text:
-                print(f"        {function.text}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if not given.query.strip():
+        raise UserError("the query is empty: say in words what the function does")
+    if given.top < 1:
+        raise UserError(f"--top {given.top}: at least one function has to be printed")
+    found = read_folder(given.folder)
+    if found.skipped:
+        first, why = next(iter(found.skipped.items()))
+        print(f"{len(found.skipped)} files skipped, the first: {first} ({why})", file=sys.stderr)
+    functions = [function for function in found.functions if function.statements]
+    if not functions:
+        raise UserError(f"no function in the {len(found.texts)} Python files of {given.folder}")
+    searcher = Searcher(given.run or newest_run(), given.exit)
+    for function, score in searcher.search(given.query, functions, given.top):
+        print(f"{score:6.3f}  {given.folder / function.file}:{function.line}  {function.name}")
+        if function.text:
+            print(f"        {function.text}")
     return 0
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from common.data.pairs import Pair
 from common.data.readers.sts import SUBSETS, SemEvalSTS, Sick, STSBenchmark
-from common.errors import UserError
+from common.errors import UserError, user_errors
 from projects.trans_encoder.data import agreement
 from projects.trans_encoder.evaluate import lexical_overlap
 from projects.trans_encoder.model import load_pair_model, score_pairs
@@ -60,6 +60,7 @@ def measure(scores: dict[str, Tensor], sets: dict[str, list[Pair]]) -> list[floa
     return [*found, sum(found) / len(found)]
 
 
+@user_errors
 def main(arguments: list[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -70,19 +71,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cross", nargs="*", default=[], help="cross-encoders")
     parser.add_argument("--pooling", choices=("cls", "mean"), default="cls", help="of the bi-encoders (default: cls)")
     options = parser.parse_args(arguments)
-    try:
-        sets, remarks = read_sets(options)
-        rows = {"word overlap": measure({name: lexical_overlap(pairs) for name, pairs in sets.items()}, sets)}
-        rows["TF-IDF"] = measure({name: tf_idf(pairs) for name, pairs in sets.items()}, sets)
-        for kind, sources in (("bi", options.bi), ("cross", options.cross)):
-            for source in sources:
-                model = load_pair_model(kind, source, options.pooling)
-                model.to("cuda" if torch.cuda.is_available() else "cpu")
-                scores = {name: score_pairs(model, pairs) for name, pairs in sets.items()}
-                rows[f"{source} ({kind})"] = measure(scores, sets)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    sets, remarks = read_sets(options)
+    rows = {"word overlap": measure({name: lexical_overlap(pairs) for name, pairs in sets.items()}, sets)}
+    rows["TF-IDF"] = measure({name: tf_idf(pairs) for name, pairs in sets.items()}, sets)
+    for kind, sources in (("bi", options.bi), ("cross", options.cross)):
+        for source in sources:
+            model = load_pair_model(kind, source, options.pooling)
+            model.to("cuda" if torch.cuda.is_available() else "cpu")
+            scores = {name: score_pairs(model, pairs) for name, pairs in sets.items()}
+            rows[f"{source} ({kind})"] = measure(scores, sets)
     table = Table(*["", *(f"{name}\n{len(pairs):,}" for name, pairs in sets.items()), "mean"], box=None)
     for name, figures in rows.items():
         table.add_row(name, *(f"{figure:.2f}" for figure in figures))

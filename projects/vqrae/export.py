@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
-from common.errors import UserError
+from common.errors import UserError, user_errors
 from common.training.weights import load_state
 
 
@@ -45,17 +45,14 @@ def export(run: Path, out: Path) -> PreTrainedModel:
     return whole
 
 
+@user_errors
 def main(arguments: list[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
     command = argparse.ArgumentParser(prog="python -m projects.vqrae.export", description="Export a tuned encoder.")
     command.add_argument("run", type=Path, help="run folder of a stage that trained the encoder")
     command.add_argument("out", type=Path, help="folder to write the model into")
     options = command.parse_args(arguments)
-    try:
-        export(options.run, options.out)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    export(options.run, options.out)
     print(options.out)
     return 0
 
