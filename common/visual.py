@@ -1,8 +1,10 @@
-"""Masks and prompts drawn onto images, for reports."""
+"""Pictures for reports: colours and letters of charts; masks and prompts drawn onto images."""
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
+FONT = ImageFont.load_default(13)
+INK, PAPER, GRID = (40, 40, 40), (255, 255, 255), (225, 225, 225)
 COLORS = np.array(
     [
         (230, 80, 60),

@@ -21,7 +21,7 @@ from transformers import DataCollatorForLanguageModeling, PreTrainedModel, PreTr
 from common.cli import main
 from common.data.pairs import PairSource
 from common.data.stream import stream_loader
-from common.data.wordpieces import build_wordpieces
+from common.data.tokenizers import build_wordpieces
 from common.training.schedules import adamw, optimizer_steps
 
 Kind = Literal["bert", "roberta"]

@@ -91,10 +91,11 @@ class StepCheckpoints(Checkpoint):
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         if trainer.global_step == self._step:
             return  # in the middle of accumulating gradients
-        loop, self._step = trainer.fit_loop, trainer.global_step
+        loop, self._step = trainer.fit_loop.epoch_loop, trainer.global_step
         self._stop = self.stopping(trainer)
         self._due = self._stop or trainer.global_step // self.every > self._saved // self.every
-        if self._due and not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):  # type: ignore[arg-type]
+        validates = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
+        if self._due and (loop.val_loop.skip or not validates):  # a loop without data is skipped
             self._save(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from common.data.linking import Domain, LinkingSource
 from common.data.stream import stream_loader
+from common.data.tokenizers import load_tokenizer
 from common.errors import UserError
 from projects.anncur.linking import Corpus, split
 from projects.anncur.world import LinkingWorld
@@ -77,7 +78,7 @@ class LinkingData(L.LightningDataModule):
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         if self._tokenizer:
-            return AutoTokenizer.from_pretrained(self._tokenizer)
+            return load_tokenizer(self._tokenizer)
         if isinstance(self.source, LinkingWorld):
             return self.source.tokenizer()
         raise UserError("data.tokenizer is missing: name the hub id of a BERT, such as bert-base-uncased")

@@ -22,7 +22,7 @@ from common.paths import expand
 from common.training.schedules import adamw, optimizer_steps
 from common.training.weights import load_weights
 from projects.modular_star_encoder.model import Trunk, TrunkSizes, check_exits, exit_weights, load_trunk, pool
-from projects.modular_star_encoder.tokens import Batch, batched, load_tokenizer, marked_up, pieces
+from projects.modular_star_encoder.tokens import Batch, batched, load_marked_tokenizer, marked_up, pieces
 
 
 class Classifier(nn.Module):
@@ -138,7 +138,7 @@ class ClonePairs(L.LightningDataModule):
         seed: int = 0,
     ):
         super().__init__()
-        self.source, self.tokenizer, self.max_length = pairs, load_tokenizer(tokenizer), max_length
+        self.source, self.tokenizer, self.max_length = pairs, load_marked_tokenizer(tokenizer), max_length
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.num_workers, self.seed = num_workers, seed
 

@@ -13,7 +13,7 @@ from projects.modular_star_encoder.tokens import (
     CHARACTERS,
     Batch,
     batched,
-    load_tokenizer,
+    load_marked_tokenizer,
     marked_up,
     padded,
     pieces,
@@ -58,7 +58,7 @@ class Corpus(L.LightningDataModule):
         seed: int = 0,
     ):
         super().__init__()
-        self.repositories, self.tokenizer, self.objective = repositories, load_tokenizer(tokenizer), objective
+        self.repositories, self.tokenizer, self.objective = repositories, load_marked_tokenizer(tokenizer), objective
         self.max_length, self.hidden = max_length, hidden
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
 

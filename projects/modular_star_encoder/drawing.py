@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from textwrap import shorten
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from common.visual import COLORS
+from common.visual import COLORS, FONT, GRID, INK, PAPER
 
-FONT = ImageFont.load_default(13)
-INK, PAPER, GRID, RIGHT = (40, 40, 40), (255, 255, 255), (225, 225, 225), (30, 130, 60)
+RIGHT = (30, 130, 60)
 LEFT, TOP, BOTTOM, EDGE = 60, 30, 46, 24  # margins, pixels
 
 Points = Sequence[tuple[float, float, str]]

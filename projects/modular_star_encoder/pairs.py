@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from common.data.code import Function, FunctionSource
 from common.data.stream import stream_loader
-from projects.modular_star_encoder.tokens import Batch, Formatter, load_tokenizer
+from projects.modular_star_encoder.tokens import Batch, Formatter, load_marked_tokenizer
 
 CODE = "Represent this {language} code snippet for retrieval:"
 TEXT = "Represent this code description for retrieving supporting snippets of code:"
@@ -64,7 +64,7 @@ class PairData(L.LightningDataModule):
         seed: int = 0,
     ):
         super().__init__()
-        self.formatter = Formatter(load_tokenizer(tokenizer), max_length, code_instruction, text_instruction)
+        self.formatter = Formatter(load_marked_tokenizer(tokenizer), max_length, code_instruction, text_instruction)
         self.train, self.val = train.read("train"), val.read("val")
         self.twins, self.replace = twins, replace
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size

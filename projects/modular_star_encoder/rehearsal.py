@@ -10,7 +10,7 @@ from common.rehearsal.datasets import make_sentences, write_jsonl, write_parquet
 from common.rehearsal.hub import snapshot, write_hub
 from projects.modular_star_encoder.model import Trunk, TrunkSizes
 from projects.modular_star_encoder.prepare import write_repositories
-from projects.modular_star_encoder.tokens import load_tokenizer
+from projects.modular_star_encoder.tokens import load_marked_tokenizer
 
 TOKENIZER = "bigcode/starcoder2-15b"
 SIZES = TrunkSizes(hidden=32, feed_forward=64, heads=4, kv_heads=2)
@@ -61,7 +61,7 @@ def searched(number: int) -> dict[str, object]:
 
 def write_trunk(file: Path, hub: Path) -> None:
     """A random trunk in bfloat16, as the released one is; what its parameters' names begin with there is not known."""
-    tokens = len(load_tokenizer(str(snapshot(hub, TOKENIZER))))
+    tokens = len(load_marked_tokenizer(str(snapshot(hub, TOKENIZER))))
     torch.manual_seed(0)
     trunk = Trunk(SIZES.config(tokens))
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ from torch import Tensor
 from common.data.readers.python_functions import PythonFunction, read_folder
 from common.errors import UserError, user_errors
 from projects.modular_star_encoder.model import MultiExitEncoder, TrunkSizes, load_encoder
-from projects.modular_star_encoder.tokens import Formatter, load_tokenizer
+from projects.modular_star_encoder.tokens import Formatter, load_marked_tokenizer
 
 RUNS = Path("runs/modular_star_encoder")
 BATCH, SAVED = 64, 20  # functions embedded at a time; batches between two savings of the index
@@ -49,7 +49,7 @@ class Searcher:
         if layer is not None and layer not in exits:
             raise UserError(f"{run} has no exit after layer {layer}; its exits: {', '.join(map(str, exits))}")
         self.layer: int = layer or exits[-1]
-        tokenizer = load_tokenizer(data["tokenizer"])
+        tokenizer = load_marked_tokenizer(data["tokenizer"])
         self.formatter = Formatter(tokenizer, data["max_length"], data["code_instruction"], data["text_instruction"])
         encoder = MultiExitEncoder(TrunkSizes(**model["sizes"]), len(tokenizer), [self.layer])
         self.encoder = load_encoder(encoder, run / "weights.safetensors")

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from common.data.code import Function, FunctionSource
 from common.data.readers.clones import Poj104, Program
 from projects.modular_star_encoder.pairs import CODE, TEXT
-from projects.modular_star_encoder.tokens import Batch, Formatter, load_tokenizer
+from projects.modular_star_encoder.tokens import Batch, Formatter, load_marked_tokenizer
 
 
 class Tested(NamedTuple):
@@ -53,7 +53,7 @@ class EvaluationData(L.LightningDataModule):
     ):
         super().__init__()
         self.sets, self.clones = sets, clones
-        self.formatter = Formatter(load_tokenizer(tokenizer), max_length, code_instruction, text_instruction)
+        self.formatter = Formatter(load_marked_tokenizer(tokenizer), max_length, code_instruction, text_instruction)
         self.max_length, self.eval_batch_size = max_length, eval_batch_size
 
     @property

@@ -11,10 +11,9 @@ from tokenizers.normalizers import Lowercase, Replace
 from tokenizers.normalizers import Sequence as Normalizers
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from common.errors import UserError
-from common.paths import expand
+from common.data.tokenizers import load_tokenizer
 
 MARKERS = {"sep": "<sep>", "cls": "<cls>", "mask": "<mask>", "pad": "<pad>"}
 """In the order of their ids: 49152, 49153, ... behind StarCoder-2's 49,152 pieces; that the fourth pads is ours."""
@@ -24,15 +23,9 @@ Batch = dict[str, Tensor]
 """input_ids and attention_mask, int64 [B, N], padded on the left."""
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_marked_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a hub id or a folder, with MoSE's markers added where it lacks them."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(expand(name, "data.tokenizer")))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"data.tokenizer: nothing to load at '{name}', neither a folder nor a hub id. {error}"
-        ) from error
-    return marked(tokenizer)
+    return marked(load_tokenizer(name))
 
 
 def build_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerBase:

@@ -6,25 +6,15 @@ import lightning.pytorch as L
 import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from common.data.stream import stream_loader
 from common.data.text import LabelledText, TextSource
-from common.data.wordpieces import build_wordpieces
+from common.data.tokenizers import build_wordpieces, load_tokenizer
 from common.errors import UserError
 
 Batch = dict[str, Tensor]
 """input_ids, token_type_ids, attention_mask [B, N] and labels [B], all int64; N is the longest text's length."""
-
-
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a hub id or a folder."""
-    try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"data.tokenizer: nothing to load at '{name}', neither a folder nor a hub id. {error}"
-        ) from error
 
 
 def all_texts(examples: list[LabelledText]) -> Iterator[str]:

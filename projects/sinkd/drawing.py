@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from common.visual import COLORS
+from common.visual import COLORS, FONT, GRID, INK, PAPER
 
-FONT = ImageFont.load_default(13)
-INK, PAPER, GRID = (40, 40, 40), (255, 255, 255), (225, 225, 225)
 DARK = np.array((20, 60, 120))
 LEFT, TOP, BOTTOM, RIGHT = 62, 24, 40, 16  # margins of a panel, pixels
 

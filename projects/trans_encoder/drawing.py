@@ -4,14 +4,12 @@ from collections.abc import Mapping, Sequence
 from textwrap import wrap
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from scipy.stats import rankdata
 
 from common.data.pairs import Pair
-from common.visual import COLORS
+from common.visual import COLORS, FONT, GRID, INK, PAPER
 
-FONT = ImageFont.load_default(13)
-INK, PAPER, GRID = (40, 40, 40), (255, 255, 255), (225, 225, 225)
 MARGIN, TOP = 44, 26
 
 

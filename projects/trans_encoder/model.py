@@ -11,12 +11,12 @@ from torch.nn import functional as F
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from common.data.pairs import Pair
+from common.data.tokenizers import load_tokenizer
 from common.errors import UserError
 
 Kind = Literal["bi", "cross"]
@@ -154,14 +154,6 @@ def pretrained(auto: type, source: str, dropout: float | None = None, **settings
         return auto.from_pretrained(source, dtype=torch.float32, **settings).train()
     except (OSError, ValueError) as error:
         raise UserError(f"no encoder at '{source}', neither a folder nor a hub id. {error}") from error
-
-
-def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a hub id or folder."""
-    try:
-        return AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise UserError(f"no tokenizer at '{source}', neither a folder nor a hub id. {error}") from error
 
 
 @torch.no_grad()

@@ -161,6 +161,27 @@ def test_the_two_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step=4.ckpt", "step=6.ckpt"]
 
 
+def test_a_checkpoint_does_not_wait_for_a_validation_that_has_no_data(tmp_path: Path) -> None:
+    class Unvalidated(L.LightningDataModule):
+        def train_dataloader(self) -> DataLoader:
+            return DataLoader(torch.randn(32, 3), batch_size=4)  # type: ignore[arg-type]
+
+        def val_dataloader(self) -> list[DataLoader]:
+            return []
+
+    class Validated(Regression):
+        def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+            self.layer(batch)
+
+    saving = StepCheckpoints(tmp_path, every=3)
+    trainer = L.Trainer(
+        max_steps=7, val_check_interval=3, check_val_every_n_epoch=None, callbacks=[saving], accelerator="cpu",
+        logger=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(Validated(), Unvalidated())
+    assert [path.name for path in checkpoints(tmp_path)] == ["step=6.ckpt", "step=3.ckpt"]
+
+
 def test_checkpoints_are_ordered_by_step_not_by_name(tmp_path: Path) -> None:
     for step in (9, 10, 100):
         torch.save({"step": step}, tmp_path / f"step={step}.ckpt")

@@ -29,7 +29,7 @@ from projects.modular_star_encoder.tokens import (
     Formatter,
     batched,
     build_tokenizer,
-    load_tokenizer,
+    load_marked_tokenizer,
     marked,
     marked_up,
     pieces,
@@ -181,7 +181,7 @@ def test_prepared_data_are_read_as_the_real_ones(tmp_path, monkeypatch):
     assert len(source) == len(train) and {source[k].name for k in range(len(source))} == {
         module_of(f.where) for f in found["train"]
     }
-    assert len(load_tokenizer(str(out / "tokenizer"))) <= 120
+    assert len(load_marked_tokenizer(str(out / "tokenizer"))) <= 120
     told = json.loads((out / "data.json").read_text())
     assert told["python"] == platform.python_version() and told["functions"]["train"] == len(train)
     assert len(told["sha256"]) == 64
@@ -266,14 +266,14 @@ def test_clone_detection_as_codexglue_has_it(tmp_path):
 
 
 def test_markers_have_the_ids_behind_the_pieces(tokenizer):
-    loaded = load_tokenizer(str(tokenizer))
+    loaded = load_marked_tokenizer(str(tokenizer))
     base = len(loaded) - 4
     ids = [loaded.sep_token_id, loaded.cls_token_id, loaded.mask_token_id, loaded.pad_token_id]
     assert ids == [base, base + 1, base + 2, base + 3]
     assert pieces(loaded, ["a <cls> b"], 50)[0].count(loaded.cls_token_id) == 0  # text is never a marker
     assert loaded.decode(pieces(loaded, ["def f(x):"], 50)[0]) == "def f(x):"
-    with pytest.raises(UserError, match="nothing to load at"):
-        load_tokenizer(str(tokenizer / "x"))
+    with pytest.raises(UserError, match="no tokenizer at"):
+        load_marked_tokenizer(str(tokenizer / "x"))
 
 
 def test_the_small_tokenizer_takes_identifiers_apart(tmp_path):
@@ -281,14 +281,14 @@ def test_the_small_tokenizer_takes_identifiers_apart(tmp_path):
     words = made.convert_ids_to_tokens(pieces(made, ["read_line(fileName) HTTPServer ß"], 50)[0])
     assert words == ["read", "_", "line", "(", "file", "name", ")", "httpserver", "<unk>"]
     made.save_pretrained(tmp_path)
-    again = load_tokenizer(str(tmp_path))
+    again = load_marked_tokenizer(str(tmp_path))
     assert again.get_vocab() == made.get_vocab() and again.mask_token == "<mask>"
     assert again.convert_ids_to_tokens(pieces(again, ["readLine"], 50)[0]) == ["read", "line"]
     assert len(build_tokenizer(["some words that are more than fit"], 80)) == 80
 
 
 def test_inputs_have_the_format_and_are_padded_on_the_left(tokenizer):
-    form = Formatter(load_tokenizer(str(tokenizer)), 30, "code in {language}:", "text")
+    form = Formatter(load_marked_tokenizer(str(tokenizer)), 30, "code in {language}:", "text")
     rows = form.code(["x = 1", "y" * 200], ["Go", "Python"])
     decoded = [form.tokenizer.decode(row) for row in rows]
     assert decoded[0] == "<sep>code in Go:<sep>x = 1<cls>" and len(rows[1]) == 30

@@ -9,10 +9,10 @@ import torch
 from common.data.readers.glue import TASKS, Glue
 from common.data.readers.goemotions import GoEmotions
 from common.data.text import LabelledText
-from common.data.wordpieces import build_wordpieces
+from common.data.tokenizers import build_wordpieces
 from common.errors import UserError
 from common.rehearsal.datasets import write_parquet
-from projects.sinkd.data import EvaluationData, TextData, all_texts, collate, load_tokenizer
+from projects.sinkd.data import EvaluationData, TextData, all_texts, collate
 from projects.sinkd.rehearsal import rows
 from projects.sinkd.world import THINGS, Sentences
 
@@ -166,18 +166,6 @@ def test_a_sentence_s_topic_is_what_most_of_its_clauses_are_about():
         assert len(named) == 3
         right += max(named, key=named.count) == example.label // 2
     assert 0.75 < right / len(examples) < 0.95  # no reader is always right
-
-
-def test_tokenizer_made_here_knows_frequent_words_and_spells_the_rest(tmp_path):
-    texts = [LabelledText("The cat sat", None, 0), LabelledText("the dog", "a cat", 1)]
-    tokenizer = build_wordpieces(all_texts(texts), 1000)
-    assert tokenizer.tokenize("The CAT") == ["the", "cat"]
-    assert tokenizer.tokenize("catx") == ["cat", "##x"]
-    assert len(build_wordpieces(all_texts(texts), 110)) == 110
-    tokenizer.save_pretrained(tmp_path)
-    assert load_tokenizer(str(tmp_path))("the cat")["input_ids"] == tokenizer("the cat")["input_ids"]
-    with pytest.raises(UserError, match="data.tokenizer: nothing to load"):
-        load_tokenizer(str(tmp_path / "absent"))
 
 
 def test_batches_of_pairs_are_cut_and_padded():

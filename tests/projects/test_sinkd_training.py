@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_model
 from torch.nn import functional as F
 
-from common.data.wordpieces import build_wordpieces
+from common.data.tokenizers import build_wordpieces
 from common.errors import UserError
 from common.losses.distillation import soft_cross_entropy
 from common.training.runs import saved_pictures

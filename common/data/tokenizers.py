@@ -1,12 +1,23 @@
-"""BERT's tokenizer with a vocabulary of our own: characters, and the most frequent whole words of some texts."""
+"""Tokenizers: those of the hub, and BERT's with a vocabulary made of some texts: characters and frequent words."""
 
 import string
 from collections import Counter
 from collections.abc import Iterable
 
-from transformers import BertTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
+
+from common.errors import UserError
+from common.paths import expand
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a hub id or a folder; UserError where there is none."""
+    try:
+        return AutoTokenizer.from_pretrained(str(expand(name, "tokenizer")))
+    except (OSError, ValueError) as error:
+        raise UserError(f"no tokenizer at '{name}', neither a folder nor a hub id. {error}") from error
 
 
 def build_wordpieces(texts: Iterable[str], size: int) -> PreTrainedTokenizerBase:
