@@ -80,7 +80,7 @@ class PairData(L.LightningDataModule):
         return DataLoader(rows, self.eval_batch_size, collate_fn=collate)
 
 
-class TestData(L.LightningDataModule):
+class EvaluationData(L.LightningDataModule):
     """Scored pairs to choose the best cycle by, and the test sets, in the order of their names.
 
     Args:

@@ -14,7 +14,7 @@ from common.cli import main
 from common.data.pairs import Pair
 from common.errors import UserError
 from common.training.runs import save_picture
-from projects.trans_encoder.data import TestData, agreement
+from projects.trans_encoder.data import EvaluationData, agreement
 from projects.trans_encoder.distill import mutual
 from projects.trans_encoder.drawing import cycles_chart, listing, scatter
 from projects.trans_encoder.model import Kind, Pooling, load_pair_model
@@ -157,4 +157,4 @@ def links(parser: object) -> None:
 
 
 if __name__ == "__main__":
-    main(Evaluation, TestData, links=links)
+    main(Evaluation, EvaluationData, links=links)

@@ -11,7 +11,7 @@ from common.data.worlds.sentence_pairs import SentencePairs, Stories
 from common.errors import UserError
 from common.foundations.masked_lm import IGNORED, Pretraining, TextData
 from projects.trans_encoder.contrast import SimCSE
-from projects.trans_encoder.data import PairData, TestData
+from projects.trans_encoder.data import EvaluationData, PairData
 from projects.trans_encoder.distill import Distillation
 from projects.trans_encoder.drawing import cycles_chart, listing, scatter
 from projects.trans_encoder.evaluate import Evaluation
@@ -153,7 +153,7 @@ def test_a_cycle_leaves_models_that_anything_can_load(language, tmp_path):
     )  # fmt: skip
     evaluation.run_dir = tmp_path
     trainer = L.Trainer(**QUIET, default_root_dir=tmp_path)
-    trainer.test(evaluation, TestData(WORLD, {"world": WORLD}), verbose=False)
+    trainer.test(evaluation, EvaluationData(WORLD, {"world": WORLD}), verbose=False)
     found = {name: value.item() for name, value in trainer.callback_metrics.items()}
     assert found["test/bi_0"] == pytest.approx(found["test/bi_2"]) == pytest.approx(found["test/bi_last"])
     assert found["test/bi"] in (found["test/bi_1"], found["test/bi_2"])
