@@ -34,9 +34,13 @@ def load(paper: str) -> Recipe:
 
 
 def arm_names(paper: str) -> list[str]:
-    """A recipe's arms at mini scale; UserError where the recipe is broken, however it is."""
+    """The arms that a recipe has at any scale; UserError where the recipe is broken, however it is."""
     try:
-        return list(load(paper).arms("mini"))
+        recipe = load(paper)
+        families = [*map(recipe.arms, SCALES), *(recipe.arms_for("mini", data) for data in recipe.data)]
+        return list(dict.fromkeys(arm for family in families for arm in family))
+    except UserError:
+        raise
     except Exception as error:  # what is wrong with one recipe must not hide the others
         raise UserError(f"projects/{paper}/recipe.py: {type(error).__name__}: {error}") from error
 

@@ -63,7 +63,7 @@ def read_results(file: Path) -> tuple[dict[str, Any], Paper]:
     """A results file and its paper's page."""
     found = results.read(file)
     assert found is not None
-    return found, load_paper(found["paper"], list(recipes.load(found["paper"]).arms(found["scale"])))
+    return found, load_paper(found["paper"], recipes.arm_names(found["paper"]))
 
 
 def write_page(found: dict[str, Any], paper: Paper, runs: Path) -> Path:

@@ -130,7 +130,7 @@ def reproduce(
             "function that makes them (projects/mobilesam/rehearsal.py is an example) and name it there."
         )
     arms = recipe.arms_for(request.scale, request.data)
-    paper = load_paper(request.paper, list(arms))
+    paper = load_paper(request.paper, recipes.arm_names(request.paper))
     folder = request.runs / request.paper / request.label
     stand_ins = (
         (folder / f"stand-ins-{recipes.stand_in_digest(recipe)}").absolute() if request.scale == "rehearsal" else None

@@ -181,8 +181,8 @@ def network_table(found: dict[str, Any]) -> Table:
         "the paper says",
     )
     for name, entry in found.items():
-        reported = entry["reported"]
-        says = [quantity(reported["params"])] * ("params" in reported) + [f"{reported['ms']:g} ms"] * ("ms" in reported)
+        units = {"params": quantity, "ms": "{:g} ms".format}
+        says = [show(entry["reported"][key]) for key, show in units.items() if key in entry["reported"]]
         eager = entry["variants"]["eager"]
         for variant, made in entry["variants"].items():
             plain = variant == "eager"

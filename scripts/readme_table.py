@@ -16,7 +16,7 @@ def table() -> str:
     """The table in Markdown: a row per recipe, with the verdicts of every results file."""
     rows = ["| recipe | paper | about | claims, by the scales that ran here |", "|---|---|---|---|"]
     for name in recipes.names():
-        paper = load_paper(name, list(recipes.load(name).arms("mini")))
+        paper = load_paper(name, recipes.arm_names(name))
         year = f"[{paper.year}](https://arxiv.org/abs/{paper.arxiv})" if paper.arxiv else str(paper.year)
         ran = [
             f"{file.stem.split('.', 1)[1]}: {count_statuses(statuses(file))}"

@@ -283,7 +283,7 @@ def write(options: argparse.Namespace) -> None:
     for scale in [options.scale] if options.scale else scales:
         name: Scale = scale.split("-")[0]  # type: ignore[assignment]
         arms = recipe.arms(name)
-        paper = load_paper(options.paper, list(arms))
+        paper = load_paper(options.paper, recipes.arm_names(options.paper))
         comparison = compare(paper, arms, scale, [run for run in runs if run.scale == scale])
         if options.offline:
             file = Path(options.output) / f"{options.paper}.{scale}.wandb.html"

@@ -121,7 +121,7 @@ def test_chosen_networks_join_those_measured_before(tmp_path, monkeypatch):
                            "peak_bytes": 10**9})  # fmt: skip
 
     monkeypatch.setattr(overhead, "run", run)
-    both = Speed((NET, replace(NET, name="small", against="net")))
+    both = Speed((NET, replace(NET, name="small", against="net", reported={"params": 41})))
     console = Console(quiet=True)
     write("paper", {"networks": networks("paper", both, ["net"], console)})
     found = networks("paper", both, ["small"], console)
@@ -132,7 +132,7 @@ def test_chosen_networks_join_those_measured_before(tmp_path, monkeypatch):
     with console.capture() as captured:
         print_found({"networks": found}, console)
     shown = captured.get()
-    assert "40, 2 ms (Table" in shown and "no such operator" in shown and " 4 ms " in shown
+    assert "40, 2 ms (Table" in shown and "41 (Table" in shown and "no such operator" in shown and " 4 ms " in shown
 
 
 def test_steps_are_timed_from_one_to_the_next():
