@@ -63,23 +63,13 @@ def work(stages: list[StagePlan]) -> Table:
     for stage in stages:
         rows.append(
             [
-                label(stage), quantity(stage.trained), quantity(stage.frozen),
+                label(stage), quantity(stage.trained), quantity(stage.frozen), stage.unit,
                 quantity(stage.forward, "FLOP"), quantity(stage.backward, "FLOP") if stage.backward else "–",
                 f"{stage.samples:,}", f"{stage.steps:,}",
                 quantity((stage.forward + stage.backward) * stage.samples, "FLOP"),
             ]
         )  # fmt: skip
-    unit = stages[0].unit
-    heads = [
-        "stage",
-        "trained",
-        "frozen",
-        f"forward per {unit}",
-        f"backward per {unit}",
-        f"{unit}s",
-        "steps",
-        "one run",
-    ]
+    heads = ["stage", "trained", "frozen", "a sample", "forward", "backward", "samples", "steps", "one run"]
     return table(heads, rows)
 
 
@@ -179,9 +169,10 @@ def notes(stages: list[StagePlan], card: Gpu, utilisation: float) -> list[str]:
         "operations: products and convolutions, a multiply-add is two (papers often count it as one)",
         "not counted: validation, checkpoints, start-up, the exchange of gradients between devices",
     ]
-    unmeasured = dict.fromkeys(stage.stage for stage in stages if stage.loader_seconds is None)
+    unmeasured = list(dict.fromkeys(stage.stage for stage in stages if stage.loader_seconds is None))
     if unmeasured:
-        found.append(f"loading the data is taken to keep up, which nobody has measured for {', '.join(unmeasured)}")
+        which = "any stage" if len(unmeasured) == len({stage.stage for stage in stages}) else ", ".join(unmeasured)
+        found.append(f"loading the data is taken to keep up, which nobody has measured for {which}")
     for stage in stages:
         if waits(stage):
             found.append(f"{stage.stage} waits for its data: more data.num_workers, if there are cores for them")
