@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 Points = Sequence[tuple[float, float]]
 
@@ -70,7 +70,7 @@ def mean_and_range(seeds: list[Points]) -> list[tuple[float, float, float, float
     return [tuple(sum(column) / len(group) for column in zip(*group, strict=True)) for group in groups]
 
 
-def line_chart(lines: list[Line], description: str) -> Markup:
+def line_chart(lines: list[Line], description: str, across: str = "step") -> Markup:
     """Mean lines with the range of the seeds behind them; a logarithmic axis where values span a factor of 30."""
     drawn = [(line, rows) for line in lines if (rows := mean_and_range(line.seeds))]
     if not drawn:
@@ -102,7 +102,9 @@ def line_chart(lines: list[Line], description: str) -> Markup:
     for tick in ticks(left, right, 5):
         parts.append(f'<text x="{x(tick)}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{short(tick)}</text>')
     axis = f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>'
-    parts.append(f'{axis}<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">step</text>')
+    parts.append(
+        f'{axis}<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{escape(across)}</text>'
+    )
     for line, rows in drawn:
         if len(line.seeds) > 1:
             edge = [f"{x(row[0])},{y(row[3])}" for row in rows] + [f"{x(row[0])},{y(row[2])}" for row in reversed(rows)]

@@ -171,8 +171,10 @@ def charts(found: dict[str, Any], runs: Path, numbers: dict[str, int]) -> list[d
                 chart.append(Line(title, numbers[arm], seeds, entry["method"]))
     made = []
     for (module, name), chart in lines.items():
-        svg = line_chart(chart, f"{name} by step")
-        made.append({"module": module, "name": name, "lines": chart, "svg": svg})
+        label, _, across = name.partition(" (step: ")  # curves over something else say so in their names
+        across = across.rstrip(")") or "step"
+        svg = line_chart(chart, f"{label} by {across}", across)
+        made.append({"module": module, "name": label, "lines": chart, "svg": svg})
     return [chart for chart in made if chart["svg"]]
 
 
