@@ -16,6 +16,7 @@ from benchmarks.verdict import claimed_range
 from common.training.runs import saved_pictures
 
 PICTURE_BYTES = 4_000_000  # of a page; what does not fit stays in the run folders
+WIDE = 280  # pixels; wider pictures hold charts and words, and keep their size so that these can be read
 TYPES = {".png": "image/png", ".gif": "image/gif", ".wav": "audio/wav", ".mp3": "audio/mpeg"}
 
 
@@ -213,7 +214,10 @@ def picture_rows(found: dict[str, Any], runs: Path) -> tuple[list[dict[str, Any]
 def picture(entry: dict[str, Any], name: str, method: bool = False) -> dict[str, Any]:
     """A picture, animation or sound as a data URI; large PNG files are stored as WebP."""
     file: Path = entry["file"]
-    kind, content = TYPES[file.suffix], file.read_bytes()
+    kind, content, width = TYPES[file.suffix], file.read_bytes(), 0
+    if kind.startswith("image/"):
+        with Image.open(file) as image:
+            width = image.width
     if kind == "image/png" and len(content) > 20_000:
         packed = io.BytesIO()
         with Image.open(file) as image:
@@ -224,6 +228,7 @@ def picture(entry: dict[str, Any], name: str, method: bool = False) -> dict[str,
         "name": name,
         "caption": entry["caption"],
         "method": method,
+        "width": width if width > WIDE else None,
         "audio": kind.startswith("audio/"),
         "uri": f"data:{kind};base64,{base64.b64encode(content).decode()}",
     }

@@ -160,6 +160,15 @@ def test_a_curve_s_name_says_what_runs_along_its_axis(found: dict[str, Any], pap
     assert ">calls &lt; 9</text>" in html and ">step</text>" not in html and "(step:" not in html
 
 
+def test_wide_pictures_keep_their_size_and_narrow_ones_share_a_row(
+    found: dict[str, Any], paper: Paper, runs: Path
+) -> None:
+    folder = next(runs.glob("mobilesam/mini/evaluate-evaluatedecoupled/seed0"))
+    save_picture(folder, "a chart with words", np.zeros((40, 500, 3), np.uint8), "a chart")
+    html = make(found, paper)
+    assert html.count('style="width: 500px"') == html.count('style="width: ') == 1
+
+
 def test_page_is_self_contained_and_runs_no_script(
     found: dict[str, Any], paper: Paper, runs: Path, folders: Path
 ) -> None:
