@@ -218,7 +218,11 @@ def largest_batch(peak: Callable[[int], float], known: dict[int, float], capacit
     for attempt in range(20):
         low = max((n for n, used in known.items() if used <= capacity), default=0)
         high = min((n for n, used in known.items() if used > capacity), default=64 * max(known))
-        if high - low <= 1 + low // 50:
+        room = high - low
+        if below := max((n for n in known if n < low), default=0):  # by the line through the two
+            slope = max((known[low] - known[below]) / (low - below), 1e-9)
+            room = min(room, 1 + math.floor((capacity - known[low]) / slope))
+        if room <= 1 + low // 50:
             break
         first, second = (low, high) if low in known and high in known else sorted(known)[: 2 if low == 0 else None][-2:]
         slope = max((known[second] - known[first]) / (second - first), 1e-9)

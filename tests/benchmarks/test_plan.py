@@ -192,6 +192,17 @@ def test_a_wrong_guess_is_corrected():
     assert largest_batch(lambda n: max(500, 30 * n), {1: 500, 2: 500}, 1000) == 33  # flat at first
 
 
+def test_linear_memory_is_measured_once_more_and_not_again():
+    tried = []
+
+    def peak(n):
+        tried.append(n)
+        return 100 + 10 * n
+
+    assert largest_batch(peak, {1: 110, 2: 120}, 1000) == 90 and tried == [90]
+    assert largest_batch(peak, {64: 740, 128: 1380}, 1000) == 90 and tried == [90, 90]
+
+
 def test_nothing_trained_needs_no_gradients(monkeypatch):
     made = Cost(monkeypatch).plan(run="predict")
     assert made.trained == made.gradients == made.optimizer == 0 and made.backward == 0 and made.steps == 25
