@@ -260,6 +260,7 @@ def plan(
         same = {key: value.file if isinstance(value, Output) else value for key, value in stage.overrides.items()}
         cost = json.dumps([stage.module, stage.name, stage.run, stage.shared, same], default=str)
         if cost not in measured:
+            print(f"counting {stage.name}", file=sys.stderr, flush=True)  # minutes in all, where many stages differ
             measured[cost] = plan_stage(stage, workload_of, card, devices, seeds, utilisation)
         made = measured[cost]
         key = json.dumps(asdict(replace(made, runs=0)))
