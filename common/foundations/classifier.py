@@ -23,7 +23,6 @@ class Classification(L.LightningModule):
         net: pictures [B, 3, S, S], normalised -> logits [B, classes].
         mean: of each channel, which the net's input is normalised with.
         std: likewise.
-        recolour: train on pictures with random colours, so that the features do not tell them.
         lr: peak learning rate.
         weight_decay: of AdamW.
         warmup_steps: linear warm-up; a cosine to zero follows.
@@ -37,13 +36,12 @@ class Classification(L.LightningModule):
         net: nn.Module,
         mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
         std: tuple[float, float, float] = (0.5, 0.5, 0.5),
-        recolour: bool = False,
         lr: float = 1e-3,
         weight_decay: float = 0.05,
         warmup_steps: int = 100,
     ):
         super().__init__()
-        self.net, self.recolour = net, recolour
+        self.net = net
         self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
@@ -53,8 +51,7 @@ class Classification(L.LightningModule):
         return self.net((images - self.mean) / self.std)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        images = random_colours(batch["image"]) if self.recolour else batch["image"]
-        loss = F.cross_entropy(self(images), batch["label"])
+        loss = F.cross_entropy(self(batch["image"]), batch["label"])
         self.log("train/loss", loss)
         return loss
 
@@ -68,19 +65,6 @@ class Classification(L.LightningModule):
 
     def exported(self) -> nn.Module:
         return self.net
-
-
-def random_colours(images: Tensor) -> Tensor:
-    """Each picture [3, S, S] under a random symmetry of the cube of colours, so that every edge keeps its contrast.
-
-    The channels change places, and each is inverted half of the time. Mixing them would let shapes vanish that differ
-    from their background in one channel alone.
-    """
-    count = len(images)
-    order = torch.rand(count, 3, device=images.device).argsort(1)
-    inverted = torch.rand(count, 3, 1, 1, device=images.device) < 0.5
-    images = images.take_along_dim(order[:, :, None, None], 1)
-    return torch.where(inverted, 1 - images, images)
 
 
 def links(parser: Any) -> None:

@@ -110,6 +110,7 @@ class Evaluation(L.LightningModule):
         if len(self.exits) > 1:
             self.log("test/best_depth", float(self.depth(max(mrr, key=mrr.__getitem__))))
             self.log("test/drop", mrr[self.exits[-1]] - mrr[self.exits[0]])
+            self.log("test/kept", mrr[self.exits[0]] / mrr[self.exits[-1]])
             self.log("test/paper_flops_saved", saved(TrunkSizes(), PAPER_TOKENS, PAPER_EXITS, COST_LENGTH))
             self.log("test/p_exits", self._exits_differ())
         if self.facts:

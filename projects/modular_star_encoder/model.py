@@ -153,9 +153,12 @@ class MultiExitEncoder(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[int, Tensor]:
-        """Embeddings [B, D] by exit: p_i(h_t) of every token, of these <cls>, at most unit length."""
+        """Embeddings [B, D] by exit: p_i of <cls>, at most unit length.
+
+        The paper projects every token and then takes <cls>. A projection sees one token at a time: this is the same.
+        """
         states = self.trunk(input_ids, attention_mask)
-        return {i: at_most_unit(pool(self.projections[str(i)](states[i]), attention_mask).float()) for i in self.exits}
+        return {i: at_most_unit(self.projections[str(i)](pool(states[i], attention_mask)).float()) for i in self.exits}
 
 
 class PretrainingHeads(nn.Module):

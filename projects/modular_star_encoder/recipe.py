@@ -9,7 +9,7 @@ RELEASED = "$WEIGHTS_ROOT/ModularStarEncoder/model.safetensors"
 PAPER_EXITS = {11: 4, 25: 9, 50: 18, 75: 27, 100: 36}
 EXITS: dict[Scale, dict[int, int]] = {
     "mini": {25: 1, 50: 2, 100: 4},
-    "rehearsal": {depth: PAPER_EXITS[depth] for depth in (25, 50, 100)},
+    "rehearsal": dict.fromkeys((25, 50, 100), PAPER_EXITS[25]),  # one cut model stands for all
     "paper": PAPER_EXITS,
 }
 """The layer of each exit that has a single-exit arm, by its depth in percent, which names it at every scale."""
@@ -19,7 +19,7 @@ def arms(scale: Scale) -> dict[str, Arm]:
     """At mini scale a trunk is pre-trained here, with each of three objectives; else it is the released one.
 
     The released trunk was pre-trained with in-context classification. One with another objective, or one that is made
-    anew, asks for the paper's 512 GPUs.
+    anew, asks for the paper's 512 GPUs. One for each seed would cost more than all arms do, at mini scale too.
     """
     prepare = Stage("prepare", f"{HOME}.prepare", run="predict", shared=True)
     mini = scale == "mini"
@@ -35,10 +35,11 @@ def arms(scale: Scale) -> dict[str, Arm]:
         pairs |= {"data.val.init_args.root": prepare.output("code")} if mini else {}
         return Stage("finetune", f"{HOME}.finetune", {"model.trunk": trunk, **tokenizer, **pairs, **settings})
 
+    tested = {"data.sets.python.init_args.root": prepare.output("code")} if mini else {}
+    facts = {"model.facts": prepare.output("data.json")} if mini else {}
+
     def evaluate(stage: Stage, **settings: object) -> list[Stage]:
-        tested = {"data.sets.python.init_args.root": prepare.output("code")} if mini else {}
-        tested |= {"model.facts": prepare.output("data.json")} if mini else {}
-        overrides = {"model.weights": stage.weights, **tokenizer, **tested, **settings}
+        overrides = {"model.weights": stage.weights, **tokenizer, **tested, **facts, **settings}
         return [Stage("evaluate", f"{HOME}.evaluate", overrides, run="test")]
 
     icc = pretrain("icc")
@@ -59,7 +60,10 @@ def arms(scale: Scale) -> dict[str, Arm]:
     found["uniform"] = Arm(others["uniform"], "all exits count the same in fine-tuning")
     found["mlm_only"] = Arm(others["mlm_only"], "pre-trained on hidden tokens alone")
     found["nsp"] = Arm(others["nsp"], "pre-trained with next-sentence prediction in the place of ICC")
-    if not mini:
+    if mini:
+        lexical = Stage("lexical", f"{HOME}.lexical", {**tokenizer, **tested}, run="test", shared=True)
+        found["lexical"] = Arm([lexical], "no model: common words, weighted by TF-IDF")
+    else:
         clones = Stage("clones", f"{HOME}.clones", {"model.trunk": RELEASED})
         measured = Stage("clones_test", f"{HOME}.clones", {"model.weights": clones.weights}, run="test")
         found["clone_detection"] = Arm([measured], "the trunk fine-tuned on BigCloneBench, a classifier at each exit")

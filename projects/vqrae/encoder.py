@@ -57,9 +57,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.vit = vit
         self.prefix_tokens = int(kind == "internvl")  # a class token, which stands for no patch
-        mean, std = (torch.tensor(v).view(3, 1, 1) for v in NORMALISATION[kind])
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
+        register_normalisation(self, kind)
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, S, S] in [0, 1] -> Z_I [B, N, d], the last layer's."""
@@ -69,6 +67,8 @@ class Encoder(nn.Module):
 
 class Decoder(nn.Module):
     """A ViT of the encoder's depth and width with patches of one token, and a linear layer to pixels; no convolutions.
+
+    The pixels come out as the encoder takes them in, normalised, so that a fresh decoder begins at the mean colour.
 
     Args:
         kind: the encoder's class.
@@ -84,12 +84,20 @@ class Decoder(nn.Module):
         self.vit = headless(settings_class, model_class, {**settings(config), **mirrored})
         self.prefix_tokens = int(kind == "internvl")
         self.to_pixels = nn.Linear(config.hidden_size, 3 * pixels * pixels)
+        register_normalisation(self, kind)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Z_bot [B, N, d] -> pictures [B, 3, S', S'], about [0, 1]."""
         square = rearrange(tokens, "b (h w) d -> b d h w", h=self.grid)
         decoded = self.vit(square).last_hidden_state[:, self.prefix_tokens :]
-        return unpatchify(self.to_pixels(decoded).float(), self.pixels)  # losses compare pixels in full precision
+        pixels = unpatchify(self.to_pixels(decoded).float(), self.pixels)  # losses compare them in full precision
+        return pixels * self.std + self.mean
+
+
+def register_normalisation(module: nn.Module, kind: str) -> None:
+    """Buffers `mean` and `std` of the channels [3, 1, 1], which belong to the class of ViT and to no checkpoint."""
+    for name, values in zip(("mean", "std"), NORMALISATION[kind], strict=True):
+        module.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
 
 def unpatchify(patches: Tensor, pixels: int) -> Tensor:

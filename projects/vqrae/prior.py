@@ -171,7 +171,7 @@ class PriorTraining(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         parameters = self.prior.parameters()
-        optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, eps=self.eps)
+        optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, eps=self.eps, fused=True)
         warmup = max(1, self.warmup_steps)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warmup))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -92,9 +92,6 @@ CONTINUOUS = {"model.codebook.kind": "none"}
 
 
 def paper_arms(rehearsal: bool) -> dict[str, Arm]:
-    def vary(settings: dict[str, object]) -> dict[str, object]:
-        return {} if rehearsal else settings
-
     def train(name: str, **settings: object) -> Stage:
         return Stage(name, "projects.vqrae.train", settings)
 
@@ -108,15 +105,17 @@ def paper_arms(rehearsal: bool) -> dict[str, Arm]:
     stage1 = train("stage1")
     first = {"model.weights": stage1.weights}
     distilled, one_stage = train("stage2", **first), train("one_stage")
-    batch = vary(INTERNVIT_BATCH)
-    internvit = both(
-        {**INTERNVIT, **batch, **vary({"trainer.max_steps": 45000})},
-        {**INTERNVIT, **batch, **vary({"trainer.max_steps": 60000, "model.adversary.start": 30000})},
-    )
-    siglip = both({}, {})
-    tokenizer: dict[str, object] = {"model.tokenizer_weights": internvit.weights}
-    if rehearsal:  # 256 tokens instead of 1024 to draw one after the other
+    tokenizer: dict[str, object]
+    if rehearsal:  # InternViT's 1024 tokens take long: one of its stages is enough, and the prior draws SigLIP2's 256
+        siglip, internvit = train("full_stage2", **first), train("full_stage1", **INTERNVIT)
         tokenizer = {"model.tokenizer_weights": siglip.weights, **SIGLIP_256}
+    else:
+        siglip = both({}, {})
+        internvit = both(
+            {**INTERNVIT, **INTERNVIT_BATCH, "trainer.max_steps": 45000},
+            {**INTERNVIT, **INTERNVIT_BATCH, "trainer.max_steps": 60000, "model.adversary.start": 30000},
+        )
+        tokenizer = {"model.tokenizer_weights": internvit.weights}
     prior = Stage("prior", "projects.vqrae.prior", tokenizer)
     sample = Stage("sample", "projects.vqrae.sample", {**tokenizer, "model.weights": prior.weights}, run="test")
     sweep = {

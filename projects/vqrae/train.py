@@ -48,6 +48,7 @@ class TokenizerTraining(L.LightningModule):
         weights: a tokenizer to start from: stage 1's.
         train_encoder: whether the encoder learns.
         distill_weight: lambda_d; 0 for none.
+        pixel_weight: of the mean squared error; the paper's is 1.
         perceptual_weight: of L_P; 0 for none.
         adversary: the discriminator; None for none.
         lr: peak learning rate of decoder, projections and quantiser.
@@ -66,6 +67,7 @@ class TokenizerTraining(L.LightningModule):
         weights: str | None = None,
         train_encoder: bool = False,
         distill_weight: float = 0.0,
+        pixel_weight: float = 1.0,
         perceptual_weight: float = 1.1,
         adversary: Adversary | None = None,
         lr: float = 4e-4,
@@ -77,7 +79,7 @@ class TokenizerTraining(L.LightningModule):
     ):
         super().__init__()
         self.train_encoder, self.distill_weight, self.adversary = train_encoder, distill_weight, adversary
-        self.perceptual_weight, self.clip = perceptual_weight, clip
+        self.pixel_weight, self.perceptual_weight, self.clip = pixel_weight, perceptual_weight, clip
         self.lr, self.end_lr, self.encoder_lr = lr, end_lr, encoder_lr
         self.weight_decay, self.warmup_steps = weight_decay, warmup_steps
         self.tokenizer = VQRAE(encoder, codebook, pretrained=weights is None)
@@ -96,7 +98,7 @@ class TokenizerTraining(L.LightningModule):
         images = batch["image"]
         out = self.tokenizer(images)
         terms = {
-            "pixels": F.mse_loss(out.images, images),
+            "pixels": self.pixel_weight * F.mse_loss(out.images, images),
             "quant": out.loss,
         }
         if self.perceptual is not None:
@@ -153,7 +155,7 @@ class TokenizerTraining(L.LightningModule):
             start, warmup = self.adversary.start, max(1, self.warmup_steps)
             groups.append({"params": list(self.discriminator.parameters()), "lr": self.adversary.lr})
             factors.append(lambda step: min(1.0, max(0, step - start + 1) / warmup))
-        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), weight_decay=self.weight_decay, fused=True)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

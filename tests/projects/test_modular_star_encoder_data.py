@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from transformers import GPT2Tokenizer
 
 from common.cli import main
@@ -23,6 +24,7 @@ from common.errors import UserError
 from common.rehearsal.tokenizers import byte_level
 from projects.modular_star_encoder.clones import ClonePairs
 from projects.modular_star_encoder.corpus import IGNORED, Corpus
+from projects.modular_star_encoder.lexical import weighted
 from projects.modular_star_encoder.pairs import PairData
 from projects.modular_star_encoder.prepare import Library, Preparation, described, facts, module_of, split_of
 from projects.modular_star_encoder.tokens import (
@@ -401,6 +403,14 @@ def test_frequent_tokens_of_training_code_are_replaced_throughout(tokenizer):
     row = code["input_ids"][0]
     assert "def f0(x): return x + x" in data.formatter.tokenizer.decode(row)
     assert "do 0" in data.formatter.tokenizer.decode(text["input_ids"][0])
+
+
+def test_common_words_find_what_they_share_and_rare_ones_weigh_more():
+    text, code = weighted([[5, 1], [6, 1]], [[5, 1, 1, 1], [6, 2], [1, 2]])
+    assert torch.allclose(code.norm(dim=1), torch.ones(3, dtype=code.dtype)) and text.shape == (2, code.shape[1])
+    scores = text @ code.T
+    assert scores.argmax(1).tolist() == [0, 1]
+    assert scores[0, 0] > scores[0, 2] > scores[0, 1] == 0  # 5 stands in one function, 1 in two; the second has neither
 
 
 class Labelled(TextSource):

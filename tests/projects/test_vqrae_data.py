@@ -16,7 +16,6 @@ from common.data.readers.imagenet import ImageNet
 from common.data.worlds.shape_crops import ShapeCrops, colour_of
 from common.data.worlds.shape_layout import CLASSES, COLOURS
 from common.errors import UserError
-from common.foundations.classifier import random_colours
 from common.rehearsal.datasets import make_image_folder, make_image_parquet, make_webdataset
 
 DATA = Path(os.environ.get("DATA_ROOT", "../shared/data"))
@@ -46,19 +45,6 @@ def test_plain_pictures_have_no_textures():
     captions = [world[k].caption for k in range(40)]
     assert {len(caption.split()) for caption in captions} == {3}  # "a red star"
     assert len({world[k].label for k in range(40)}) > 5
-
-
-def test_random_colours_keep_every_contrast():
-    torch.manual_seed(0)
-    images = torch.rand(200, 3, 4, 4)
-    changed = random_colours(images)
-    assert changed.min() >= 0 and changed.max() <= 1
-    steps = [(x[..., 1:] - x[..., :-1]).abs() for x in (images, changed)]
-    assert torch.allclose(*(step.sum(1) for step in steps), atol=1e-6)  # over the channels, whose order is random
-    greys = random_colours(torch.full((200, 3, 1, 1), 0.25)).flatten(1)
-    assert len({tuple(grey.tolist()) for grey in greys}) == 8  # each channel inverted or not
-    reds = random_colours(torch.tensor([0.5, 0.25, 0.25]).view(1, 3, 1, 1).expand(200, 3, 1, 1)).flatten(1)
-    assert ((reds == 0.5).float().mean(0) > 0.2).all()  # each channel has been the first
 
 
 def test_square_scales_the_shorter_side_and_crops():

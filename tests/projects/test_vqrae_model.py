@@ -78,6 +78,16 @@ def test_unpatchify_inverts_patchify():
     assert torch.equal(corner, images[0, :, :8, 8:16])  # row by row
 
 
+@pytest.mark.parametrize(("encoder", "mean"), [(SIGLIP, [0.5, 0.5, 0.5]), (INTERN, [0.485, 0.456, 0.406])])
+def test_a_decoder_without_contrast_draws_the_mean_colour(encoder, mean):
+    decoder = VQRAE(encoder, BOOK).decoder
+    for parameter in decoder.to_pixels.parameters():
+        nn.init.zeros_(parameter)
+    images = decoder(torch.randn(2, decoder.grid**2, 32))
+    torch.testing.assert_close(images, torch.tensor(mean).view(3, 1, 1).expand_as(images))
+    assert not any(name in ("mean", "std") for name in decoder.state_dict())
+
+
 def test_a_continuous_latent_has_no_quantiser():
     out = VQRAE(SIGLIP, Codebook(dim=12, kind="none"))(batch()["image"])
     assert out.indices is None and out.loss == 0
@@ -119,6 +129,15 @@ def test_stage_2_trains_the_encoder_and_not_the_teacher(nets, tmp_path):
     assert terms["train/distill"] == 0  # at the beginning encoder and teacher are the same
     assert {n for n, _ in module.tokenizer.named_parameters()} - learned(module.tokenizer) == {"quantizer.codes"}
     assert not learned(module.teacher)
+
+
+def test_pixels_count_as_often_as_they_should(nets):
+    once, thrice = ((training(nets, pixel_weight=w), {}) for w in (1.0, 3.0))
+    for module, terms in (once, thrice):
+        module.log_dict = terms.update
+        module.training_step(batch(), 0)
+    torch.testing.assert_close(thrice[1]["train/pixels"], 3 * once[1]["train/pixels"])
+    torch.testing.assert_close(thrice[1]["train/quant"], once[1]["train/quant"])
 
 
 def encoder_gradient(module: TokenizerTraining, term: str) -> float:

@@ -4,7 +4,7 @@ import pytest
 
 from tests.projects.rehearsing import rehearse
 
-FITS = {"stage1": 1, "stage2": 1, "one_stage": 1, "rae": 1, "full_stage1": 2, "full_stage2": 2, "prior": 1}
+FITS = {"stage1": 1, "stage2": 1, "one_stage": 1, "rae": 1, "full_stage1": 1, "full_stage2": 1, "prior": 1}
 
 
 @pytest.mark.timeout(900)  # minutes on two busy cores
