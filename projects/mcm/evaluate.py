@@ -69,7 +69,8 @@ class Evaluation(L.LightningModule):
             self.unet = build_student(self.teacher.unet, lora, GUIDANCE_DIM)
             load_weights(trained_part(self.unet), expand(weights or "", "model.weights"))
             self.unet = merge_lora(self.unet).requires_grad_(False)
-        self.measured = nn.ModuleDict({str(k): VideoMeasures(measures) for k in steps})
+        empty = VideoMeasures(measures)
+        self.measured = nn.ModuleDict({str(k): empty.another() for k in steps})
 
     def on_test_start(self) -> None:
         """The images that frames are compared with, every process its part."""

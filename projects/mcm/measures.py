@@ -1,5 +1,6 @@
 """What is measured of generated videos: motion and appearance apart, and both together."""
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -10,12 +11,11 @@ from torchmetrics import MeanMetric
 from torchmetrics.image.fid import FrechetInceptionDistance
 from transformers import AutoTokenizer, CLIPModel, VideoMAEModel
 
-from common.data.worlds.moving_glyphs import bar_contrast, centroid_velocity, commanded_velocity
+from common.data.worlds.moving_glyphs import OBEYS, bar_contrast, centroid_velocity, commanded_velocity
 from common.errors import UserError
 from common.evaluators.frechet import Inception, frechet_distance
 from projects.mcm.features import MEAN, STD, FrameEncoder, FrameJudge
 
-OBEYS = 0.5  # pixels a frame: a clip whose velocity is nearer than that to the commanded one does as it was told
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -117,6 +117,12 @@ class VideoMeasures(nn.Module):
             self.clip = ClipSimilarity(measures.clip)
         names = ["motion_error", "obeys", "bar"] if self.world else []
         self.means = nn.ModuleDict({name: MeanMetric() for name in [*names, *(["clipsim"] if self.clip else [])]})
+
+    def another(self) -> "VideoMeasures":
+        """A new set of measures by the same nets."""
+        nets = [metric.inception for metric in (self.frame_fd, self.video_fd) if metric is not None]
+        nets += [] if self.clip is None else [self.clip]
+        return copy.deepcopy(self, {id(net): net for net in nets})
 
     def images(self, images: Tensor) -> None:
         """Images [N, 3, S, S] in [0, 1] of the appearance that is aimed at."""

@@ -1,6 +1,6 @@
 """Make a video from a prompt in a few steps.
 
-    python -m projects.mcm.sample "block moving left" --steps 4 --out clip.gif
+    python -m projects.mcm.sample "block moving right" --steps 4 --out clip.gif
     python -m projects.mcm.sample "a dog in the snow" --run runs/mcm/paper/distill-.../seed0 --out clip.mp4
 
 `--run` is the run folder of a finished distillation; without it the newest one of the mini scale's `mcm` is taken.
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from common.errors import UserError
+from common.errors import UserError, user_errors
 from common.paths import expand
 from common.training.weights import load_weights
 from projects.mcm.consistency import guidance_embedding
@@ -79,7 +79,8 @@ def make_video(run: Path, prompt: str, steps: int, seed: int, device: torch.devi
     return teacher.decode(latents)[0]
 
 
-def main(args: list[str] | None = None) -> None:
+@user_errors
+def main(args: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m projects.mcm.sample", description=__doc__.split("\n")[0])
     parser.add_argument("prompt", help='what to show; the mini scale knows "GLYPH moving DIRECTION"')
     parser.add_argument("--steps", type=int, default=4, help="1, 2, 4 or 8 (default: 4)")
@@ -88,18 +89,15 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--rate", type=float, default=8.0, help="frames a second (default: 8)")
     options = parser.parse_args(args)
-    try:
-        if options.out.suffix not in (".gif", ".mp4"):
-            raise UserError(f"--out {options.out}: the ending says neither .gif nor .mp4")
-        run = options.run or newest_run()
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        video = make_video(run, options.prompt, options.steps, options.seed, device)
-        write_video(options.out, enlarged(to_frames(video), SMALLEST), options.rate)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    if options.out.suffix not in (".gif", ".mp4"):
+        raise UserError(f"--out {options.out}: the ending says neither .gif nor .mp4")
+    run = options.run or newest_run()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    video = make_video(run, options.prompt, options.steps, options.seed, device)
+    write_video(options.out, enlarged(to_frames(video), SMALLEST), options.rate)
     print(f"{options.out}: {video.shape[1]} frames in {options.steps} steps, by {run}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
