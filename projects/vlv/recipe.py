@@ -10,7 +10,7 @@ IMAGES = {  # of stage 1: fewer of them (Table 5); at paper scale 600 tars of 10
 }
 SMALL = {"hidden": 32, "layers": 1}  # the mini scale's smaller decoder
 SMALL_HUB = {"model.language_model": "Qwen/Qwen2.5-0.5B"}
-RATES = {"adapter": 2e-3, "language_model": 2e-3, "encoder": 1e-3}  # of stage 2 at mini scale, by what learns
+RATES = {"adapter": 4e-3, "language_model": 1e-3, "encoder": 1e-3}  # of stage 2 at mini scale, by what learns
 PAIRS = (64, 1024)  # captioned pictures of stage 2 at mini scale, beside the default of 256
 
 Settings = dict[str, object]
