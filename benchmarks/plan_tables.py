@@ -85,7 +85,7 @@ def memory(stages: list[StagePlan], card: Gpu) -> Table:
         fits = Text("yes", "green") if stage.fits else Text(f"NO: {card.name} has {card.memory:g}", "bold red")
         rows.append(
             [
-                Text(stage.stage, "bold"), stage.precision, str(stage.batch),
+                label(stage), stage.precision, str(stage.batch),
                 *(f"{size / 1e9:.2f}" for size in gigabytes), fits,
                 "–" if stage.largest_batch is None else str(stage.largest_batch),
             ]
@@ -113,7 +113,7 @@ def times(stages: list[StagePlan], price: float) -> Table:
         money = [f"{stage.device_hours * price:,.2f}"] if price else []
         rows.append(
             [
-                Text(stage.stage, "bold"), duration(stage.step_seconds), mostly,
+                label(stage), duration(stage.step_seconds), mostly,
                 duration(stage.seconds), str(stage.runs), f"{stage.device_hours:.1f}", *money,
                 Text(stage.reported or "–", "dim"),
             ]
