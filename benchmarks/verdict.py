@@ -65,6 +65,12 @@ def judge(found: dict[str, Any], paper: Paper, networks: dict[str, dict[str, flo
     return [_judge(claim, found, paper, networks or {}) for claim in paper.claims]
 
 
+def measures(test: Test) -> list[Measure]:
+    """What a claim compares, in the order of its effect."""
+    first = [test.better, test.worse] if isinstance(test, Better) else [test.a]
+    return first + ([test.b] if isinstance(test, Within | Ratio) else [])
+
+
 def claimed_range(test: Test) -> tuple[float, float]:
     """Where a claim says that its effect lies."""
     if isinstance(test, Better):
@@ -100,27 +106,26 @@ def _judge(claim: Claim, found: dict[str, Any], paper: Paper, networks: dict[str
         rehearsed = "A rehearsal shows that the configs run; its figures mean nothing."
         return Verdict(claim.id, "untested", claim.untested.get(found["scale"], rehearsed))
     test = claim.test
-    measures = [test.better, test.worse] if isinstance(test, Better) else [test.a]
-    measures += [test.b] if isinstance(test, Within | Ratio) else []
-    metrics = [paper.metric(measure) for measure in measures]
+    compared = measures(test)
+    metrics = [paper.metric(measure) for measure in compared]
     known: dict[str, Any] = {"claim": claim.id, "kind": _kind(test), "threshold": _threshold(test)}
     known["unit"] = "" if isinstance(test, Ratio) else metrics[0].unit
 
-    if measures[0].real:
+    if compared[0].real:
         found = {**found, "arms": {name: {"seeds": {"0": counts}} for name, counts in networks.items()}}
-    columns = [_by_seed(found, measure) for measure in measures]
+    columns = [_by_seed(found, measure) for measure in compared]
     seeds = [seed for seed in columns[0] if all(seed in column for column in columns)]
     known["seeds"] = len(seeds)
-    if problem := _problem(found, columns, measures, metrics, isinstance(test, Ratio)):
+    if problem := _problem(found, columns, compared, metrics, isinstance(test, Ratio)):
         return Verdict(status="inconclusive", reason=problem, **known)
     figures = [[column[seed] for seed in seeds] for column in columns]
     effects = [_effect(test, list(values), metrics[0]) for values in zip(*figures, strict=True)]
 
-    counted = f"{len(seeds)} {'paired ' if len(measures) > 1 else ''}seeds"
+    counted = f"{len(seeds)} {'paired ' if len(compared) > 1 else ''}seeds"
     ends: tuple[float, float] | None
     if len(set(effects)) == 1 and (len(seeds) > 1 or all(metric.exact for metric in metrics)):
         estimate, ends = effects[0], (effects[0], effects[0])
-        if measures[0].real:
+        if compared[0].real:
             evidence = " on the real architecture, counted"
         else:
             evidence = f" for each of {counted}" if len(seeds) > 1 else ", counted: one seed decides"
@@ -138,7 +143,7 @@ def _judge(claim: Claim, found: dict[str, Any], paper: Paper, networks: dict[str
     status = decide(*ends, test) if ends else "inconclusive"
     if ends and ends[0] == ends[1] and status == "inconclusive":
         evidence += ": a tie"
-    reason = f"{_subject(test, figures, measures, metrics)}{_number(test, estimate, ends, metrics[0])}{evidence}"
+    reason = f"{_subject(test, figures, compared, metrics)}{effect_size(test, estimate, ends, metrics[0])}{evidence}"
     low, high = ends or (None, None)
     return Verdict(
         status=status, reason=reason + _claimed(test, metrics[0]), estimate=estimate, low=low, high=high, **known
@@ -214,7 +219,7 @@ def _subject(test: Test, figures: list[list[float]], measures: list[Measure], me
     return f"{arms[0]} {means[0]} vs {arms[1]} {means[1]}: {effect} "
 
 
-def _number(test: Test, estimate: float, ends: tuple[float, float] | None, metric: Metric) -> str:
+def effect_size(test: Test, estimate: float, ends: tuple[float, float] | None, metric: Metric) -> str:
     """The effect, with its interval where it has one."""
     if isinstance(test, Ratio):
         shown = f" [{ends[0]:.3g}, {ends[1]:.3g}]" if ends and ends[0] != ends[1] else ""

@@ -1,0 +1,129 @@
+"""Write the tables of the READMEs from what was measured, so that no figure is copied by hand.
+
+    python -m scripts.readme_tables
+
+The project's README has a table of recipes. A recipe's README may have blocks of two kinds, filled between their marks:
+
+    <!-- measured mini: mrr recall_1 -->     these metrics of every arm that has one of them, at that scale
+    <!-- /measured -->
+    <!-- verdicts mini mini-coco -->         every claim that one of these scales tests
+    <!-- /verdicts -->
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from benchmarks import recipes, results
+from benchmarks.catalogue import statuses
+from benchmarks.formats import mean_spread
+from benchmarks.tables import Claim, Paper, load_paper
+from benchmarks.terminal import count_statuses
+from benchmarks.verdict import effect_size, measures
+from common.errors import UserError
+
+README = recipes.ROOT / "README.md"
+BEGIN, END = "<!-- recipes: written by `python -m scripts.readme_tables` -->\n", "<!-- /recipes -->\n"
+BLOCK = re.compile(r"(<!-- (measured|verdicts) ([^>]*?) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
+
+
+def recipe_readmes() -> list[Path]:
+    """Every recipe's README."""
+    return [recipes.ROOT / "projects" / name / "README.md" for name in recipes.names()]
+
+
+def updated(text: str) -> str:
+    """The project's README with the table as it must be now."""
+    before, rest = text.split(BEGIN)
+    return before + BEGIN + recipe_table() + END + rest.split(END)[1]
+
+
+def recipe_table() -> str:
+    """A row per recipe, with the verdicts of every results file."""
+    rows = ["| recipe | paper | about | claims, by the scales that ran here |", "|---|---|---|---|"]
+    for name in recipes.names():
+        paper = load_paper(name, recipes.arm_names(name))
+        year = f"[{paper.year}](https://arxiv.org/abs/{paper.arxiv})" if paper.arxiv else str(paper.year)
+        ran = [
+            f"{file.stem.split('.', 1)[1]}: {count_statuses(statuses(file))}"
+            for file in sorted(results.RESULTS.glob(f"{name}.*.json"), key=lambda file: file.stem)
+        ]
+        rows.append(
+            row([f"[{name}](projects/{name})", f"{paper.short_title}, {year}", paper.modality, "<br>".join(ran)])
+        )
+    return "\n".join(rows) + "\n"
+
+
+def filled(text: str, name: str) -> str:
+    """A recipe's README with its blocks as they must be now.
+
+    Raises:
+        UserError: a block names a metric that the recipe's page has not, or a scale without results.
+    """
+    paper = load_paper(name, recipes.arm_names(name))
+
+    def fill(block: re.Match[str]) -> str:
+        begin, kind, words, _, end = block.groups()
+        if kind == "measured":
+            label, metrics = words.split(":", 1)
+            return begin + measured(measurements(name, label), paper, metrics.split()) + end
+        return begin + verdicts({label: measurements(name, label) for label in words.split()}, paper) + end
+
+    return BLOCK.sub(fill, text)
+
+
+def measurements(name: str, label: str) -> dict[str, Any]:
+    """The content of a results file."""
+    found = results.read(results.RESULTS / f"{name}.{label}.json")
+    if found is None:
+        raise UserError(f"projects/{name}/README.md shows {label}, of which benchmarks/results has nothing")
+    return found
+
+
+def measured(found: dict[str, Any], paper: Paper, names: list[str]) -> str:
+    """Mean and standard deviation over the seeds: a row per arm, a column per metric."""
+    if absent := [name for name in names if name not in paper.metrics]:
+        raise UserError(f"projects/{paper.paper}/README.md shows {', '.join(absent)}, unknown to the recipe's page")
+    metrics = [paper.metrics[name] for name in names]
+    arrows = {"higher": "↑ ", "lower": "↓ ", None: ""}
+    heads = ["arm", *(arrows[metric.better] + metric.label for metric in metrics)]
+    rows = [row(heads), row(["---"] * len(heads))]
+    for arm, entry in found["arms"].items():
+        values = [[seed[name] for seed in entry["seeds"].values() if name in seed] for name in names]
+        if any(values):
+            cells = [mean_spread(own, metric) if own else "" for own, metric in zip(values, metrics, strict=True)]
+            rows.append(row([f"**`{arm}`**" if entry["method"] else f"`{arm}`", *cells]))
+    return "\n".join(rows) + "\n"
+
+
+def verdicts(found: dict[str, dict[str, Any]], paper: Paper) -> str:
+    """A row per claim that is tested at one of the scales, a column per scale."""
+    by_label = {label: {entry["claim"]: entry for entry in content["verdicts"]} for label, content in found.items()}
+    rows = [row(["claim", *found]), row(["---"] * (len(found) + 1))]
+    for claim in paper.claims:
+        entries = [entries.get(claim.id, {"status": "untested"}) for entries in by_label.values()]
+        if any(entry["status"] != "untested" for entry in entries):
+            rows.append(row([f"**{claim.id}** {claim.text}", *(verdict(claim, entry, paper) for entry in entries)]))
+    return "\n".join(rows) + "\n"
+
+
+def verdict(claim: Claim, entry: dict[str, Any], paper: Paper) -> str:
+    """`confirmed, +0.293 [0.260, 0.326]`."""
+    if claim.test is None or entry["status"] == "untested":
+        return ""
+    if entry["estimate"] is None:
+        return f"{entry['status']}: {entry['reason']}"
+    ends = None if entry["low"] is None else (entry["low"], entry["high"])
+    metric = paper.metric(measures(claim.test)[0])
+    return f"{entry['status']}, {effect_size(claim.test, entry['estimate'], ends, metric)}"
+
+
+def row(cells: list[str]) -> str:
+    """A line of a table in Markdown."""
+    return f"| {' | '.join(' '.join(cell.replace('|', '/').split()) for cell in cells)} |"
+
+
+if __name__ == "__main__":
+    README.write_text(updated(README.read_text()))
+    for readme in recipe_readmes():
+        readme.write_text(filled(readme.read_text(), readme.parent.name))

@@ -1,0 +1,57 @@
+"""The READMEs' tables are those that the recipes and their results make."""
+
+import re
+
+import pytest
+
+from benchmarks import recipes, results
+from benchmarks.tables import load_paper
+from common.errors import UserError
+from scripts.readme_tables import README, filled, measured, measurements, recipe_readmes, updated, verdicts
+
+REMEDY = "run: python -m scripts.readme_tables"
+
+
+def test_the_table_of_recipes_is_up_to_date():
+    text = README.read_text()
+    assert updated(text) == text, REMEDY
+
+
+@pytest.mark.parametrize("readme", recipe_readmes(), ids=lambda readme: readme.parent.name)
+def test_a_recipe_shows_what_was_measured(readme):
+    text = readme.read_text()
+    assert filled(text, readme.parent.name) == text, REMEDY
+    if list(results.RESULTS.glob(f"{readme.parent.name}.*.json")):
+        assert "<!-- verdicts " in text and "<!-- measured " in text
+
+
+def page(name="mobilesam"):
+    return load_paper(name, recipes.arm_names(name))
+
+
+def test_arms_with_figures_have_a_row():
+    found = {"arms": {
+        "decoupled": {"method": True, "seeds": {"0": {"miou_teacher_point": 0.5}, "1": {"miou_teacher_point": 0.7}}},
+        "coupled": {"method": False, "seeds": {"0": {"miou_teacher_point": 0.1, "miou_teacher_box": 0.2}}},
+        "untrained": {"method": False, "seeds": {"0": {"other": 1.0}}},
+    }}  # fmt: skip
+    lines = measured(found, page(), ["miou_teacher_point", "miou_teacher_box"]).splitlines()
+    assert lines[2:] == ["| **`decoupled`** | 0.600 ± 0.141 |  |", "| `coupled` | 0.100 | 0.200 |"]
+    with pytest.raises(UserError, match="shows height, unknown"):
+        measured(found, page(), ["height"])
+
+
+def test_claims_of_several_scales_share_a_table():
+    entry = {"claim": "C1", "status": "confirmed", "reason": "", "estimate": 0.25, "low": 0.2, "high": 0.3}
+    untested = {**entry, "status": "untested", "estimate": None}
+    unknown = {**entry, "status": "inconclusive", "reason": "arm coupled | has no results", "estimate": None}
+    scales = {"mini": {"verdicts": [entry]}, "mini-coco": {"verdicts": [unknown]}, "paper": {"verdicts": [untested]}}
+    head, _, *rows = verdicts(scales, page()).splitlines()
+    assert head == "| claim | mini | mini-coco | paper |" and len(rows) == 1
+    end = r"\| confirmed, \+0\.250 \[0\.200, 0\.300\] \| inconclusive: arm coupled / has no results \|  \|$"
+    assert rows[0].startswith("| **C1** ") and re.search(end, rows[0])
+
+
+def test_results_that_are_not_there_are_named():
+    with pytest.raises(UserError, match="projects/mobilesam/README.md shows mini-mars"):
+        measurements("mobilesam", "mini-mars")
