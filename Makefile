@@ -16,7 +16,7 @@ help:
 	@echo "make reproduce PAPER=mobilesam   run a paper's experiment and judge its claims; PAPER=all: whatever is out of date, two recipes at a time"
 	@echo "make status PAPER=mobilesam      where the stages stand that LAUNCH=slurm has submitted"
 	@echo "make list                        every recipe: modality, scales that ran here, verdicts"
-	@echo "make rehearse PAPER=mobilesam    run the paper-scale configs on stand-ins, on the CPU, in a minute; PAPER=all: every recipe"
+	@echo "make rehearse PAPER=mobilesam    run the paper-scale configs on stand-ins, on the CPU, in 1 to 3 minutes; PAPER=all: every recipe"
 	@echo "make plan PAPER=mobilesam        what the paper-scale recipe will cost: GPU=h100 DEVICES=n PRICE=<of a GPU hour>"
 	@echo "make speed PAPER=mobilesam       measure sizes and speeds at the paper's scale, and what our own layers cost"
 	@echo "make dashboard PAPER=mobilesam   a W&B report that compares the arms; OFFLINE=1: an HTML page from offline runs"
