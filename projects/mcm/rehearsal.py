@@ -27,7 +27,7 @@ def make(folder: Path) -> None:
     for tar in range(2):
         make_video_tar(data / f"webvid/train/{tar:05d}.tar", videos=24, first=24 * tar)
         make_webdataset(data / f"laion_aesthetic/{tar:05d}.tar", samples=12, first=12 * tar)
-        make_video_tar(data / f"webvid/val/{tar:05d}.tar", videos=8, first=48 + 8 * tar)
+        make_video_tar(data / f"webvid/val/{tar:05d}.tar", videos=4, first=48 + 4 * tar)
     torch.manual_seed(0)
     write_inception(folder / "weights/pt_inception-2015-12-05-6726825d.pth")
     hub = folder / "hub"
