@@ -103,7 +103,7 @@ def print_coverage(jobs: list[Job], console: Console) -> None:
             words.append("2 steps, checkpoint, resumed after step 1 with equal weights")
         if done and any((two_processes(job) / "done.json").exists() for job in done):
             words.append("in two processes")
-        console.print(f"  {name:20}{'; '.join(words)}", soft_wrap=True)
+        console.print(f"  {name:{max(map(len, names))}} {'; '.join(words)}", soft_wrap=True)
 
 
 def _weights(configs: Any) -> Iterator[str]:
