@@ -218,12 +218,11 @@ def picture(entry: dict[str, Any], name: str, method: bool = False) -> dict[str,
     if kind.startswith("image/"):
         with Image.open(file) as image:
             width = image.width
-    if kind == "image/png" and len(content) > 20_000:
-        packed = io.BytesIO()
-        with Image.open(file) as image:
-            image.convert("RGB").save(packed, "WEBP", quality=85)
-        if len(packed.getvalue()) < len(content):
-            kind, content = "image/webp", packed.getvalue()
+            if kind == "image/png" and len(content) > 20_000:
+                packed = io.BytesIO()
+                image.convert("RGB").save(packed, "WEBP", quality=85)
+                if len(packed.getvalue()) < len(content):
+                    kind, content = "image/webp", packed.getvalue()
     return {
         "name": name,
         "caption": entry["caption"],

@@ -180,8 +180,8 @@ def network_table(found: dict[str, Any]) -> Table:
         "times faster",
         "the paper says",
     )
+    units = {"params": quantity, "ms": "{:g} ms".format}
     for name, entry in found.items():
-        units = {"params": quantity, "ms": "{:g} ms".format}
         says = [show(entry["reported"][key]) for key, show in units.items() if key in entry["reported"]]
         eager = entry["variants"]["eager"]
         for variant, made in entry["variants"].items():

@@ -64,14 +64,14 @@ def measured_table(found: dict[str, Any], paper: Paper, metrics: list[Metric], n
         row = [Text(name + (f" ({len(arm['seeds'])} seeds)" if several else ""), "bold" if arm["method"] else "")]
         for metric in metrics:
             best = name == _leader(arms, metric)
-            shown = mean_spread(_values(arm, metric), metric)
+            shown = mean_spread(values(arm, metric), metric)
             row.append(Text(f"{shown}{' *' if best else '  '}", "bold green" if best else ""))
         rows.append(row)
         reported = [paper.reported(name, metric.name) for metric in metrics]
         if any(reported):
             figures = [_reported(tables, metric, notes) for tables, metric in zip(reported, metrics, strict=True)]
             rows.append([Text("  paper", "dim"), *(Text(text, "dim") for text in figures)])
-    heads = ["arm", *({"higher": "↑ ", "lower": "↓ ", None: ""}[metric.better] + metric.label for metric in metrics)]
+    heads = ["arm", *map(heading, metrics)]
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
     for head, *cells in zip(heads, *rows, strict=True):
         lines = [line for cell in cells for line in cell.plain.split("\n")]
@@ -95,13 +95,19 @@ def _columns_that_fit(
     return groups
 
 
-def _values(arm: dict[str, Any], metric: Metric) -> list[float]:
+def heading(metric: Metric) -> str:
+    """A metric's label behind an arrow to where it is better."""
+    return {"higher": "↑ ", "lower": "↓ ", None: ""}[metric.better] + metric.label
+
+
+def values(arm: dict[str, Any], metric: Metric) -> list[float]:
+    """An arm's figures, one a seed that has one."""
     return [seed[metric.name] for seed in arm["seeds"].values() if metric.name in seed]
 
 
 def _leader(arms: dict[str, Any], metric: Metric) -> str | None:
     """The arm with the best mean; None where no direction is better, or where several arms share the best."""
-    means = {name: statistics.fmean(values) for name, arm in arms.items() if (values := _values(arm, metric))}
+    means = {name: statistics.fmean(own) for name, arm in arms.items() if (own := values(arm, metric))}
     means = {name: mean for name, mean in means.items() if math.isfinite(mean)}
     if metric.better is None or len(means) < 2:
         return None

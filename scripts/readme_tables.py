@@ -18,7 +18,7 @@ from benchmarks import recipes, results
 from benchmarks.catalogue import statuses
 from benchmarks.formats import mean_spread
 from benchmarks.tables import Claim, Paper, load_paper
-from benchmarks.terminal import count_statuses
+from benchmarks.terminal import count_statuses, heading, values
 from benchmarks.verdict import effect_size, measures
 from common.errors import UserError
 
@@ -85,13 +85,12 @@ def measured(found: dict[str, Any], paper: Paper, names: list[str]) -> str:
     if absent := [name for name in names if name not in paper.metrics]:
         raise UserError(f"projects/{paper.paper}/README.md shows {', '.join(absent)}, unknown to the recipe's page")
     metrics = [paper.metrics[name] for name in names]
-    arrows = {"higher": "↑ ", "lower": "↓ ", None: ""}
-    heads = ["arm", *(arrows[metric.better] + metric.label for metric in metrics)]
+    heads = ["arm", *map(heading, metrics)]
     rows = [row(heads), row(["---"] * len(heads))]
     for arm, entry in found["arms"].items():
-        values = [[seed[name] for seed in entry["seeds"].values() if name in seed] for name in names]
-        if any(values):
-            cells = [mean_spread(own, metric) if own else "" for own, metric in zip(values, metrics, strict=True)]
+        figures = [values(entry, metric) for metric in metrics]
+        if any(figures):
+            cells = [mean_spread(own, metric) if own else "" for own, metric in zip(figures, metrics, strict=True)]
             rows.append(row([f"**`{arm}`**" if entry["method"] else f"`{arm}`", *cells]))
     return "\n".join(rows) + "\n"
 
