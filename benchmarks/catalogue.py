@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks import recipes, results
-from benchmarks.checked import shown
-from benchmarks.tables import load_paper
-from benchmarks.terminal import count_statuses
+from benchmarks.judging.checked import shown
+from benchmarks.judging.tables import load_paper
+from benchmarks.running import recipes, results
+from benchmarks.showing.terminal import count_statuses
 from common.errors import UserError
 
 

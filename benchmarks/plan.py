@@ -3,8 +3,8 @@
 python -m benchmarks.plan mobilesam --gpu a100-80g --devices 1 --price 2.5
 
 Operations, activations and the time of a step are counted on the real architectures without values
-(`benchmarks.meter`); batch, steps and precision are those of projects/<paper>/configs/paper. A recipe says what its
-stages do in the function that its `plan` names (`common.workload.Workload`).
+(`benchmarks.planning.meter`); batch, steps and precision are those of projects/<paper>/configs/paper. A recipe says
+what its stages do in the function that its `plan` names (`common.workload.Workload`).
 """
 
 import argparse
@@ -20,12 +20,11 @@ from typing import Any
 
 import yaml
 
-from benchmarks import recipes
-from benchmarks.recipes import ROOT
+from benchmarks.running import recipes
 from common.errors import UserError, unknown, user_errors
 from common.recipe import Output, Recipe, Stage, walk
 
-GPUS = Path(__file__).with_name("gpus.yaml")
+GPUS = Path(__file__).with_name("planning") / "gpus.yaml"
 UTILISATION = 0.5  # of a GPU's peak arithmetic and bandwidth; well-tuned kernels reach 0.4 to 0.7
 RESERVED = 1.0  # GB: CUDA's context, cuDNN's and cuBLAS's workspaces
 FRAGMENTATION = 1.05  # what the allocator holds over what is used
@@ -76,7 +75,7 @@ def gpus() -> dict[str, Any]:
 
 def gpu(name: str) -> Any:
     """A GPU's figures; UserError with the nearest names for one that is not in the table."""
-    from benchmarks.meter import Gpu
+    from benchmarks.planning.meter import Gpu
 
     known = gpus()
     if name not in known:
@@ -86,10 +85,7 @@ def gpu(name: str) -> Any:
 
 def configuration(stage: Stage) -> dict[str, Any]:
     """The paper's config of a stage with its overrides; what another stage leaves is given as `stage/file`."""
-    path = ROOT / stage.config("paper")[0]
-    if not path.exists():
-        raise UserError(f"stage {stage.name} has no config {path.relative_to(ROOT)}")
-    config: dict[str, Any] = yaml.safe_load(path.read_text())
+    config = recipes.settings(stage, "paper")
     for key, value in stage.overrides.items():
         *parents, last = key.split(".")
         place = config
@@ -103,9 +99,9 @@ def hook(paper: str, recipe: Recipe) -> Callable[..., Any]:
     """The recipe's function that describes its stages; UserError where it has none."""
     if not recipe.plan:
         raise UserError(
-            f"{paper} cannot be planned: projects/{paper}/recipe.py names no `plan`. Write projects/{paper}/plan.py "
-            "with a function (stage, config) -> common.workload.Workload (projects/mobilesam/plan.py is one) and set "
-            f'plan="projects.{paper}.plan:workload".'
+            f"{paper} cannot be planned: projects/{paper}/recipe.py names no `plan`. Write "
+            f"projects/{paper}/harness/plan.py with a function (stage, config) -> common.workload.Workload "
+            f'(projects/mobilesam/harness/plan.py is one) and set plan="projects.{paper}.harness.plan:workload".'
         )
     module, name = recipe.plan.split(":")
     return getattr(importlib.import_module(module), name)
@@ -123,7 +119,7 @@ def steps_of(stage: Stage, trainer: dict[str, Any], samples: int, batch: int) ->
     limits = [trainer["max_steps"]] if trainer.get("max_steps", -1) > 0 else []
     limits += [trainer["max_epochs"] * (samples // batch)] if trainer.get("max_epochs") else []
     if not limits:
-        raise UserError(f"{stage.config('paper')[0]} sets neither trainer.max_steps nor trainer.max_epochs")
+        raise UserError(f"stage {stage.name}: its config sets neither trainer.max_steps nor trainer.max_epochs")
     return min(limits)
 
 
@@ -133,7 +129,7 @@ def plan_stage(
     """Plan one stage on `devices` GPUs (0 takes the config's number, or one)."""
     import torch
 
-    from benchmarks.meter import materialise, measure
+    from benchmarks.planning.meter import materialise, measure
 
     config = configuration(stage)
     trainer = config.get("trainer") or {}
@@ -275,7 +271,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     command.add_argument("paper", help="a recipe's name (`make list` shows them)")
-    command.add_argument("--gpu", default="", help="a name in benchmarks/gpus.yaml (default: h100)")
+    command.add_argument("--gpu", default="", help="a name in benchmarks/planning/gpus.yaml (default: h100)")
     command.add_argument("--devices", default="", help="GPUs that a stage runs on (default: the config's, or one)")
     command.add_argument("--price", default="", help="of one GPU for one hour, in any currency; none prints no money")
     command.add_argument("--seeds", type=int, default=3, help="seeds per arm (default: 3)")
@@ -302,7 +298,7 @@ def number(text: str, what: str, kind: type[float] | type[int]) -> Any:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
     options = parser().parse_args(arguments)
-    from benchmarks.plan_tables import print_plan
+    from benchmarks.planning.tables import print_plan
 
     devices, price = number(options.devices, "DEVICES", int), number(options.price, "PRICE", float)
     if not 0 < options.utilisation <= 1:

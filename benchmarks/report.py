@@ -14,13 +14,14 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from benchmarks import page, recipes, results
-from benchmarks.recipes import Job
-from benchmarks.results import REPORTS
-from benchmarks.tables import Paper, load_paper
+from benchmarks.judging.tables import Paper, load_paper
+from benchmarks.running import recipes, results
+from benchmarks.running.recipes import Job
+from benchmarks.running.results import REPORTS
+from benchmarks.showing import page
 from common.errors import UserError, unknown, user_errors
 
-TEMPLATES = Path(__file__).resolve().parent / "templates"
+TEMPLATES = Path(__file__).resolve().parent / "showing/templates"
 SCALE_NOTES = {
     "mini": "Small nets on small data, in minutes on a laptop: it shows whether a claim holds in miniature. "
     "Its figures are not comparable with the paper's.",

@@ -18,14 +18,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import everything, preflight, recipes, rehearsal, results, runner
-from benchmarks import launch as launching
-from benchmarks.launch import Launch
-from benchmarks.recipes import ROOT, Request
+from benchmarks.judging.tables import load_paper
+from benchmarks.judging.verdict import judge
 from benchmarks.report import make_report
-from benchmarks.tables import load_paper
-from benchmarks.terminal import print_results
-from benchmarks.verdict import judge
+from benchmarks.running import everything, preflight, recipes, rehearsal, results, runner
+from benchmarks.running import launch as launching
+from benchmarks.running.launch import Launch
+from benchmarks.running.recipes import ROOT, Request
+from benchmarks.showing.terminal import print_results
 from common.errors import UserError
 from common.recipe import SCALES
 from common.training.runs import disk_error, locked
@@ -127,7 +127,7 @@ def reproduce(
     if request.scale == "rehearsal" and not recipe.stand_ins:
         raise UserError(
             f"{request.paper} cannot be rehearsed: projects/{request.paper}/recipe.py names no `stand_ins`. Write a "
-            "function that makes them (projects/mobilesam/rehearsal.py is an example) and name it there."
+            "function that makes them (projects/mobilesam/harness/rehearsal.py is an example) and name it there."
         )
     arms = recipe.arms_for(request.scale, request.data)
     paper = load_paper(request.paper, recipes.arm_names(request.paper))

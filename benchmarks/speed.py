@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks import results
+from benchmarks.running import results
 from common.errors import UserError, unknown, user_errors
 
 SPEED = results.RESULTS / "speed"
@@ -61,8 +61,8 @@ def networks(paper: str, speed: Any, chosen: list[str], console: Console) -> dic
     Args:
         chosen: names of networks; those that were measured before are kept beside them. Empty for all.
     """
-    from benchmarks.latency import flops, variants
-    from benchmarks.overhead import run
+    from benchmarks.measuring.latency import flops, variants
+    from benchmarks.measuring.overhead import run
 
     found: dict[str, Any] = read(paper).get("networks", {}).get("found", {}) if chosen else {}
     for network in speed.networks:
@@ -73,7 +73,9 @@ def networks(paper: str, speed: Any, chosen: list[str], console: Console) -> dic
         for variant in variants(network):
             console.print(f"[dim]measuring {network.name}, {variant}[/]")
             try:
-                made = json.loads(run(["-m", "benchmarks.latency", paper, network.name, variant]).splitlines()[-1])
+                made = json.loads(
+                    run(["-m", "benchmarks.measuring.latency", paper, network.name, variant]).splitlines()[-1]
+                )
             except UserError as error:
                 entry["variants"][variant] = {"error": str(error).strip().splitlines()[-1]}
                 continue
@@ -103,8 +105,8 @@ def ratios(entry: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
 
 def measure(paper: str, parts: list[str], chosen: list[str], console: Console) -> dict[str, Any]:
     """The parts that were asked for, each written as soon as it is measured."""
-    from benchmarks.latency import load
-    from benchmarks.overhead import reading, starting, training_overhead
+    from benchmarks.measuring.latency import load
+    from benchmarks.measuring.overhead import reading, starting, training_overhead
 
     speed = load(paper)
     for name in chosen:
@@ -165,7 +167,7 @@ def _table(*heads: str) -> Table:
 
 
 def network_table(found: dict[str, Any]) -> Table:
-    from benchmarks.plan_tables import duration, quantity
+    from benchmarks.planning.tables import duration, quantity
 
     table = _table(
         "network",

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks import launch, recipes
-from benchmarks.launch import Queue
+from benchmarks.running import launch, recipes
+from benchmarks.running.launch import Queue
 from common.errors import UserError, user_errors
 
 COLOURS = {"done": "green", "running": "cyan", "waiting": "default", "requeued": "cyan", "completing": "cyan"}

@@ -40,7 +40,7 @@ class Output:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One script with one config: `python -m <module> <run> --config <its folder>/configs/<scale>/<name>.yaml`.
+    """One script with its configs: `python -m <module> <run> --config <its folder>/configs/<scale>/<name>.yaml`.
 
     Attributes:
         name: names the config file and the run folder.
@@ -48,6 +48,7 @@ class Stage:
         overrides: settings on top of the config file; an `Output` makes that stage run first.
         run: the script's subcommand.
         shared: True for a stage without a seed of its own (a foundation, precomputed features): it runs once.
+        base: names a config beside the stage's, read before it where it is there: what several stages have in common.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Stage:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     run: Literal["fit", "validate", "test", "predict"] = "fit"
     shared: bool = False
+    base: str = "base"
 
     @property
     def weights(self) -> Output:
@@ -70,15 +72,15 @@ class Stage:
         return list(dict.fromkeys(value.stage for value in self.overrides.values() if isinstance(value, Output)))
 
     def config(self, scale: Scale, data: str = "") -> list[Path]:
-        """Config files relative to the project's root, later ones on top of earlier ones.
+        """Config files relative to the project's root, later ones on top of earlier ones; the first to be named after
+        the stage has to exist, the others may.
 
-        `rehearsal` runs the paper's config, with an override where an architecture's size is fixed by its name.
+        `rehearsal` runs the paper's configs, with an override where an architecture's size is fixed by its name.
         """
         folder = Path(*self.module.split(".")[:-1]) / "configs"
-        if scale == "rehearsal":
-            return [folder / "paper" / f"{self.name}.yaml", folder / "rehearsal" / f"{self.name}.yaml"]
-        files = [folder / scale / f"{self.name}.yaml"]
-        return [*files, folder / scale / data / f"{self.name}.yaml"] if data else files
+        folders = [folder / "paper", folder / "rehearsal"] if scale == "rehearsal" else [folder / scale]
+        folders += [folder / scale / data] if data else []
+        return [place / f"{name}.yaml" for place in folders for name in (self.base, self.name)]
 
 
 @dataclass(frozen=True)

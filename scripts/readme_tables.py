@@ -14,12 +14,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks import recipes, results
 from benchmarks.catalogue import statuses
-from benchmarks.formats import mean_spread
-from benchmarks.tables import Claim, Paper, load_paper
-from benchmarks.terminal import count_statuses, heading, values
-from benchmarks.verdict import effect_size, measures
+from benchmarks.judging.formats import mean_spread
+from benchmarks.judging.tables import Claim, Paper, load_paper
+from benchmarks.judging.verdict import effect_size, measures
+from benchmarks.running import recipes, results
+from benchmarks.showing.terminal import count_statuses, heading, values
 from common.errors import UserError
 
 README = recipes.ROOT / "README.md"

@@ -21,11 +21,11 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from benchmarks import recipes
-from benchmarks.charts import COLOURS, Line, line_chart
-from benchmarks.formats import as_reported, mean_spread
+from benchmarks.judging.formats import as_reported, mean_spread
+from benchmarks.judging.tables import Metric, Paper, load_paper
 from benchmarks.report import SCALE_NOTES, TEMPLATES
-from benchmarks.tables import Metric, Paper, load_paper
+from benchmarks.running import recipes
+from benchmarks.showing.charts import COLOURS, Line, line_chart
 from common.errors import UserError, unknown, user_errors
 from common.recipe import Arm, Scale
 from common.training.tracking import PROJECT, wandb_mode

@@ -18,7 +18,7 @@ from common.training.weights import load_weights
 from projects.anncur.cur import RCOND
 from projects.anncur.data import LinkingData
 from projects.anncur.encoders import BertSizes, DualEncoder
-from projects.anncur.pictures import draw_grid, draw_mention, draw_scores, draw_search
+from projects.anncur.harness.pictures import draw_grid, draw_mention, draw_scores, draw_search
 from projects.anncur.recall import effective_rank, found, top
 from projects.anncur.retrieval import (
     Method,

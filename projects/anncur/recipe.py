@@ -72,6 +72,6 @@ RECIPE = Recipe(
         ),
     ),
     disk=10,
-    stand_ins="projects.anncur.rehearsal:make",
-    plan="projects.anncur.plan:workload",
+    stand_ins="projects.anncur.harness.rehearsal:make",
+    plan="projects.anncur.harness.plan:workload",
 )

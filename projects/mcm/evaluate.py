@@ -19,9 +19,9 @@ from common.training.weights import load_weights
 from projects.mcm.consistency import guidance_embedding
 from projects.mcm.data import VideoData, links
 from projects.mcm.distill import GUIDANCE_DIM
+from projects.mcm.harness.pictures import filmstrip, to_frames
 from projects.mcm.measures import Measures, VideoMeasures
 from projects.mcm.model import Lora, VideoModel, build_student, load_video_model, merge_lora, trained_part
-from projects.mcm.pictures import filmstrip, to_frames
 from projects.mcm.sampling import sample_student, sample_teacher
 
 

@@ -139,6 +139,6 @@ RECIPE = Recipe(
         ),
     ),
     disk=30,
-    stand_ins="projects.mcm.rehearsal:make",
-    plan="projects.mcm.plan:workload",
+    stand_ins="projects.mcm.harness.rehearsal:make",
+    plan="projects.mcm.harness.plan:workload",
 )

@@ -95,7 +95,7 @@ RECIPE = Recipe(
         ),
     ),
     disk=250,
-    stand_ins="projects.mobilesam.rehearsal:make",
-    plan="projects.mobilesam.plan:workload",
-    speed="projects.mobilesam.speed:speed",
+    stand_ins="projects.mobilesam.harness.rehearsal:make",
+    plan="projects.mobilesam.harness.plan:workload",
+    speed="projects.mobilesam.harness.speed:speed",
 )

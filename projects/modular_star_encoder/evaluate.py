@@ -21,8 +21,8 @@ from common.errors import UserError
 from common.evaluators.retrieval import PairedRetrieval, SameClassRetrieval
 from common.paths import expand
 from common.training.runs import save_picture
-from projects.modular_star_encoder.cost import PAPER_EXITS, PAPER_TOKENS, exit_cost, saved
-from projects.modular_star_encoder.drawing import cost_chart, search_listing
+from projects.modular_star_encoder.harness.cost import PAPER_EXITS, PAPER_TOKENS, exit_cost, saved
+from projects.modular_star_encoder.harness.pictures import cost_chart, search_listing
 from projects.modular_star_encoder.model import MultiExitEncoder, TrunkSizes, load_encoder
 from projects.modular_star_encoder.testing import EvaluationData, Labelled, Tested
 

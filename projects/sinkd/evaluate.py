@@ -18,8 +18,8 @@ from common.paths import expand
 from common.training.runs import save_picture
 from common.training.weights import load_weights
 from projects.sinkd.data import Batch, EvaluationData
-from projects.sinkd.drawing import heat_map, side_by_side
 from projects.sinkd.finetune import Score, logits, score_metric
+from projects.sinkd.harness.pictures import heat_map, side_by_side
 from projects.sinkd.model import ClassifierConfig, build_classifier
 from projects.sinkd.sinkhorn import pairwise_l1, sinkhorn_plan
 

@@ -112,5 +112,5 @@ RECIPE = Recipe(
         ),
     ),
     disk=450,
-    stand_ins="projects.sinkd.rehearsal:make",
+    stand_ins="projects.sinkd.harness.rehearsal:make",
 )

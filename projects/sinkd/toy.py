@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from common.cli import main
 from common.losses.distillation import jensen_shannon, reverse_kl, soft_cross_entropy
 from common.training.runs import save_picture
-from projects.sinkd.drawing import line_chart, side_by_side
+from projects.sinkd.harness.pictures import line_chart, side_by_side
 from projects.sinkd.sinkhorn import sinkhorn_loss
 
 Divergence = Literal["kl", "rkl", "js", "transport"]

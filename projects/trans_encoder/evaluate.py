@@ -16,7 +16,7 @@ from common.errors import UserError
 from common.training.runs import save_picture
 from projects.trans_encoder.data import EvaluationData, agreement
 from projects.trans_encoder.distill import mutual
-from projects.trans_encoder.drawing import cycles_chart, listing, scatter
+from projects.trans_encoder.harness.pictures import cycles_chart, listing, scatter
 from projects.trans_encoder.model import Kind, Pooling, load_pair_model
 
 SHOWN = 8  # pairs of the picture

@@ -189,6 +189,6 @@ RECIPE = Recipe(
         ),
     ),
     disk=30,
-    stand_ins="projects.trans_encoder.rehearsal:make",
-    plan="projects.trans_encoder.plan:workload",
+    stand_ins="projects.trans_encoder.harness.rehearsal:make",
+    plan="projects.trans_encoder.harness.plan:workload",
 )

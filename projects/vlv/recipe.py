@@ -133,6 +133,6 @@ RECIPE = Recipe(
         ),
     ),
     disk=400,
-    stand_ins="projects.vlv.rehearsal:make",
-    plan="projects.vlv.plan:workload",
+    stand_ins="projects.vlv.harness.rehearsal:make",
+    plan="projects.vlv.harness.plan:workload",
 )

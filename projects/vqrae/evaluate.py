@@ -18,10 +18,10 @@ from common.paths import expand
 from common.training.runs import save_picture
 from common.training.weights import load_weights
 from projects.vqrae.encoder import EncoderConfig
+from projects.vqrae.harness.pictures import strip
 from projects.vqrae.metrics import CodebookUsage, fid
 from projects.vqrae.model import VQRAE, Codebook
 from projects.vqrae.perceptual import PerceptualLoss, PerceptualNets
-from projects.vqrae.pictures import strip
 from projects.vqrae.train import links
 from projects.vqrae.understanding import HeadConfig, build_head, probe
 

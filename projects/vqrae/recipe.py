@@ -246,6 +246,6 @@ RECIPE = Recipe(
         ),
     ),
     disk=300,
-    stand_ins="projects.vqrae.rehearsal:make",
-    plan="projects.vqrae.plan:workload",
+    stand_ins="projects.vqrae.harness.rehearsal:make",
+    plan="projects.vqrae.harness.plan:workload",
 )

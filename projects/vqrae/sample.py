@@ -23,10 +23,10 @@ from common.training.runs import save_picture
 from common.training.weights import load_state, load_weights
 from projects.vqrae.captions import read_prompts
 from projects.vqrae.encoder import EncoderConfig, grid
+from projects.vqrae.harness.pictures import strip
 from projects.vqrae.metrics import fid
 from projects.vqrae.model import Codebook
 from projects.vqrae.perceptual import LogitDistance, PerceptualLoss, PerceptualNets
-from projects.vqrae.pictures import strip
 from projects.vqrae.prior import LanguageModel, Prior, load_tokenizer
 from projects.vqrae.train import links
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import recipes, report, reproduce, results, runner, tables
-from benchmarks.recipes import Job, Request
+from benchmarks import report, reproduce
+from benchmarks.judging import tables
+from benchmarks.running import recipes, results, runner
+from benchmarks.running.recipes import Job, Request
 from common.recipe import Arm, Download, Recipe, Scale, Stage
 
 STAGE = """

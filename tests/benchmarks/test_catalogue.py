@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import catalogue, recipes, results, tables
+from benchmarks import catalogue
+from benchmarks.judging import tables
+from benchmarks.running import recipes, results
 from tests.benchmarks.demo import RECIPE
 
 

@@ -10,7 +10,8 @@ import time
 import pytest
 from rich.console import Console
 
-from benchmarks import everything, recipes, reproduce
+from benchmarks import reproduce
+from benchmarks.running import everything, recipes
 
 STAND_IN = """
 import pathlib, sys, time

@@ -10,9 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import launch, plan, preflight, recipes, reproduce, status
-from benchmarks.launch import Launch, Queued
-from benchmarks.recipes import Request, jobs, unique
+from benchmarks import plan, reproduce, status
+from benchmarks.running import launch, preflight, recipes
+from benchmarks.running.launch import Launch, Queued
+from benchmarks.running.recipes import Request, jobs, unique
 from common.errors import UserError
 
 STUB = """#!/bin/sh

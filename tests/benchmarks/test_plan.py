@@ -8,9 +8,9 @@ import yaml
 from torch import nn
 
 from benchmarks import plan as planner
-from benchmarks.meter import Gpu, StepMeter, materialise, measure
 from benchmarks.plan import GPUS, gpu, largest_batch, main, plan_stage, steps_of
-from benchmarks.plan_tables import duration, print_plan, quantity
+from benchmarks.planning.meter import Gpu, StepMeter, materialise, measure
+from benchmarks.planning.tables import duration, print_plan, quantity
 from common.errors import UserError
 from common.recipe import Stage
 from common.workload import Workload

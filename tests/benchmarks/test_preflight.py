@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import preflight, recipes, reproduce
-from benchmarks.recipes import Request, load
+from benchmarks import reproduce
+from benchmarks.running import preflight, recipes
+from benchmarks.running.recipes import Request, load
 from common.errors import UserError
 
 GB = 10**9

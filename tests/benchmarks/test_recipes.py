@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import recipes, reproduce
-from benchmarks.recipes import Job, portable
+from benchmarks import reproduce
+from benchmarks.running import recipes
+from benchmarks.running.recipes import Job, portable
 from common.errors import UserError
 from common.recipe import Arm, Stage
 from tests.benchmarks.demo import RECIPE, request
@@ -75,7 +76,8 @@ def test_a_stage_is_out_of_date_when_what_it_follows_from_has_changed(
 
 def test_an_unchanged_project_has_the_same_fingerprints_in_any_process(project: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from benchmarks import recipes; from tests.benchmarks import demo\n"
+        "import sys; from pathlib import Path; from benchmarks.running import recipes\n"
+        "from tests.benchmarks import demo\n"
         "recipes.ROOT = Path(sys.argv[1]); recipes.load = lambda _: demo.RECIPE\n"
         "print(*(job.fingerprint for job in recipes.unique(recipes.jobs(demo.request(recipes.ROOT)))))"
     )
@@ -267,8 +269,8 @@ def test_a_broken_recipe_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPat
 
 def test_every_recipe_expands_at_every_scale_without_a_model_library() -> None:
     code = (
-        "import sys; from benchmarks import recipes, reproduce, catalogue\n"
-        "from benchmarks.recipes import Request\n"
+        "import sys; from benchmarks.running import recipes; from benchmarks import reproduce, catalogue\n"
+        "from benchmarks.running.recipes import Request\n"
         "for name in recipes.names():\n"
         "    recipe = recipes.load(name)\n"
         "    for scale in ('mini', 'paper', *(['rehearsal'] if recipe.stand_ins else [])):\n"

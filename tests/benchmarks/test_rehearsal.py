@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks import recipes, rehearsal, reproduce
-from benchmarks.recipes import Job
+from benchmarks import reproduce
+from benchmarks.running import recipes, rehearsal
+from benchmarks.running.recipes import Job
 from common.recipe import Stage
 
 

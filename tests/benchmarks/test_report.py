@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import page, recipes, report, results
-from benchmarks.charts import Line, interval_chart, line_chart, ticks
-from benchmarks.tables import Paper, load_paper
+from benchmarks import report
+from benchmarks.judging.tables import Paper, load_paper
+from benchmarks.running import recipes, results
+from benchmarks.showing import page
+from benchmarks.showing.charts import Line, interval_chart, line_chart, ticks
 from common.errors import UserError
 from common.training.runs import save_picture
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import recipes, results
-from benchmarks.recipes import Job
+from benchmarks.running import recipes, results
+from benchmarks.running.recipes import Job
 from common.errors import UserError
 from common.recipe import Arm
 from tests.benchmarks.demo import arms, finish, request

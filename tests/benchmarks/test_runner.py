@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks import preflight, recipes, reproduce, results, runner
-from benchmarks.recipes import Job
+from benchmarks import reproduce
+from benchmarks.running import preflight, recipes, results, runner
+from benchmarks.running.recipes import Job
 from common.errors import UserError
 from common.recipe import Stage
 from common.training.runs import locked

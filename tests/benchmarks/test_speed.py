@@ -9,9 +9,11 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from benchmarks import latency, overhead, recipes, speed
-from benchmarks.latency import flops, measure, onnx_call, time_calls, variants
-from benchmarks.overhead import bare, reading, summary
+from benchmarks import speed
+from benchmarks.measuring import latency, overhead
+from benchmarks.measuring.latency import flops, measure, onnx_call, time_calls, variants
+from benchmarks.measuring.overhead import bare, reading, summary
+from benchmarks.running import recipes
 from benchmarks.speed import main, networks, print_found, ratios, write
 from common.errors import UserError
 from common.workload import Network, Source, Speed, Training
@@ -116,7 +118,7 @@ def test_chosen_networks_join_those_measured_before(tmp_path, monkeypatch):
 
     def run(command):
         if command[-1] == "onnxruntime":
-            raise UserError("benchmarks.latency failed:\nRuntimeError: no such operator")
+            raise UserError("benchmarks.measuring.latency failed:\nRuntimeError: no such operator")
         return json.dumps({"params": 40, "median_ms": 4.0 if command[-2] == "net" else 1.0, "p95_ms": 4.0, "calls": 3,
                            "peak_bytes": 10**9})  # fmt: skip
 

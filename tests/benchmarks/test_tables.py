@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks import latency, recipes
-from benchmarks.tables import Better, Bound, Claim, Measure, Paper, Ratio, Value, Within, load_paper
+from benchmarks.judging.tables import Better, Bound, Claim, Measure, Paper, Ratio, Value, Within, load_paper
+from benchmarks.measuring import latency
+from benchmarks.running import recipes
 from common.errors import UserError
 from tests.benchmarks.demo import PAGE
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.tables import Metric, Paper, load_paper
-from benchmarks.terminal import print_results, seed_note
+from benchmarks.judging.tables import Metric, Paper, load_paper
+from benchmarks.showing.terminal import print_results, seed_note
 from tests.benchmarks.demo import PAGE
 
 

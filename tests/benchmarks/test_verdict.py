@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.formats import as_reported, figure, interval, mean_spread
-from benchmarks.tables import Better, Bound, Claim, Measure, Metric, Paper, Ratio, Source, Test, Value, Within
-from benchmarks.verdict import STATUSES, Verdict, claimed_range, decide, judge, t_interval
+from benchmarks.judging.formats import as_reported, figure, interval, mean_spread
+from benchmarks.judging.tables import Better, Bound, Claim, Measure, Metric, Paper, Ratio, Source, Test, Value, Within
+from benchmarks.judging.verdict import STATUSES, Verdict, claimed_range, decide, judge, t_interval
 
 METRICS = {
     "accuracy": Metric("accuracy", "Accuracy", better="higher"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.results import curves
+from benchmarks.running.results import curves
 from common.training.checkpoints import checkpoints
 from tests.common import tiny_stage
 

@@ -9,11 +9,11 @@ import torch
 import yaml
 
 from benchmarks.plan import configuration
-from benchmarks.recipes import ROOT, load
+from benchmarks.running.recipes import ROOT, load
 from common.recipe import walk
 from projects.anncur.data import LinkingData
 from projects.anncur.distill import AnchorData
-from projects.anncur.plan import workload
+from projects.anncur.harness.plan import workload
 from projects.anncur.world import LinkingWorld
 
 CONFIGS = ROOT / "projects/anncur/configs"

@@ -148,7 +148,7 @@ def test_errors_say_what_to_do():
 MEASURE = """
 import torch
 from projects.anncur.index import Index, draw_anchors
-from projects.anncur.search_speed import measure
+from projects.anncur.harness.search_speed import measure
 torch.set_num_threads(1)
 index = Index(draw_anchors(1_000_000, 16, 0), torch.randn(1_000_000, 16))
 found = measure(index, 100, repeats=5)

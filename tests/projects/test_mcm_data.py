@@ -25,8 +25,8 @@ from common.data.worlds.moving_glyphs import (
 from common.errors import UserError
 from common.rehearsal.videos import make_video_tar
 from projects.mcm.data import VideoSamples, collate, cropped, segment_frames, to_float
+from projects.mcm.harness.pictures import filmstrip, to_frames, write_video
 from projects.mcm.model import PixelCodec
-from projects.mcm.pictures import filmstrip, to_frames, write_video
 
 
 def world(clean, size=48):

@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.plan import configuration
 from common.recipe import walk
-from projects.mcm.plan import workload
+from projects.mcm.harness.plan import workload
 from projects.mcm.recipe import RECIPE
 
 STAGES = {stage.name: stage for stage in walk(RECIPE.arms("paper")["mcm"].stages)}

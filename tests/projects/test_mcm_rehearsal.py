@@ -20,7 +20,7 @@ def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, capsys):
 
 @pytest.mark.parametrize("scale", ["mini", "paper", "rehearsal"])
 def test_the_page_knows_the_arms_of_every_scale(scale):
-    from benchmarks.recipes import load
-    from benchmarks.tables import load_paper
+    from benchmarks.judging.tables import load_paper
+    from benchmarks.running.recipes import load
 
     load_paper("mcm", list(load("mcm").arms(scale)))

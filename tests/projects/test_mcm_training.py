@@ -13,7 +13,6 @@ from safetensors.torch import save_model
 
 from common.cli import main
 from common.training.weights import load_state
-from projects.mcm import sample
 from projects.mcm.data import VideoData, links
 from projects.mcm.distill import Adversary, MotionConsistency
 from projects.mcm.evaluate import Evaluation
@@ -22,6 +21,7 @@ from projects.mcm.measures import Measures, VideoMeasures
 from projects.mcm.model import Lora, VideoModel, build_student, denoise, load_video_model, merge_lora, trained_part
 from projects.mcm.sampling import sample_student, sample_teacher
 from projects.mcm.teacher import TeacherTraining
+from projects.mcm.tools import sample
 
 VISION = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 8, "patch_size": 2}
 CAPTIONS = ["block moving right", "cross moving down"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.recipes import ROOT, load
+from benchmarks.running.recipes import ROOT, load
 from common.models.sam import SamConfig
 from common.recipe import walk
 from projects.mobilesam.tiny_vit import TinyViTConfig

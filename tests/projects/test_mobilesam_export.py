@@ -16,8 +16,8 @@ from common.models.sam import (
     preprocess,
     scale_points,
 )
-from projects.mobilesam import export
 from projects.mobilesam.checkpoint import load_segmenter
+from projects.mobilesam.tools import export
 from tests.projects.mobilesam_small import BOX, GROUND, HEIGHT, POINT, SAM, WIDTH, picture, write_student
 
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from benchmarks.meter import materialise, measure
 from benchmarks.plan import configuration, gpu
+from benchmarks.planning.meter import materialise, measure
 from common.models.sam import SamConfig, build_sam
 from common.recipe import walk
 from projects.mobilesam.distill import Distillation
-from projects.mobilesam.plan import workload
+from projects.mobilesam.harness.plan import workload
 from projects.mobilesam.recipe import RECIPE
 from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig
 

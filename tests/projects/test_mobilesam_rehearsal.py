@@ -5,7 +5,7 @@ import torch
 from benchmarks import report, reproduce
 from common.models.sam import SamConfig, build_sam
 from common.training.weights import load_state
-from projects.mobilesam.rehearsal import make
+from projects.mobilesam.harness.rehearsal import make
 from tests.projects.rehearsing import rehearse
 
 FITS = dict.fromkeys(("distill", "semi_coupled", "coupled", "decoder_finetuning"), 1)

@@ -27,9 +27,9 @@ from common.models.sam import (
     scale_boxes,
     scale_points,
 )
-from projects.mobilesam import segment
 from projects.mobilesam.checkpoint import load_segmenter, published_size
 from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig
+from projects.mobilesam.tools import segment
 from tests.projects.mobilesam_small import BOX, GROUND, HEIGHT, POINT, SHAPES, WIDTH, picture, write_student
 
 
@@ -375,7 +375,7 @@ def test_a_gpu_that_is_not_there(command):
 @pytest.mark.parametrize("module", ["segment", "export"])
 def test_help_does_not_wait_for_torch(module):
     code = (
-        f"import sys, projects.mobilesam.{module} as m\ntry: m.main(['--help'])\n"
+        f"import sys, projects.mobilesam.tools.{module} as m\ntry: m.main(['--help'])\n"
         "except SystemExit as stop: sys.exit(stop.code or 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

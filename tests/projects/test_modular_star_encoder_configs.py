@@ -8,15 +8,15 @@ import pytest
 import torch
 import yaml
 
-from benchmarks.meter import materialise, measure
 from benchmarks.plan import configuration, gpu
-from benchmarks.recipes import ROOT, load
+from benchmarks.planning.meter import materialise, measure
+from benchmarks.running.recipes import ROOT, load
 from common.recipe import Output, walk
-from projects.modular_star_encoder.cost import PAPER_EXITS, PAPER_TOKENS
+from projects.modular_star_encoder.harness.cost import PAPER_EXITS, PAPER_TOKENS
+from projects.modular_star_encoder.harness.plan import workload
+from projects.modular_star_encoder.harness.rehearsal import SIZES
+from projects.modular_star_encoder.harness.speed import REPORTED, speed
 from projects.modular_star_encoder.model import TrunkSizes
-from projects.modular_star_encoder.plan import workload
-from projects.modular_star_encoder.rehearsal import SIZES
-from projects.modular_star_encoder.speed import REPORTED, speed
 
 CONFIGS = ROOT / "projects/modular_star_encoder/configs"
 STAGES = {

@@ -18,8 +18,8 @@ from common.errors import UserError
 from common.evaluators.retrieval import PairedRetrieval, SameClassRetrieval, paired_ranks
 from common.losses.contrastive import clip_loss
 from projects.modular_star_encoder.clones import CloneDetection
-from projects.modular_star_encoder.cost import PAPER_EXITS, PAPER_TOKENS, exit_cost, saved
 from projects.modular_star_encoder.finetune import Finetuning
+from projects.modular_star_encoder.harness.cost import PAPER_EXITS, PAPER_TOKENS, exit_cost, saved
 from projects.modular_star_encoder.model import (
     MultiExitEncoder,
     PretrainingHeads,

@@ -8,10 +8,10 @@ import torch
 import yaml
 from safetensors.torch import save_model
 
-from projects.modular_star_encoder import search
-from projects.modular_star_encoder.drawing import cost_chart, search_listing
+from projects.modular_star_encoder.harness.pictures import cost_chart, search_listing
 from projects.modular_star_encoder.model import MultiExitEncoder, TrunkSizes
 from projects.modular_star_encoder.tokens import build_tokenizer
+from projects.modular_star_encoder.tools import search
 
 SIZES = {"hidden": 16, "feed_forward": 24, "layers": 4, "heads": 4, "kv_heads": 2, "max_length": 32, "dropout": 0.0}
 CODE = "def add(a, b):\n    '''Add two numbers.'''\n    return a + b\n\n\ndef sub(a, b):\n    return a - b\n"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.recipes import ROOT, load
-from benchmarks.tables import load_paper
+from benchmarks.judging.tables import load_paper
+from benchmarks.running.recipes import ROOT, load
 from common.recipe import Output, walk
 from projects.sinkd.recipe import GLUE, LOSSES, MINI_LOSSES
 

@@ -13,7 +13,7 @@ from common.data.tokenizers import build_wordpieces
 from common.errors import UserError
 from common.rehearsal.datasets import write_parquet
 from projects.sinkd.data import EvaluationData, TextData, all_texts, collate
-from projects.sinkd.rehearsal import rows
+from projects.sinkd.harness.rehearsal import rows
 from projects.sinkd.world import THINGS, Sentences
 
 DATA = Path(os.environ.get("DATA_ROOT", "../shared/data"))

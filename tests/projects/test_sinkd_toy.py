@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import wasserstein_distance
 
-from projects.sinkd.drawing import DARK, LEFT, TOP, heat_map, line_chart, side_by_side
+from projects.sinkd.harness.pictures import DARK, LEFT, TOP, heat_map, line_chart, side_by_side
 from projects.sinkd.toy import BETWEEN_BINS, GRID, bin_transport, fit, log_gaussian, logit_gradient, mean_gradient
 
 FLOOR = 1e-12

@@ -7,9 +7,9 @@ import torch
 import yaml
 
 from benchmarks.plan import configuration
-from benchmarks.recipes import ROOT, load
+from benchmarks.running.recipes import ROOT, load
 from common.recipe import walk
-from projects.trans_encoder.plan import workload
+from projects.trans_encoder.harness.plan import workload
 
 CONFIGS = ROOT / "projects/trans_encoder/configs"
 RECIPE = load("trans_encoder")

@@ -13,8 +13,8 @@ from common.foundations.masked_lm import IGNORED, Pretraining, TextData
 from projects.trans_encoder.contrast import SimCSE
 from projects.trans_encoder.data import EvaluationData, PairData
 from projects.trans_encoder.distill import Distillation
-from projects.trans_encoder.drawing import cycles_chart, listing, scatter
 from projects.trans_encoder.evaluate import Evaluation
+from projects.trans_encoder.harness.pictures import cycles_chart, listing, scatter
 from projects.trans_encoder.model import BiEncoder, CrossEncoder, load_pair_model, score_pairs
 
 WORLD = SentencePairs(train=12, val=8, test=10)

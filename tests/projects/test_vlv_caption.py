@@ -9,8 +9,8 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_model
 
-from projects.vlv import caption
 from projects.vlv.model import build_captioner
+from projects.vlv.tools import caption
 from tests.projects.vlv_small import QUERIES, SIZES, florence, write_foundations
 
 

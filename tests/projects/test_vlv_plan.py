@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.plan import configuration
 from common.recipe import Stage, walk
-from projects.vlv.plan import calls, workload
+from projects.vlv.harness.plan import calls, workload
 from projects.vlv.recipe import RECIPE
 
 

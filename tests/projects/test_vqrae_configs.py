@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.recipes import ROOT, load
+from benchmarks.running.recipes import ROOT, load
 from common.recipe import Output, Stage, walk
 from projects.vqrae.recipe import DIMS, SIZES
 

@@ -16,10 +16,10 @@ from common.rehearsal.hub import snapshot, write_hub
 from projects.vqrae.captions import read_prompts, world_words
 from projects.vqrae.discriminator import Adversary
 from projects.vqrae.encoder import EncoderConfig, build_encoder, patchify, tower, unpatchify
-from projects.vqrae.export import main
 from projects.vqrae.model import VQRAE, Codebook
 from projects.vqrae.perceptual import PerceptualNets
 from projects.vqrae.prior import LanguageModel, Prior
+from projects.vqrae.tools.export import main
 from projects.vqrae.train import TokenizerTraining, cosine
 from projects.vqrae.understanding import HeadConfig, LinearHead, build_head, probe
 

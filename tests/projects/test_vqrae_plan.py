@@ -8,8 +8,8 @@ import torch
 from benchmarks.plan import configuration
 from common.models.classifiers import convnext, vgg16
 from common.recipe import walk
-from projects.vqrae import plan
-from projects.vqrae.plan import QWEN, TOWERS, WORDS, workload
+from projects.vqrae.harness import plan
+from projects.vqrae.harness.plan import QWEN, TOWERS, WORDS, workload
 from projects.vqrae.recipe import RECIPE
 
 STAGES = {stage.name: stage for arm in RECIPE.arms("paper").values() for stage in walk(arm.stages)}

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from benchmarks import recipes, results
-from benchmarks.tables import load_paper
+from benchmarks.judging.tables import load_paper
+from benchmarks.running import recipes, results
 from common.errors import UserError
 from scripts.readme_tables import README, filled, measured, measurements, recipe_readmes, updated, verdicts
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import wandb
 
-from benchmarks.recipes import load
-from benchmarks.tables import load_paper
+from benchmarks.judging.tables import load_paper
+from benchmarks.running.recipes import load
 from common.training.tracking import wandb_logger
 from scripts import wandb_report as script
 from scripts.wandb_runs import STEP, LoggedRun, offline, online, records

@@ -1,0 +1,118 @@
+"""What a run needs before it starts: data, weights, disk, GPU. Everything that is missing is said at once."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from benchmarks.running.recipes import Request
+from common.errors import UserError
+from common.paths import expand
+from common.recipe import Download, Recipe
+
+VARIABLE = re.compile(r"\$\{?(\w+)")
+
+
+def missing(download: Download) -> str | None:
+    """What is wrong with a download, or None when it is in its place."""
+    size = f"{download.gigabytes:g} GB" if download.gigabytes is not None else "size not known"
+    if unset := [name for name in VARIABLE.findall(download.path) if not os.environ.get(name)]:
+        found = f"{download.path}, but {' and '.join(unset)} is not set"
+    elif problem := _absent(expand(download.path, download.name), download.gigabytes):
+        found = problem
+    else:
+        return None
+    lines = [f"{download.name} ({size}, {download.licence})", f"looked at: {found}", f"from: {download.source}"]
+    return "\n      ".join(lines + ([f"expected: {download.layout}"] if download.layout else []))
+
+
+def _absent(path: Path, gigabytes: float | None) -> str | None:
+    """Why a path does not count as there. Of a folder, whose user may want a part only, the size is not checked."""
+    if not path.exists():
+        return f"{path}, which does not exist"
+    if path.is_dir():
+        return None if any(path.iterdir()) else f"{path}, which is empty"
+    there = path.stat().st_size / 1e9
+    cut_off = gigabytes is not None and there < 0.95 * gigabytes
+    return f"{path}, which has {there:.2f} GB: download it again" if cut_off else None
+
+
+def gpus() -> int:
+    """How many NVIDIA GPUs the driver lists; 0 without a driver."""
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+    return len([line for line in listed.stdout.splitlines() if line.startswith("GPU ")])
+
+
+def preflight(recipe: Recipe, request: Request, runs_here: bool = True) -> None:
+    """Raise a UserError that lists everything `request` lacks; the GPU, only where the stages run on this machine."""
+    downloads = [recipe.data[request.data]] if request.data else []
+    downloads += recipe.downloads if request.scale == "paper" else []
+    lacks = [problem for download in downloads if (problem := missing(download))]
+    if request.scale == "paper":
+        if runs_here and not gpus():
+            lacks.append(
+                "a GPU: no NVIDIA GPU was found, and SCALE=paper trains on one. "
+                "SCALE=rehearsal runs the same configs on a CPU."
+            )
+        if problem := _disk(recipe, request):
+            lacks.append(problem)
+    if lacks:
+        listed = "\n".join(f"  - {lack}" for lack in lacks)
+        command = ["make reproduce", f"PAPER={request.paper}", f"SCALE={request.scale}"]
+        command += [f"DATA={request.data}"] if request.data else []
+        names = dict.fromkeys(name for download in downloads for name in VARIABLE.findall(download.path))
+        command += [f"{name}={os.environ.get(name) or '<folder>'}" for name in names]
+        raise UserError(f"{request.paper} at SCALE={request.label} lacks:\n{listed}\nThen: {' '.join(command)}")
+
+
+def check_memory(recipe: Recipe, request: Request, gpu: str) -> None:
+    """UserError where a stage of the paper's configs does not fit a GPU's memory, by the reckoning of `make plan`.
+
+    A recipe without a plan, a GPU that the plan does not know and settings in ARGS are let pass.
+    """
+    from benchmarks import plan  # here, because it needs torch
+
+    if not recipe.plan or request.args or gpu not in plan.gpus():
+        return
+    stages = plan.plan(request.paper, gpu, arms=request.arms)
+    if lacks := [
+        f"{stage.stage}: {stage.peak / 1e9:.0f} GB at batch {stage.batch}; the largest batch that fits is "
+        f"{stage.largest_batch or 'none'}"
+        for stage in stages
+        if not stage.fits
+    ]:
+        listed = "\n".join(f"  - {lack}" for lack in lacks)
+        raise UserError(
+            f"{request.paper} does not fit a {gpu} ({plan.gpu(gpu).memory:g} GB):\n{listed}\nChoose a larger GPU, or a "
+            'smaller batch: ARGS="--data.batch_size n --trainer.accumulate_grad_batches k" keeps the product.'
+        )
+
+
+def _disk(recipe: Recipe, request: Request) -> str | None:
+    """What is wrong with the free space; what an interrupted run has written already is not needed again."""
+    folder = request.runs.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    own = request.runs / request.paper / request.label
+    written = sum(path.lstat().st_size for path in own.rglob("*") if path.is_file()) / 1e9
+    free = shutil.disk_usage(folder).free / 1e9
+    if free >= recipe.disk - written:
+        return None
+    needed = f"{recipe.disk - written:.0f} GB needed under {folder}, {free:.0f} GB free"
+    return f"disk: {needed}. RUNS=<folder> chooses another."
+
+
+def environment(request: Request, stand_ins: Path | None = None) -> dict[str, str]:
+    """Variables that the stages' configs refer to."""
+    if stand_ins is not None:
+        return {
+            "DATA_ROOT": str(stand_ins / "data"),
+            "WEIGHTS_ROOT": str(stand_ins / "weights"),
+            "HF_HOME": str(stand_ins / "hub"),
+            "HF_HUB_OFFLINE": "1",
+        }
+    wanted = ("DATA_ROOT", "WEIGHTS_ROOT") if request.scale == "paper" or request.data else ()
+    return {name: os.environ[name] for name in wanted if os.environ.get(name)}

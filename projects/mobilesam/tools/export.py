@@ -1,0 +1,167 @@
+"""Export a segmenter to ONNX: the image encoder, run once per image, and the mask decoder, run for every prompt.
+
+python -m projects.mobilesam.tools.export --checkpoint mobile_sam.pt --out exported
+
+Both are written in opset 18 (--opset for a newer one) and run in onnxruntime with the results of PyTorch.
+
+encoder.onnx
+  images             float32 [B, 3, S, S], S = 1024 for mobile_sam.pt: RGB images as `common.models.sam.preprocess`
+                     makes them (longer side scaled to S, mean and deviation normalised, zeros at right and bottom)
+  -> image_embeddings float32 [B, C, S/16, S/16]
+
+decoder.onnx has the interface of segment_anything's own ONNX decoder, so programs written for that one take it.
+Besides, it answers any number N of prompts on one image at once:
+  image_embeddings   float32 [1, C, S/16, S/16], of one image
+  point_coords       float32 [N, P, 2]: (x, y) in the frame of the scaled image; any number P of points
+  point_labels       float32 [N, P]: 1 on the object, 0 beside it, 2 and 3 for a box's first and last corner, -1 for the
+                     point (0, 0) that a prompt without a box must end with
+  mask_input         float32 [1, 1, 4*S/16, 4*S/16]: low-resolution logits of an earlier answer, or zeros
+  has_mask_input     float32 [1]: 1 to use them, 0 to ignore them
+  orig_im_size       float32 [2]: height and width of the image itself
+  -> masks           float32 [N, M, height, width]: logits; a mask is where they exceed 0
+  -> iou_predictions float32 [N, M]
+  -> low_res_masks   float32 [N, M, 4*S/16, 4*S/16]
+M is 4: the mask for clear prompts (boxes, several points), then the three for an ambiguous one (a single point), of
+which the one with the highest predicted IoU is the best guess.
+"""
+
+# torch is imported after the command line has been read, so that --help and its errors come at once
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from common.errors import UserError, user_errors
+
+if TYPE_CHECKING:
+    from segment_anything.modeling import Sam
+    from torch import Tensor, nn
+
+OLDEST_OPSET = 18  # torch's exporter writes no older one
+PROTOBUF_LIMIT = 2**31  # bytes in one file; larger weights go into a file beside it
+DECODER_INPUTS = ("image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input", "orig_im_size")
+DECODER_OUTPUTS = ("masks", "iou_predictions", "low_res_masks")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    command = argparse.ArgumentParser(
+        prog="python -m projects.mobilesam.tools.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument(
+        "--checkpoint", type=Path, required=True,
+        help="mobile_sam.pt, sam_vit_h/l/b*.pth, or a stage's weights.safetensors",
+    )  # fmt: skip
+    command.add_argument(
+        "--config", type=Path,
+        help="sizes of the model: a stage's config.yaml (default: the one beside a safetensors file, "
+        "else the published sizes)",
+    )  # fmt: skip
+    command.add_argument("--out", type=Path, required=True, help="folder for encoder.onnx and decoder.onnx")
+    command.add_argument(
+        "--opset",
+        type=int,
+        default=OLDEST_OPSET,
+        help=f"version of the ONNX operators (default and least: {OLDEST_OPSET})",
+    )
+    return command
+
+
+def export_encoder(sam: Sam, path: Path, opset: int = OLDEST_OPSET) -> None:
+    """Write the image encoder, for batches of any size."""
+    import torch
+
+    side = sam.image_encoder.img_size
+    images = torch.zeros(2, 3, side, side)  # of two, because torch.export takes a size of one for a constant
+    _export(sam.image_encoder, (images,), ({0: "batch"},), path, ["images"], ["image_embeddings"], opset)
+
+
+def export_decoder(sam: Sam, path: Path, opset: int = OLDEST_OPSET) -> None:
+    """Write prompt encoder, mask decoder and the scaling of masks, for any number of prompts and points."""
+    from segment_anything.utils.onnx import SamOnnxModel
+
+    model = SamOnnxModel(sam, return_single_mask=False).eval()
+    points = {0: "prompts", 1: "points"}
+    shapes = (None, points, points, None, None, None)
+    example = decoder_example(sam)
+    # strict, because the decoder slices by the image's size, a number that only this (slower) mode keeps a variable
+    _export(model, example, shapes, path, list(DECODER_INPUTS), list(DECODER_OUTPUTS), opset, strict=True)
+
+
+def decoder_example(sam: Sam) -> tuple[Tensor, ...]:
+    """Inputs of the decoder in the order of `DECODER_INPUTS`: two prompts of a box and a point, on an image of 3:4."""
+    import torch
+
+    side, encoder = sam.image_encoder.img_size, sam.prompt_encoder
+    return (
+        torch.zeros(1, encoder.embed_dim, *encoder.image_embedding_size),
+        torch.tensor([[[0.2, 0.2], [0.6, 0.5], [0.4, 0.3]]] * 2) * side,
+        torch.tensor([[2.0, 3.0, 1.0]] * 2),
+        torch.zeros(1, 1, *encoder.mask_input_size),
+        torch.zeros(1),
+        torch.tensor([0.75 * side, side]),
+    )
+
+
+def _export(
+    model: nn.Module,
+    example: tuple[Tensor, ...],
+    dynamic_shapes: tuple[dict[int, str] | None, ...],
+    path: Path,
+    inputs: list[str],
+    outputs: list[str],
+    opset: int,
+    strict: bool = False,
+) -> None:
+    import torch
+
+    size = sum(parameter.nbytes for parameter in model.parameters())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(
+            model,
+            example,
+            dynamic_shapes=tuple(
+                shape and {axis: torch.export.Dim(name) for axis, name in shape.items()} for shape in dynamic_shapes
+            ),
+            strict=strict,
+        )
+        torch.onnx.export(
+            program, (), path, dynamo=True, opset_version=opset, input_names=inputs, output_names=outputs,
+            external_data=size > PROTOBUF_LIMIT, verbose=False,
+        )  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write both files and say how large they are."""
+    if options.opset < OLDEST_OPSET:
+        raise UserError(f"--opset {options.opset}: torch's exporter writes opset {OLDEST_OPSET} and newer")
+    if options.out.exists() and not options.out.is_dir():
+        raise UserError(f"--out {options.out} is a file: give a folder")
+
+    from projects.mobilesam.checkpoint import load_segmenter
+
+    sam = load_segmenter(options.checkpoint, options.config).requires_grad_(False)
+    options.out.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for name, export in (("encoder", export_encoder), ("decoder", export_decoder)):
+        path = options.out / f"{name}.onnx"
+        export(sam, path, options.opset)
+        print(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB)", flush=True)
+
+
+@user_errors
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; a user's error is one message and exit code 2."""
+    run(parser().parse_args(arguments))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

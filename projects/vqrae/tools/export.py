@@ -1,0 +1,63 @@
+"""Put a tuned encoder back into the model that it came from, for that model's own evaluation kits.
+
+    python -m projects.vqrae.tools.export runs/vqrae/paper/full_stage2-<...>/seed0 exported/internvl3-vqrae
+
+SigLIP models and InternVL keep their heads, tokenizers and language models; nothing is trained (§3.4). The folder is
+what `from_pretrained` reads, and so LMMs-Eval, VLMEvalKit and LLaVA's training.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import yaml
+from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
+
+from common.errors import UserError, user_errors
+from common.training.weights import load_state
+
+
+def export(run: Path, out: Path) -> PreTrainedModel:
+    """Write the whole model with the encoder of a stage's run folder; returns it.
+
+    Raises:
+        UserError: no finished run there, one without a model on the hub, or an encoder of another size.
+    """
+    file = run / "config.yaml"
+    if not file.is_file():
+        raise UserError(f"{run} is no run folder of a training stage: it has no config.yaml")
+    encoder = yaml.safe_load(file.read_text())["model"]["encoder"]
+    if not encoder.get("hub"):
+        raise UserError(f"the encoder of {run} is no part of a model on the hub: there is nothing to put it back into")
+    state = load_state(run / "weights.safetensors")
+    tuned = {k.removeprefix("encoder.vit."): v for k, v in state.items() if k.startswith("encoder.vit.")}
+    kind = AutoModel if encoder["kind"] == "siglip" else AutoModelForImageTextToText
+    whole = kind.from_pretrained(encoder["hub"])
+    tower = whole.vision_model if encoder["kind"] == "siglip" else whole.model.vision_tower
+    own = tower.state_dict()
+    wrong = [k for k in tuned if k not in own or own[k].shape != tuned[k].shape]
+    untouched = [k for k in own if k not in tuned and not k.startswith("head.")]
+    if wrong or untouched:
+        raise UserError(f"the encoder of {run} does not fit {encoder['hub']}: {(wrong + untouched)[0]} differs")
+    tower.load_state_dict(tuned, strict=False)
+    whole.save_pretrained(out)
+    AutoProcessor.from_pretrained(encoder["hub"]).save_pretrained(out)
+    return whole
+
+
+@user_errors
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; a user's error is one message and exit code 2."""
+    command = argparse.ArgumentParser(
+        prog="python -m projects.vqrae.tools.export", description="Export a tuned encoder."
+    )
+    command.add_argument("run", type=Path, help="run folder of a stage that trained the encoder")
+    command.add_argument("out", type=Path, help="folder to write the model into")
+    options = command.parse_args(arguments)
+    export(options.run, options.out)
+    print(options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
