@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import reproduce
-from benchmarks.running import preflight, recipes, results, runner
+from benchmarks.running import preflight, recipes, runner
 from benchmarks.running.recipes import Job
 from common.errors import UserError
 from common.recipe import Stage

@@ -9,7 +9,6 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from benchmarks import speed
 from benchmarks.measuring import latency, overhead
 from benchmarks.measuring.latency import flops, measure, onnx_call, time_calls, variants
 from benchmarks.measuring.overhead import bare, reading, summary
