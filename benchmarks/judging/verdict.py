@@ -17,8 +17,9 @@ first look that decides stands: seeds that exist because other claims needed the
 A premise is judged in the same way, and has to be confirmed; else its claim is inconclusive, "premise not met".
 
 Figures that no seed changes need no interval: those of `exact` metrics, of which one seed is enough, and those that
-came out the same for every one of several seeds; a tie is inconclusive. Where all stages behind all figures of a
-comparison are shared by the seeds, there is one figure however many seeds name it: one run, and no interval.
+came out the same for every one of several seeds (with `auto`, of three); a tie is inconclusive. Where all stages behind
+all figures of a comparison are shared by the seeds, there is one figure however many seeds name it: one run, and no
+interval.
 An arm that has not run, a figure that is not finite and a single seed leave a claim inconclusive: a diverged seed is
 not dropped.
 """
@@ -41,7 +42,7 @@ from benchmarks.judging.forms import (
     claimed_range,
     measures,
 )
-from benchmarks.judging.looks import ALPHA, LOOKS, Plan, decide, effect_interval, first_decision
+from benchmarks.judging.looks import ALIKE, ALPHA, LOOKS, Plan, decide, effect_interval, first_decision
 from benchmarks.judging.tables import Claim, Paper
 from benchmarks.judging.wording import arithmetic, demanded, effect_size, reduces, subject, too_small
 
@@ -250,22 +251,24 @@ def _judge_test(
     looks = {n: alpha for n, alpha in LOOKS.items() if n <= most} if plan == "auto" else {len(effects): ALPHA}
     status: Status = "inconclusive"
     seeds, ends, alpha, look = len(effects), None, None, None
-    first = effects[: min(looks)]
-    if known["exact"] and len(set(first)) == 1:
+    least = min(LOOKS) if plan == "auto" else len(effects)
+    first = effects[:least]
+    never_varies = all(len({column[seed] for seed in there.seeds[: len(first)]}) == 1 for column in there.columns)
+    if len(set(first)) == 1 and (known["exact"] or (never_varies and len(first) == least > 1)):
         seeds, ends, status = len(first), (first[0], first[0]), decide(first[0], first[0], test)
-    elif seeds > 1 and seeds >= min(looks):
+    elif looks and len(first) == least > 1:
         status, seeds = first_decision(effects, test, looks.items())
-        _, *interval = effect_interval(effects[:seeds], test, looks[seeds])
-        ends = (interval[0], interval[1])
-        alpha = looks[seeds] if ends[0] != ends[1] else None
-        look = seeds if plan == "auto" and status in DECIDED else None
+        _, low_end, high_end = effect_interval(effects[:seeds], test, looks[seeds])
+        if low_end != high_end or plan == "fixed" or seeds >= ALIKE:
+            ends = (low_end, high_end)
+            alpha = looks[seeds] if low_end != high_end else None
+    if plan == "auto" and status in DECIDED and not known["exact"]:
+        look = seeds
     constant = ends is not None and ends[0] == ends[1]
     if status == "inconclusive" and not constant and problem:
         return Verdict(status="inconclusive", reason=problem, **known)
 
-    final = (
-        status in DECIDED or constant or there.one_run or (plan == "auto" and ends is not None and seeds >= max(LOOKS))
-    )
+    final = status in DECIDED or constant or there.one_run or (plan == "auto" and seeds >= max(LOOKS))
     figures = [[column[seed] for seed in there.seeds[:seeds]] for column in there.columns]
     estimate = effect_interval(effects[:seeds], test)[0] if seeds > 1 else effects[0]
     evidence = _evidence(test, there, seeds, ends, alpha, plan, known["exact"])
@@ -329,7 +332,9 @@ def _evidence(
             return "; one run only, which all seeds share"
         if seeds == 1:
             return "; one seed has no spread, run SEEDS=3"
-        return f" over {counted}; the first look is after {min(LOOKS)}"
+        if seeds < min(LOOKS):
+            return f" over {counted}; the first look is after {min(LOOKS)}"
+        return f" for each of {counted}, on a scale too coarse to show their spread"
     if ends[0] != ends[1]:
         return f" over {counted}" + (f" ({100 * (1 - (alpha or ALPHA)):.4g} % interval)" if plan == "auto" else "")
     if measures(test)[0].real:

@@ -44,7 +44,7 @@ def of(arm: str, metric: str = "accuracy") -> Measure:
 
 
 def results(shared: tuple[str, ...] = (), scale: str = "mini", **figures: Any) -> dict[str, Any]:
-    """A results file: figures are a list by seed, `a_<metric>=[...]`, or a dictionary; arms in `shared` have one run."""
+    """A results file: figures are a list by seed, `a_<metric>=[...]`, or a dictionary; arms in `shared` ran once."""
     arms: dict[str, Any] = {}
     for name, values in figures.items():
         arm, _, metric = name.partition("_")
@@ -434,13 +434,13 @@ def test_undecided_claims_and_the_arms_they_need() -> None:
     )
     found = results(
         a=[0.70, 0.71, 0.72],
-        b=[0.60, 0.611, 0.62],
+        b=[0.60, 0.611, 0.62, 0.63, 0.64],
         c=[0.70, 0.5, 0.6],
-        d=[0.60, 0.611, 0.62],
+        d=[0.60, 0.611, 0.62, 0.63, 0.64],
         a_size=[5.0, 5.0, 5.0],
         b_size=[6.0, 6.0, 6.0],
     )
-    assert undecided(found, page(*tests), None, 3) == {"D": ("c", "b"), "E": ("a",)}
+    assert undecided(found, page(*tests), None, 5) == {"D": ("c", "b"), "E": ("a",)}
     gated = page(tests[0], premise=(Bound(of("c"), above=0.55),))
     assert undecided(found, gated, {}, 3) == {"C": ("c",)}
     assert undecided(results(scale="rehearsal", a=[1.0], b=[2.0]), gated, {}, 3) == {}
@@ -478,6 +478,25 @@ def test_a_shared_reference_beside_runs_that_vary_is_said(plan: Plan) -> None:
 def test_figures_that_never_vary_are_evidence_where_nothing_says_that_they_are_shared() -> None:
     assert verdict(BETTER, plan="auto", a=[0.9] * 3, b=[0.1] * 3).status == "confirmed"
     assert verdict(BETTER, plan="auto", shared=("b",), a=[0.9] * 3, b=[0.1] * 3).status == "confirmed"
+
+
+def test_effects_that_come_out_alike_on_a_coarse_scale_wait_for_the_next_look() -> None:
+    a, b = [0.5, 0.4, 0.6, 0.6, 0.5], [0.25, 0.15, 0.35, 0.375, 0.25]
+    found = verdict(BETTER, plan="auto", a=a[:3], b=b[:3])
+    assert found.status == "inconclusive" and found.low is None and found.needs == ("a", "b")
+    assert found.reason.endswith("+0.250 for each of 3 paired seeds, on a scale too coarse to show their spread")
+    assert verdict(BETTER, plan="auto", a=a, b=b).look == 5
+    assert verdict(BETTER, plan="auto", a=[*a[:4], 0.5], b=[*b[:3], 0.35, 0.25]).reason.endswith("of 5 paired seeds")
+    assert verdict(BETTER, plan="auto", a=a[:3], b=a[:3]).needs == ("a", "b")  # alike by chance, or by design?
+    tied = verdict(BETTER, plan="auto", a=a, b=a)
+    assert tied.status == "inconclusive" and tied.reason.endswith(": a tie") and tied.needs == ()
+    assert verdict(BETTER, plan="auto", a=[0.5] * 3, b=[0.5] * 3).needs == ()
+
+
+@pytest.mark.parametrize("most", [0, 2])
+def test_no_look_at_all(most: int) -> None:
+    (found,) = judge(results(a=[0.7, 0.6, 0.7], b=[0.1, 0.2, 0.3]), page(BETTER), None, "auto", most)
+    assert found.status == "inconclusive" and found.low is None
 
 
 # --- power, outlook, a planted null
