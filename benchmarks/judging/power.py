@@ -12,8 +12,9 @@ from typing import Any
 
 from benchmarks.judging.forms import OnReported, Ratio, Test, claimed_range, measures, negligible_range
 from benchmarks.judging.looks import ALPHA, LOOKS, quantile, spread
+from benchmarks.judging.samples import sample
 from benchmarks.judging.tables import Paper
-from benchmarks.judging.verdict import judge, sample
+from benchmarks.judging.verdict import judge
 
 AS_GOOD_AS_ZERO = 0.2
 """Standard deviations from what would decide a claim below which hundreds of seeds would be needed."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.judging import forms, tables
 from benchmarks.judging.forms import Cell
 from benchmarks.judging.tables import (
     Better,
@@ -30,6 +31,7 @@ from benchmarks.running import recipes
 from common.errors import UserError
 from tests.benchmarks.demo import PAGE
 
+DOCUMENTED = (recipes.ROOT / "benchmarks" / "README.md").read_text()
 ARMS = ["method", "plain", "untrained"]
 OURS, THEIRS = ({"table": "costs", "row": row, "column": "Parameters"} for row in ("Ours", "Theirs"))
 ABOVE = {"arm": "method", "metric": "checked", "above": 0.5}
@@ -556,8 +558,8 @@ def places(value: Any) -> list[tuple[Any, Any]]:
     return [(value, key) for key in keys] + [place for key in keys for place in places(value[key])]
 
 
-def mutated(rng: random.Random) -> str:
-    """A page with one to three values replaced, taken away or renamed; its text may be cut or spoilt too."""
+def varied_page() -> dict[str, Any]:
+    """A page with claims of several forms."""
     content = claim(
         better={"arm": "method", "metric": "accuracy"},
         worse={"arm": "plain", "metric": "accuracy"},
@@ -569,6 +571,11 @@ def mutated(rng: random.Random) -> str:
     reported = {"cell": OURS, "to": THEIRS, "take": "ratio", "below": 1}
     first = {key: content["claims"][0][key] for key in ("text", "source", "scales")}
     content["claims"] += [{**first, "id": "D", "not_worse_than": not_worse}, {**first, "id": "E", "reported": reported}]
+    return content
+
+
+def mutated(content: dict[str, Any], rng: random.Random) -> str:
+    """A page with one to three values replaced, taken away or renamed; its text may be cut or spoilt too."""
     content = copy.deepcopy(content)
     for _ in range(rng.randint(1, 3)):
         container, key = rng.choice(places(content))
@@ -589,10 +596,10 @@ def mutated(rng: random.Random) -> str:
 
 
 def test_whatever_stands_in_a_page_it_is_read_or_refused_in_one_sentence(tmp_path: Path) -> None:
-    rng = random.Random(0)
+    rng, whole = random.Random(0), varied_page()
     read = 0
     for _ in range(270):
-        content = mutated(rng)
+        content = mutated(whole, rng)
         try:
             paper = load(tmp_path, content)
         except UserError as refused:
@@ -601,6 +608,21 @@ def test_whatever_stands_in_a_page_it_is_read_or_refused_in_one_sentence(tmp_pat
             read += 1
             judge({"scale": "mini", "arms": {}}, paper)
     assert 5 < read < 200
+
+
+def test_every_form_of_a_test_is_documented() -> None:
+    for kind in forms.TESTS:
+        assert f"| `{kind}: {{" in DOCUMENTED and f"    {kind}: {{" in (tables.__doc__ or ""), kind
+    for key in ("smallest", "premise", *forms.ARITHMETIC, "than_metric", "of_metric", "to_metric"):
+        assert f"`{key}" in DOCUMENTED and key in (tables.__doc__ or ""), key
+
+
+def test_the_page_of_the_readme_is_a_page(tmp_path: Path) -> None:
+    written = yaml.safe_load(DOCUMENTED.split("```yaml\n")[1].split("```")[0])
+    head = {key: value for key, value in page().items() if key not in written}
+    (tmp_path / "mobilesam.yaml").write_text(yaml.safe_dump(head | written))
+    paper = load_paper("mobilesam", ["decoupled", "coupled", "teacher"], tmp_path)
+    assert paper.claims[0].premise and paper.claims[0].test
 
 
 def test_a_missing_page_is_named_from_the_projects_root() -> None:
