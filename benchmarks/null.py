@@ -18,8 +18,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.judging.null import null_result
 from benchmarks.judging.tables import Better, Claim, Measure, Paper
-from benchmarks.judging.verdict import Verdict, judge, null_result
+from benchmarks.judging.verdict import Verdict, judge
 from benchmarks.running import preflight, recipes, results, runner
 from benchmarks.running.recipes import Job, Request
 from benchmarks.showing.terminal import STYLES
@@ -146,7 +147,7 @@ def print_null(verdicts: list[Verdict], console: Console) -> None:
     for verdict in verdicts:
         table.add_row(Text(verdict.status, STYLES[verdict.status]), verdict.claim, Text(verdict.reason, "dim"))
     console.print(table)
-    console.print(null_result(verdicts), soft_wrap=True)
+    console.print(str(null_result(verdicts)), soft_wrap=True)
 
 
 @user_errors
@@ -167,7 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
     wanted = Request(options.paper, options.scale, options.seeds, data=options.data, runs=runs)
     verdicts = run(wanted, console, options.jobs)
     print_null(verdicts, console)
-    return 0
+    return int(null_result(verdicts).more_than_chance)
 
 
 if __name__ == "__main__":

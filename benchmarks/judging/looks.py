@@ -107,16 +107,3 @@ def first_decision(effects: Sequence[float], test: Test, looks: Iterable[tuple[i
         if decision != "inconclusive" or low == high:
             break
     return decision, last
-
-
-def holds(decision: Decision, effect: float, test: Test) -> bool:
-    """Whether a decision is right where the true effect is this one; an inconclusive one never is wrong."""
-    first, last = claimed_range(test)
-    negligible = negligible_range(test)
-    if decision == "confirmed":
-        return first <= effect <= last if has_its_ends(test) else first < effect < last
-    if decision == "refuted":
-        return effect < first or effect > last
-    if decision == "no difference":
-        return negligible is not None and negligible[0] < effect < negligible[1]
-    return True

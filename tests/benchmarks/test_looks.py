@@ -17,9 +17,10 @@ from benchmarks.judging.forms import (
     Value,
     Within,
     claimed_range,
+    has_its_ends,
     negligible_range,
 )
-from benchmarks.judging.looks import ALPHA, LOOKS, confidence, decide, first_decision, holds, spread, t_interval
+from benchmarks.judging.looks import ALPHA, LOOKS, Decision, confidence, decide, first_decision, spread, t_interval
 
 A, B, OTHER = Measure("a", "m"), Measure("b", "m"), Measure("b", "n")
 FORMS = {
@@ -43,6 +44,19 @@ FORMS = {
 }
 FIXED = [(3, ALPHA)]
 REPEATS = 4000
+
+
+def holds(decision: Decision, effect: float, test: Test) -> bool:
+    """Whether a decision is right where the true effect is this one; an inconclusive one never is wrong."""
+    first, last = claimed_range(test)
+    negligible = negligible_range(test)
+    if decision == "confirmed":
+        return first <= effect <= last if has_its_ends(test) else first < effect < last
+    if decision == "refuted":
+        return effect < first or effect > last
+    if decision == "no difference":
+        return negligible is not None and negligible[0] < effect < negligible[1]
+    return True
 
 
 def truths(test: Test) -> list[float]:

@@ -527,6 +527,26 @@ def test_the_seeds_that_would_decide(deviations: float, outlook: str) -> None:
         assert decided == (by is not None and look >= by)
 
 
+@pytest.mark.parametrize(
+    ("deviations", "said"),
+    [
+        (
+            3.0,
+            "effect of 3 standard deviations; 3 seeds decide 2.484; SEEDS=auto decides it with 5 seeds if effect and",
+        ),
+        (0.5, "effect of 0.5 standard deviations; 3 seeds decide 2.484; SEEDS=auto would need more than 12 seeds"),
+        (
+            0.1,
+            "effect of 0.1 standard deviations; 3 seeds decide 2.484; SEEDS=auto would not decide it: as good as zero",
+        ),
+    ],
+)
+def test_power_in_words(deviations: float, said: str) -> None:
+    effects = [deviations - 1, deviations, deviations + 1]
+    found = power.power(results(a=effects, b=[0.0] * 3), page(BETTER))["C"]
+    assert power.in_words(found, BETTER, METRICS["accuracy"]).startswith(said)
+
+
 def test_no_effect_is_decided_where_a_smallest_one_is_named() -> None:
     effects = results(a=[-0.1, 0.0, 0.1], b=[0.0] * 3)
     assert power.power(effects, page(BETTER))["C"].decided_by is None
@@ -567,43 +587,32 @@ def test_outlook_of_the_looks_to_come() -> None:
     ]
 
 
-def test_a_planted_null_has_the_claims_of_the_two_copies() -> None:
-    tests = (
-        Better(of("a"), of("b"), margin=0.1),
-        Better(of("a"), of("c")),
-        Within(of("b", "error"), of("a", "error"), 1.0),
-        NotWorse(of("a"), of("b", "recall"), 1.0),
-        Better(of("a", "size"), of("b", "size")),
-        OnReported(Cell("t", "r", "c", 1), above=0),
-    )
-    planted = null.planted(page(*tests), "a", "b")
-    assert [claim.id for claim in planted.claims] == ["C", "E", "null-error", "null-recall"]
-
-
 def test_a_planted_null_counts_what_is_wrong_of_two_copies() -> None:
-    planted = null.planted(page(Within(of("a"), of("b"), 1.0)), "a", "b")
-    alike = results(a=[0.50, 0.52, 0.47], b=[0.51, 0.50, 0.49], a_error=[1.0, 2.0, 3.0], b_error=[1.0, 2.0, 3.0])
-    found = null.count(judge(alike, planted), planted)
-    assert (found.comparisons, found.confirmed, found.refuted, found.wrong) == (2, 1, 0, 0) and found.p == 1
-    assert not found.more_than_chance and "0 of 2 comparisons" in str(found)
+    tests = (BETTER, Better(of("a"), of("b"), margin=0.95), Better(of("a", "recall"), of("b", "recall")))
+    alike = results(a=[0.50, 0.52, 0.47], b=[0.51, 0.50, 0.49], a_recall=[1.0, 2.0, 3.0], b_recall=[1.0, 2.0, 3.0])
+    found = null.null_result(judge(alike, page(*tests)))
+    assert (found.comparisons, found.confirmed, found.refuted, found.wrong) == (2, 0, 1, 0)  # rightly not 0.95 better
+    assert found.p == 1 and not found.more_than_chance and "0 of 2 comparisons" in str(found)
     leaking = results(
         **{f"a_{metric}": [0.90, 0.91, 0.92] for metric in ("accuracy", "recall")},
         **{f"b_{metric}": [0.1, 0.1, 0.1] for metric in ("accuracy", "recall")},
     )
-    worse = null.count(judge(leaking, planted), planted)
-    assert (worse.wrong, worse.comparisons) == (2, 3) and worse.more_than_chance
-    assert worse.p == pytest.approx(stats.binomtest(2, 3, 0.05, "greater").pvalue)
+    worse = null.null_result(judge(leaking, page(*tests)))
+    assert (worse.wrong, worse.comparisons, worse.refuted) == (2, 3, 1) and worse.more_than_chance
+    assert worse.p == pytest.approx(stats.binomtest(2, 3, 0.05, alternative="greater").pvalue)
+    assert null.null_result([]).p == 1
 
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_two_copies_are_found_alike_in_a_planted_null(plan: Plan) -> None:
     rng = np.random.default_rng(1)
-    planted = null.planted(page(), "a", "b")
+    metrics = ("accuracy", "error", "recall")
+    claims = page(*(Better(of("a", metric), of("b", metric)) for metric in metrics))
     verdicts = []
     for _ in range(150):
-        figures = {f"{arm}_{m}": rng.normal(size=12).tolist() for arm in "ab" for m in ("accuracy", "error", "recall")}
-        verdicts += judge(results(**figures), planted, plan=plan)
-    found = null.count(verdicts, planted)
+        figures = {f"{arm}_{metric}": rng.normal(size=12).tolist() for arm in "ab" for metric in metrics}
+        verdicts += judge(results(**figures), claims, plan=plan)
+    found = null.null_result(verdicts)
     assert found.comparisons == 450 and 5 < found.wrong < 40 and not found.more_than_chance
 
 
