@@ -3,27 +3,19 @@
 from typing import Any
 
 from benchmarks.judging import power
-from benchmarks.judging.formats import figure
-from benchmarks.judging.forms import OnReported, Ratio, measures
+from benchmarks.judging.forms import OnReported, measures
 from benchmarks.judging.tables import Paper
 from benchmarks.running import results
 
 
 def power_lines(found: dict[str, Any], paper: Paper) -> dict[str, str]:
-    """`effect 1.8 sd; an effect of 0.021 could have been decided; decided by 5 seeds`, by claim with an interval."""
-    lines = {}
+    """What this run could have decided and how many seeds would, by claim with an interval."""
     powers = power.power(found, paper, results.networks(paper.paper))
-    for claim in paper.claims:
-        if claim.id not in powers or claim.test is None or isinstance(claim.test, OnReported):
-            continue
-        one = powers[claim.id]
-        metric = paper.metric(measures(claim.test)[0])
-        smallest = f"{one.smallest:.2g} of it" if isinstance(claim.test, Ratio) else figure(one.smallest, metric)
-        lines[claim.id] = (
-            f"Power: the effect is {one.effect:.1f} standard deviations from what leaves it open; {one.seeds} seeds "
-            f"could have decided {smallest}; SEEDS=auto decides it with: {one.outlook}."
-        )
-    return lines
+    return {
+        claim.id: f"Power: {power.in_words(powers[claim.id], claim.test, paper.metric(measures(claim.test)[0]))}."
+        for claim in paper.claims
+        if claim.id in powers and claim.test is not None and not isinstance(claim.test, OnReported)
+    }
 
 
 def outlook(found: dict[str, Any], paper: Paper) -> str:

@@ -1,4 +1,4 @@
-"""SEEDS=auto runs more seeds only for claims that are open, a planted null finds nothing, and an outlook says what is left."""
+"""SEEDS=auto runs more seeds for open claims alone; a planted null finds nothing; an outlook says what is left."""
 
 import json
 from pathlib import Path
