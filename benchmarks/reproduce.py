@@ -164,8 +164,6 @@ def reproduce(
             for job in jobs:
                 if not job.foundation:
                     shutil.rmtree(job.run_dir, ignore_errors=True)
-        if stand_ins is not None:
-            runner.stand_ins(recipe.stand_ins, stand_ins)
         before = sum(job.done is not None for job in jobs)
         console.print(
             f"[bold]{request.paper}[/] at {request.label} scale: {len(chosen)} arms, {request.seeds} seeds, "
@@ -178,7 +176,8 @@ def reproduce(
         elif stand_ins is None:
             outcome = runner.run(jobs, request.paper, request.label, slots, console, warm=not one_by_one)
         else:
-            outcome = rehearsal.run(jobs, request.paper, request.label, slots, console)
+            made = (recipe.stand_ins, stand_ins)
+            outcome = rehearsal.run(jobs, request.paper, request.label, slots, console, made)
         everything = recipes.jobs(replace(request, arms=()), variables)
         found = results.collect(request, arms, everything)
         shown = {name: arm for name, arm in found["arms"].items() if name in chosen}
@@ -204,6 +203,8 @@ def reproduce(
             console.print(f"report   {make_report(found, paper, everything)}", soft_wrap=True)
         if stand_ins is not None:
             rehearsal.print_coverage(jobs, console)
+            if not outcome.failed:
+                console.print(rehearsal.certify(request, jobs, stand_ins), soft_wrap=True)
     if collect:
         missing = [job for job in jobs if job.done is None]
         console.print(f"{len(jobs) - len(missing)} of {len(jobs)} stages have finished")

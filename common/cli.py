@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_model
 
 from common.errors import UserError
+from common.rehearsal.owned import keep_to
 from common.training.callbacks import Cost, NonFiniteGuard, ProgressFile, StopOnSignal
 from common.training.checkpoints import CheckpointFile, RandomState, StepCheckpoints, last_good, readable
 from common.training.preset import FastPreset, gains_from_bf16
@@ -238,6 +239,8 @@ def main(
         r" resumable|isinstance\(treespec|The `srun` command is available|predict returned None).*",
     )
     try:
+        if folder := os.environ.get("STAND_INS"):
+            keep_to(Path(folder))
         StageCLI(
             model,
             data,

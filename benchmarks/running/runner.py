@@ -8,7 +8,6 @@ import os
 import runpy
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -213,15 +212,3 @@ def read_progress(job: Job) -> dict[str, Any] | None:
         return json.loads((job.run_dir / "progress.json").read_text())
     except (OSError, json.JSONDecodeError):
         return None
-
-
-def stand_ins(function: str, folder: Path) -> None:
-    """Have `module:function` write the rehearsal's stand-ins into `folder`, once; a half-written one is made anew."""
-    if (folder / "complete").exists():
-        return
-    module, name = function.split(":")
-    code = f"import sys, pathlib; from {module} import {name}; {name}(pathlib.Path(sys.argv[1]))"
-    made = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
-    if made.returncode:
-        raise UserError(f"the rehearsal's stand-ins could not be made in {folder}:\n{made.stderr[-2000:]}")
-    (folder / "complete").touch()
