@@ -92,13 +92,17 @@ def lapsed(paper: str) -> str:
     kept = found["versions"]
     others = [f"{name} {kept.get(name, 'none')} -> {is_now}" for name, is_now in libraries.items()
               if kept.get(name) != is_now]  # fmt: skip
-    return f"its certificate is for other versions: {', '.join(others)}" if others else "its certificate does not add up"
+    return (
+        f"its certificate is for other versions: {', '.join(others)}" if others else "its certificate does not add up"
+    )
 
 
 def due(papers: list[str]) -> dict[str, str]:
     """Recipes that `make test` rehearses, with the reason."""
     reasons = {paper: why for paper in papers if (why := lapsed(paper))}
-    return reasons | dict.fromkeys(turn([paper for paper in papers if paper not in reasons], commit()), "it is its turn")
+    return reasons | dict.fromkeys(
+        turn([paper for paper in papers if paper not in reasons], commit()), "it is its turn"
+    )
 
 
 def turn(papers: list[str], commit: str) -> list[str]:

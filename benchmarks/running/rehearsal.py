@@ -208,9 +208,8 @@ def print_coverage(jobs: list[Job], console: Console) -> None:
             )
             if stage[key]
         ]  # fmt: skip
-        for said, key in (
-            ("2 steps, checkpoint, resumed after step 1 with equal weights", "resumed"), ("in two processes", "two_processes")
-        ):  # fmt: skip
+        resumed = "2 steps, checkpoint, resumed after step 1 with equal weights"
+        for said, key in ((resumed, "resumed"), ("in two processes", "two_processes")):
             if stage[key]:
                 words.append(said if stage[key] == [name] else f"{said}: as {', '.join(stage[key])}")
         console.print(f"  {name:{max(map(len, found))}} {'; '.join(words)}", soft_wrap=True)

@@ -75,7 +75,7 @@ def keep_to(stand_ins: Path) -> None:
         if found is None:
             return
         if not path.startswith((inside, f"{stand_ins.absolute()}{os.sep}")):
-            raise UserError(f"a rehearsal reads its stand-ins alone, and this stage opens {path}, which is none of them.")
+            raise UserError(f"a rehearsal reads its stand-ins alone, and {path}, which this stage opens, is none.")
         hub_id = (found["hub_id"] or "").replace("--", "/")
         if hub_id and hub_id not in said:
             said.add(hub_id)
