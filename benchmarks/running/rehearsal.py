@@ -26,6 +26,7 @@ from benchmarks.running.launch import torchrun
 from benchmarks.running.recipes import Job, Request, check
 from common.errors import UserError
 from common.rehearsal import owned
+from common.training.runs import read_json, write_json
 
 UNDISTURBED = "undisturbed.safetensors"
 """The weights of a training stage's first run, which its resumed run has to meet."""
@@ -146,8 +147,19 @@ def rewind(job: Job) -> None:
 
     for later in checkpoints(job.run_dir / "checkpoints")[:-1]:
         later.unlink()
-    (job.run_dir / "done.json").rename(job.run_dir / FIRST)
+    first = json.loads((job.run_dir / "done.json").read_text())
+    at_checkpoint = _cpu_seconds_at(checkpoints(job.run_dir / "checkpoints")[0])
+    write_json(job.run_dir / FIRST, first | {"cpu_seconds_at_checkpoint": at_checkpoint})
+    (job.run_dir / "done.json").unlink()
     (job.run_dir / "weights.safetensors").rename(job.run_dir / UNDISTURBED)
+
+
+def _cpu_seconds_at(checkpoint: Path) -> float:
+    """Processor-seconds that a run had spent when it wrote a checkpoint."""
+    import torch
+
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    return float(state.get("callbacks", {}).get("Cost", {}).get("cpu_seconds", 0.0))
 
 
 def resumed_equal(job: Job) -> bool:
@@ -190,9 +202,13 @@ def models(job: Job) -> list[str]:
 
 
 def cpu_seconds(job: Job) -> float:
-    """Processor-seconds of all that a stage did in a rehearsal."""
-    records = [job.run_dir / "done.json", job.run_dir / FIRST, two_processes(job) / "done.json"]
-    return sum(json.loads(file.read_text()).get("cpu_seconds", 0.0) for file in records if file.exists())
+    """Processor-seconds of all that a stage did in a rehearsal: once, resumed, and in two processes."""
+    first, last = read_json(job.run_dir / FIRST, dict), read_json(job.run_dir / "done.json", dict)
+    doubled = read_json(two_processes(job) / "done.json", dict)
+    seconds = (last or {}).get("cpu_seconds", 0.0)  # of a resumed run, with what lay before its checkpoint
+    if first:
+        seconds += first.get("cpu_seconds", 0.0) - first["cpu_seconds_at_checkpoint"]
+    return seconds + 2 * (doubled or {}).get("cpu_seconds", 0.0)  # one of two that work alike has written it
 
 
 def print_coverage(jobs: list[Job], console: Console) -> None:
@@ -201,13 +217,8 @@ def print_coverage(jobs: list[Job], console: Console) -> None:
     console.print(f"covered: {sum(bool(stage['finished']) for stage in found.values())} of {len(found)} stages")
     for name, stage in found.items():
         words = [stage["run"] if stage["finished"] else "not finished"]
-        words += [
-            f"{what} {', '.join(stage[key])}"
-            for what, key in (
-                ("stand-in of", "models"), ("weights", "weights"), ("data", "data"), ("outputs of", "outputs_of")
-            )
-            if stage[key]
-        ]  # fmt: skip
+        seen = {"stand-in of": "models", "weights": "weights", "data": "data", "outputs of": "outputs_of"}
+        words += [f"{what} {', '.join(stage[key])}" for what, key in seen.items() if stage[key]]
         resumed = "2 steps, checkpoint, resumed after step 1 with equal weights"
         for said, key in ((resumed, "resumed"), ("in two processes", "two_processes")):
             if stage[key]:

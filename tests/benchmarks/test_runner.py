@@ -19,7 +19,6 @@ from rich.console import Console
 from benchmarks import reproduce
 from benchmarks.running import preflight, recipes, runner
 from benchmarks.running.recipes import Job
-from common.errors import UserError
 from common.recipe import Stage
 from common.training.runs import locked
 from tests.benchmarks.demo import ran, request
