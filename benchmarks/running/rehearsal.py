@@ -22,7 +22,6 @@ from rich.console import Console
 
 from benchmarks.running import certificates, runner
 from benchmarks.running.job_scripts import configured, number
-from benchmarks.running.launch import torchrun
 from benchmarks.running.recipes import Job, Request, check
 from common.errors import UserError
 from common.rehearsal import owned
@@ -60,7 +59,7 @@ def run(
             if job.done and not resumed_equal(job):
                 console.print(f"[red]failed[/] {runner.describe(job)}: the resumed run ends with other weights")
                 outcome.failed[job] = 1
-        doubled = runner.run(in_two_processes(jobs), paper, label, slots, console)
+        doubled = runner.run(in_two_processes(jobs), paper, label, max(1, slots // 2), console, processes=2)
         outcome.ran += doubled.ran
         outcome.failed |= doubled.failed
     return outcome
@@ -126,7 +125,6 @@ def in_two_processes(jobs: list[Job]) -> list[Job]:
             folder = two_processes(job)
             argv = [*job.argv, "--trainer.devices", "2", "--run_dir", str(folder)]
             doubled.append(replace(job, argv=argv, run_dir=folder))
-    torchrun(doubled, "2")
     return doubled
 
 
