@@ -19,7 +19,6 @@ from rich.console import Console
 from benchmarks import reproduce
 from benchmarks.running import preflight, recipes, runner
 from benchmarks.running.recipes import Job
-from common.errors import UserError
 from common.recipe import Stage
 from common.training.runs import locked
 from tests.benchmarks.demo import DONE, ran, request
@@ -490,18 +489,3 @@ def test_people_see_arm_seed_stage_share_loss_and_time_left(project: Path) -> No
 def test_a_shared_stage_says_whose_it_is(project: Path) -> None:
     teacher = recipes.jobs(request(project))["plain"][0][0]
     assert runner.describe(teacher) == "2 arms, all seeds: teacher"
-
-
-def stand_in_module(project: Path, code: str) -> None:
-    (project / "projects/demo/stand_ins.py").write_text(f"def make(folder):\n    {code}\n")
-
-
-def test_stand_ins_are_made_once_and_a_half_written_folder_anew(project: Path) -> None:
-    folder = project / "stand-ins"
-    stand_in_module(project, "folder.mkdir(); (folder / 'half').touch(); raise OSError('no space')")
-    with pytest.raises(UserError, match=r"stand-ins could not be made in .*\n(.*\n)*OSError: no space"):
-        runner.stand_ins("projects.demo.stand_ins:make", folder)
-    stand_in_module(project, "folder.mkdir(exist_ok=True); open(folder / 'whole', 'a').write('x')")
-    for _ in range(2):
-        runner.stand_ins("projects.demo.stand_ins:make", folder)
-    assert (folder / "whole").read_text() == "x"
