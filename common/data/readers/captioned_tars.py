@@ -3,6 +3,7 @@
 from common.data.archives import PairedTars
 from common.data.files import decode_rgb
 from common.data.images import Picture, PictureSource
+from common.data.scene import UnreadableSample
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
 
@@ -27,4 +28,8 @@ class CaptionedTars(PictureSource):
 
     def __getitem__(self, index: int) -> Picture:
         image, text, name = self.samples.read(index, "pair")
-        return Picture(decode_rgb(image, name), -1, text.decode("utf-8", "replace").strip(), name)
+        try:
+            caption = text.decode("utf-8-sig").strip()
+        except UnicodeDecodeError as error:
+            raise UnreadableSample(name, f"its caption is not UTF-8 (byte {error.start})") from error
+        return Picture(decode_rgb(image, name), -1, caption, name)
