@@ -9,13 +9,12 @@ import zlib
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from common.data.pictures import decode_picture
 from common.data.scene import UnreadableSample
 from common.errors import UserError
 
@@ -195,21 +194,19 @@ def refuse(content: bytes, where: object) -> None:
         raise UserError(f"{where} is a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`")
 
 
-def decode_rgb(content: bytes, path: object) -> np.ndarray:
-    """An encoded image (JPEG, PNG) as uint8 RGB [H, W, 3]; `path` is what an error names.
+def decode_rgb(content: bytes, path: object, orient: bool = True) -> np.ndarray:
+    """An encoded picture as uint8 RGB [H, W, 3]; `path` is what an error names.
 
-    Pixels stay where the file has them: annotations refer to the stored raster, not to its EXIF orientation.
+    Args:
+        orient: turn it as its EXIF orientation says; False where annotations refer to the stored raster.
 
     Raises:
-        UnreadableSample: empty, truncated or damaged, or not an image.
+        UnreadableSample: empty, truncated or damaged, or not a picture.
     """
-    if not content:
-        raise UnreadableSample(path, "the file is empty")
     try:
-        with Image.open(BytesIO(content)) as image:
-            return np.array(image.convert("RGB"))
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise UnreadableSample(path, f"cannot be decoded as an image ({error})") from error
+        return decode_picture(content, orient=orient)
+    except ValueError as error:
+        raise UnreadableSample(path, str(error)) from error
 
 
 def read_file(path: Path) -> bytes:

@@ -1,6 +1,7 @@
 """Captioned images in tars, as webdataset and img2dataset write them: `<key>.jpg` and `<key>.txt` side by side."""
 
-from common.data.archives import PairedTars
+from common.data.archives import PairedTars, tars_in
+from common.data.checks import try_source
 from common.data.files import decode_rgb
 from common.data.images import Picture, PictureSource
 from common.data.scene import UnreadableSample
@@ -22,6 +23,13 @@ class CaptionedTars(PictureSource):
 
     def __init__(self, root: str, first: int = 0, last: int | None = None):
         self.samples = PairedTars(root, first, last, IMAGES, "txt")
+
+    @classmethod
+    def check(cls, root: str, first: int = 0, last: int | None = None, **_: object) -> None:
+        """Try the first and the last of the tars."""
+        count = len(tars_in(root, first, last))
+        for number in {first, first + count - 1}:
+            try_source(cls(root, number, number + 1))
 
     def __len__(self) -> int:
         return len(self.samples)

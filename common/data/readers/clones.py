@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass as schema
 
 from common.data.files import is_file, lines_of, shown
 from common.data.records import STRICT, Int, Words, json_lines
-from common.data.text import LabelledText, Split, TextSource
+from common.data.text import AbsentSplit, LabelledText, Split, TextSource
 from common.errors import UserError
 from common.paths import expand
 
@@ -115,5 +115,5 @@ def _by_id(file: Path) -> dict[str, str]:
 
 def _there(file: Path, name: str, about: str) -> Path:
     if not is_file(file):
-        raise UserError(f"no {name} in {file.parent}: {file.name} is missing.\n{about}")
+        raise AbsentSplit(f"no {name} in {file.parent}: {file.name} is missing.\n{about}")
     return file

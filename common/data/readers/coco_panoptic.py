@@ -176,7 +176,7 @@ class CocoPanoptic(SceneSource):
             raise IndexError(index)
         file, png = self._files[index]
         path = self._images / file
-        image = decode_rgb(read_file(path), path)
+        image = decode_rgb(read_file(path), path, orient=False)
         ids = decode_ids(read_file(self._pngs / png), self._pngs / png)
         if ids.shape != image.shape[:2]:
             raise UnreadableSample(self._pngs / png, f"is {ids.shape} pixels, its image {image.shape[:2]}")

@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass as schema
 
 from common.data.code import Function, FunctionSource
 from common.data.files import is_file, matching
-from common.data.records import STRICT, Column, Words, json_lines, table
-from common.data.text import Split
+from common.data.records import STRICT, Column, Words, check_columns, json_lines, parquet, table
+from common.data.text import AbsentSplit, Split
 from common.errors import UserError
 from common.paths import expand
 
@@ -61,7 +62,7 @@ class CodeSearchNet(FunctionSource):
         plain, archive = self.folder / f"{part}.jsonl", self.folder / "final/jsonl" / part
         files = [plain] if is_file(plain) else matching(archive / "*.jsonl.gz")
         if not files:
-            raise UserError(f"no {part} split in {self.folder}.\n{ABOUT}")
+            raise AbsentSplit(f"no {part} split in {self.folder}.\n{ABOUT}")
         name = NAMES.get(self.language, self.language)
         for file in files:
             for where, row in json_lines(file, ROW, ABOUT):
@@ -105,7 +106,19 @@ class CodeTriplets(FunctionSource):
         if not self.files:
             raise UserError(f"no parquet files at {path}: download the data set's parquet files from the hub")
         self.columns = (text, code, twin, language, twin_language)
+        kinds: tuple[Column, ...] = ("text", "text", "optional text", "optional text", "optional text")
+        self.kinds = {name: kind for name, kind in zip(self.columns, kinds, strict=True) if name}
         self.held_out = held_out
+
+    @classmethod
+    def check(cls, files: str, **settings: Any) -> None:
+        """Look at the columns of all files, which are too large to be read now."""
+        source = cls(files, **settings)
+        for file in source.files:
+            with parquet(file) as opened:
+                check_columns(file, opened.schema_arrow, source.kinds, ABOUT_TRIPLETS)
+                if not opened.metadata.num_rows:
+                    raise UserError(f"{file} has no rows: download it again.\n{ABOUT_TRIPLETS}")
 
     def read(self, split: Split) -> list[Function]:
         rows = [function for file in self.files for function in self._rows(file)]
@@ -117,9 +130,7 @@ class CodeTriplets(FunctionSource):
         return rows[:end] if split == "train" else rows[end:]
 
     def _rows(self, file: Path) -> Iterator[Function]:
-        kinds: tuple[Column, ...] = ("text", "text", "optional text", "optional text", "optional text")
-        wanted = {name: kind for name, kind in zip(self.columns, kinds, strict=True) if name}
-        found = table(file, wanted, ABOUT_TRIPLETS)
+        found = table(file, self.kinds, ABOUT_TRIPLETS)
         count = len(next(iter(found.values())))
         columns = (found[name] if name else [""] * count for name in self.columns)
         for number, (text, code, twin, *languages) in enumerate(zip(*columns, strict=True)):

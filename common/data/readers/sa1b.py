@@ -17,7 +17,8 @@ from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass as schema
 
 from common.data.archives import index_tar, pack_tar, read_member
-from common.data.files import decode_rgb, is_folder, read_file, write_atomic
+from common.data.checks import try_source
+from common.data.files import decode_rgb, is_file, is_folder, read_file, write_atomic
 from common.data.records import STRICT, parse
 from common.data.scene import Scene, SceneSource, UnreadableSample
 from common.errors import UserError
@@ -61,7 +62,7 @@ class SA1B(SceneSource):
     Tars are read in place; each is indexed once. An image without its JSON, or the reverse, is listed and unreadable.
 
     Args:
-        root: folder with tars or unpacked files, at any depth; `$DATA_ROOT` is replaced.
+        root: folder with tars or unpacked files, at any depth, or one tar; `$DATA_ROOT` is replaced.
         fraction: how much of what is under `root` to use: the first tars in order of their names (0.01 of all 1,000
             is sa_000000 to sa_000009), or, where files are unpacked, the first images. At least one. With only
             1 % downloaded, leave it at 1.
@@ -80,8 +81,6 @@ class SA1B(SceneSource):
             )
         self.masks = masks
         folder = expand(root, "root of SA-1B")
-        if not is_folder(folder):
-            raise UserError(f"no folder {folder} for {ABOUT}")
         tars, loose = _find(folder)
         if fraction < 1 and tars and loose:
             raise UserError(
@@ -106,6 +105,16 @@ class SA1B(SceneSource):
         self._names = np.array([name.encode() for name in chosen], dtype="S")
         self._places = np.array([places[name] for name in chosen], dtype=PLACE)
 
+    @classmethod
+    def check(cls, root: str, fraction: float = 1.0, **selection: Any) -> None:
+        """Try the first and the last of the tars, whatever is selected in them, or the selected unpacked files."""
+        tars, _ = _find(expand(root, "root of SA-1B"))
+        tars = tars[: max(1, round(fraction * len(tars)))]
+        if not tars:
+            try_source(cls(root, fraction, **selection))
+        for tar in dict.fromkeys(tars[:1] + tars[-1:]):
+            try_source(cls(str(tar)))
+
     def __len__(self) -> int:
         return len(self._names)
 
@@ -120,7 +129,7 @@ class SA1B(SceneSource):
     def image(self, index: int) -> np.ndarray:
         """The image alone, uint8 RGB [H, W, 3]: decoding the masks of one takes several times longer."""
         path, content = self._read(index, "jpg")
-        return decode_rgb(content, path)
+        return decode_rgb(content, path, orient=False)
 
     def name(self, index: int) -> str:
         return self._names[index].decode()
@@ -163,7 +172,11 @@ class SA1B(SceneSource):
 
 
 def _find(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Tars and unpacked files under a folder, each in order of name."""
+    """Tars and unpacked files under a folder, each in order of name; UserError where there is no folder."""
+    if folder.suffix == ".tar" and is_file(folder):
+        return [folder], []
+    if not is_folder(folder):
+        raise UserError(f"no folder {folder} for {ABOUT}")
     tars, loose = [], []
     seen = set()
     for parent, folders, files in os.walk(folder, followlinks=True):

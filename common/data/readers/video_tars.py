@@ -7,7 +7,8 @@ import numpy as np
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass as schema
 
-from common.data.archives import PairedTars
+from common.data.archives import PairedTars, tars_in
+from common.data.checks import try_source
 from common.data.records import STRICT, Words, parse
 from common.data.scene import UnreadableSample
 from common.data.videos import Video, VideoSource, clip_positions
@@ -42,6 +43,13 @@ class VideoTars(VideoSource):
             raise UserError(f"limit is {limit}: at least one video is needed")
         self.samples = PairedTars(root, first, last, VIDEOS, "json")
         self.size = len(self.samples) if limit is None else min(limit, len(self.samples))
+
+    @classmethod
+    def check(cls, root: str, first: int = 0, last: int | None = None, **_: object) -> None:
+        """Try the first and the last of the tars."""
+        count = len(tars_in(root, first, last))
+        for number in {first, first + count - 1}:
+            try_source(cls(root, number, number + 1))
 
     def __len__(self) -> int:
         return self.size

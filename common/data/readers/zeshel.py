@@ -72,6 +72,18 @@ class ZeShEL(LinkingSource):
     def __init__(self, root: str):
         self.root = expand(root, "root of ZeShEL")
 
+    @classmethod
+    def check(cls, root: str) -> None:
+        """Try the first lines of every file."""
+        source = cls(root)
+        worlds = matching(source.root / "documents/*.json")
+        if not worlds:
+            raise UserError(f"no documents/*.json in {source.root}.\n{ABOUT}")
+        for world in worlds:
+            next(source._lines(world, DOCUMENT), None)
+        for split in SPLITS:
+            next(source._mentions(split), None)
+
     def domain(self, name: str) -> Domain:
         documents: dict[str, Document] = {}
         for where, document in self._lines(self.root / "documents" / f"{name}.json", DOCUMENT):
