@@ -1,5 +1,6 @@
 """Files: written whole or not at all, found and read with errors that name the file and say what it is instead."""
 
+import fnmatch
 import gzip
 import os
 import re
@@ -81,8 +82,30 @@ def matching(path: Path) -> list[Path]:
     if not path.name or not is_folder(path.parent):
         return []
     with readable(path.parent):
-        found = sorted(file for file in path.parent.glob(path.name) if not file.name.startswith("."))
+        names = [name for name in os.listdir(path.parent) if not name.startswith(".")]
+    found = sorted(path.parent / name for name in fnmatch.filter(names, path.name))
     return [file for file in found if is_file(file)]
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder under a folder, itself first, with the names in it that are no folders, both in order.
+
+    Links to folders are followed, but no folder is entered twice: a link may lead back.
+    """
+    seen = set()
+    with readable(folder):
+        for parent, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
+            folders.sort()
+            real = os.path.realpath(parent)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            yield Path(parent), sorted(names)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def reason(error: Exception) -> str:

@@ -31,7 +31,11 @@ T = TypeVar("T")
 
 
 def _number(name: str) -> str:
-    if np.dtype(name).kind not in "biuf":
+    try:
+        numbers = np.dtype(name).kind in "biuf"
+    except TypeError:
+        numbers = False
+    if not numbers:
         raise ValueError("not a type of numbers")
     return name
 

@@ -1,7 +1,6 @@
 """COCO's panoptic format: a JSON that lists segments, and a PNG per image whose colours are their ids."""
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable
 from io import BytesIO
@@ -13,7 +12,7 @@ from PIL import Image
 from pydantic import FailFast, Field, TypeAdapter
 from pydantic.dataclasses import dataclass as schema
 
-from common.data.files import decode_rgb, is_file, is_folder, read_file
+from common.data.files import decode_rgb, is_file, is_folder, read_file, walk
 from common.data.records import STRICT, FileName, Id, Words, json_file
 from common.data.scene import Scene, SceneSource, UnreadableSample
 from common.errors import UserError
@@ -134,8 +133,10 @@ class CocoPanoptic(SceneSource):
         found = [(entry, _place(files[entry.image_id], there), _place(entry.file_name, drawn)) for entry in entries]
         usable = [(entry, image, png) for entry, image, png in found if image and png]
         if not usable:
+            first = f"{files[entries[0].image_id]} and {entries[0].file_name}" if entries else "it annotates nothing"
             raise UserError(
-                f"none of the {len(entries)} images in {index} is in {self._images}, its PNG in {self._pngs}: {ABOUT}"
+                f"none of the {len(entries)} images in {index} ({first}) is in {self._images}, its PNG in "
+                f"{self._pngs}: {ABOUT}"
             )
         if len(usable) < len(entries):
             log.warning("%d of the %d annotated images are in %s", len(usable), len(entries), self._images)
@@ -242,16 +243,8 @@ def _by_id(entries: list[Any], index: Path, what: str) -> dict[Any, int]:
 
 
 def _files_in(folder: Path) -> set[str]:
-    """Files under a folder at any depth, relative to it; a link to a folder is followed once."""
-    found, seen = set(), set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(parent)) in seen:
-            folders.clear()  # a link that leads back
-            continue
-        seen.add(real)
-        within = Path(parent).relative_to(folder)
-        found |= {(within / file).as_posix() for file in files}
-    return found
+    """Files under a folder at any depth, relative to it; links to folders are followed."""
+    return {(parent / name).relative_to(folder).as_posix() for parent, names in walk(folder) for name in names}
 
 
 def _place(name: str, there: set[str]) -> str | None:

@@ -1,7 +1,6 @@
 """SA-1B as released: `sa_*.jpg` with `sa_*.json`, unpacked or straight from the tars; read and write."""
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -18,7 +17,7 @@ from pydantic.dataclasses import dataclass as schema
 
 from common.data.archives import index_tar, pack_tar, read_member
 from common.data.checks import try_source
-from common.data.files import decode_rgb, is_file, is_folder, read_file, write_atomic
+from common.data.files import decode_rgb, is_file, is_folder, read_file, walk, write_atomic
 from common.data.records import STRICT, parse
 from common.data.scene import Scene, SceneSource, UnreadableSample
 from common.errors import UserError
@@ -178,18 +177,12 @@ def _find(folder: Path) -> tuple[list[Path], list[Path]]:
     if not is_folder(folder):
         raise UserError(f"no folder {folder} for {ABOUT}")
     tars, loose = [], []
-    seen = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(parent)) in seen:
-            folders.clear()  # a link that leads back
-            continue
-        seen.add(real)
-        folders.sort()
-        for file in sorted(files):
-            if file.startswith("sa_") and file.endswith(".tar"):
-                tars.append(Path(parent, file))
-            elif FILE.fullmatch(file):
-                loose.append(Path(parent, file))
+    for parent, names in walk(folder):
+        for name in names:
+            if name.startswith("sa_") and name.endswith(".tar"):
+                tars.append(parent / name)
+            elif FILE.fullmatch(name):
+                loose.append(parent / name)
     return sorted(tars, key=lambda tar: _numeric(tar.stem)), loose
 
 
