@@ -362,7 +362,7 @@ def script(project: Path, monkeypatch: pytest.MonkeyPatch, code: str, arguments:
     (project / "warm").mkdir()
     monkeypatch.chdir(project / "warm")
     monkeypatch.syspath_prepend(str(project / "warm"))
-    (project / "warm/script.py").write_text(code)
+    (project / "warm/script.py").write_text(code.replace("DONE", repr(json.dumps(DONE))))
     folder = project / "runs/script"
     argv = ["script", *(arguments or []), "--run_dir", str(folder)]
     return Job(Stage("script", "script"), 0, "f", folder, argv, [], {}, ["arm"])
@@ -382,7 +382,7 @@ if __name__ == "__main__":
         sys.exit(2)
     while "fail" in sys.argv:
         time.sleep(0.01)
-    (folder / "done.json").write_text("{}")
+    (folder / "done.json").write_text(DONE)
 """
 
 
