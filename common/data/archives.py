@@ -185,7 +185,7 @@ def _read_index(cache: Path, stamp: np.ndarray) -> TarIndex | None:
     except Exception:  # zipfile and numpy raise many kinds of errors; the index is made anew then
         return None
     whole = offsets.dtype == sizes.dtype == np.int64 and offsets.shape == sizes.shape == (len(names),)
-    return TarIndex(names, offsets, sizes) if whole else None
+    return TarIndex(names, offsets, sizes) if whole and (offsets >= 0).all() and (sizes >= 0).all() else None
 
 
 def _scan(path: Path) -> TarIndex:

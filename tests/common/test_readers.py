@@ -610,6 +610,19 @@ def test_an_index_of_before_is_made_anew(tmp_path):
     assert len(SA1B(str(tmp_path))) == 2 and len(SA1B(str(tar))) == 2
 
 
+def test_names_of_any_bytes_and_any_number_are_read(tmp_path):
+    make_sa1b(tmp_path, images=1, resolution=(8, 8), tar=False)
+    for name in (b"sa_caf\xe9", b"sa_" + b"9" * 200):
+        for kind in ("jpg", "json"):
+            shutil.copy(tmp_path / f"sa_1.{kind}", os.fsencode(tmp_path) + b"/" + name + f".{kind}".encode())
+    source = SA1B(str(tmp_path))
+    assert len(source) == 3 and all(same_masks(source[k], source[0]) for k in range(3))
+
+
+def same_masks(left, right) -> bool:
+    return np.array_equal(left.masks, right.masks)
+
+
 def test_deep_json_is_an_unreadable_sample(tmp_path):
     make_sa1b(tmp_path, images=2, resolution=(8, 8), tar=False)
     (tmp_path / "sa_1.json").write_text('{"annotations": ' + "[" * 200_000)
