@@ -596,6 +596,16 @@ def test_a_damaged_tar_never_loses_samples_in_silence(tmp_path, damage):
     assert str(tar) in str(error.value)
 
 
+def test_content_that_a_header_calls_a_name_is_told(tmp_path, caplog):
+    tar = make_sa1b(tmp_path, images=2, resolution=(8, 8))
+    content = bytearray(tar.read_bytes())
+    content[156:157] = b"L"  # the first picture is the name of what follows it
+    content[148:156] = b" " * 8
+    content[148:156] = b"%06o\0 " % sum(content[:512])
+    tar.write_bytes(content)
+    assert SA1B(str(tmp_path)).names == ["sa_2"] and "1 files have names of odd characters" in caplog.text
+
+
 def test_an_index_of_before_is_made_anew(tmp_path):
     tar = make_sa1b(tmp_path, images=2, resolution=(8, 8))
     status = tar.stat()
