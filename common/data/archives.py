@@ -185,7 +185,7 @@ def _read_index(cache: Path, stamp: np.ndarray) -> TarIndex | None:
     except Exception:  # zipfile and numpy raise many kinds of errors; the index is made anew then
         return None
     whole = offsets.dtype == sizes.dtype == np.int64 and offsets.shape == sizes.shape == (len(names),)
-    return TarIndex(names, offsets, sizes) if whole else None
+    return TarIndex(names, offsets, sizes) if whole and (offsets >= 0).all() and (sizes >= 0).all() else None
 
 
 def _scan(path: Path) -> TarIndex:
@@ -213,6 +213,10 @@ def _scan(path: Path) -> TarIndex:
             raise UserError(f"{path} is damaged: behind its {len(names)} files {problem}. Please {advice}.")
     if odd:
         log.warning("%s: %d members are no regular files and left out, %s first", path, len(odd), odd[0])
+    if strange := [
+        name for name in names if not (name and name.isprintable())
+    ]:  # perhaps content that a header calls a name
+        log.warning("%s: %d files have names of odd characters, %s first", path, len(strange), shown(strange[0]))
     offsets, sizes = np.array(spans, np.int64).reshape(-1, 2).T
     return TarIndex(names, offsets, sizes)
 

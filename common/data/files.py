@@ -10,7 +10,7 @@ import zlib
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,23 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
                 continue
             seen.add(real)
             yield Path(parent), sorted(names)
+
+
+def files_under(folder: Path) -> set[str]:
+    """Names of the files under a folder at any depth, relative to it."""
+    return {(parent / name).relative_to(folder).as_posix() for parent, names in walk(folder) for name in names}
+
+
+def place(name: str, there: set[str]) -> str | None:
+    """The file that a name in an annotation means, None where it is not there.
+
+    It may hold folders of the machine that it was written on: `/data/mine/val2017/a.jpg` is `val2017/a.jpg` or `a.jpg`.
+
+    Args:
+        there: what `files_under` has found.
+    """
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return next((path for k in range(len(parts)) if (path := "/".join(parts[k:])) in there), None)
 
 
 def _raise(error: OSError) -> None:

@@ -596,6 +596,16 @@ def test_a_damaged_tar_never_loses_samples_in_silence(tmp_path, damage):
     assert str(tar) in str(error.value)
 
 
+def test_content_that_a_header_calls_a_name_is_told(tmp_path, caplog):
+    tar = make_sa1b(tmp_path, images=2, resolution=(8, 8))
+    content = bytearray(tar.read_bytes())
+    content[156:157] = b"L"  # the first picture is the name of what follows it
+    content[148:156] = b" " * 8
+    content[148:156] = b"%06o\0 " % sum(content[:512])
+    tar.write_bytes(content)
+    assert SA1B(str(tmp_path)).names == ["sa_2"] and "1 files have names of odd characters" in caplog.text
+
+
 def test_an_index_of_before_is_made_anew(tmp_path):
     tar = make_sa1b(tmp_path, images=2, resolution=(8, 8))
     status = tar.stat()
@@ -608,6 +618,19 @@ def test_an_index_of_before_is_made_anew(tmp_path):
         sizes=np.array([1, 1]),
     )
     assert len(SA1B(str(tmp_path))) == 2 and len(SA1B(str(tar))) == 2
+
+
+def test_names_of_any_bytes_and_any_number_are_read(tmp_path):
+    make_sa1b(tmp_path, images=1, resolution=(8, 8), tar=False)
+    for name in (b"sa_caf\xe9", b"sa_" + b"9" * 200):
+        for kind in ("jpg", "json"):
+            shutil.copy(tmp_path / f"sa_1.{kind}", os.fsencode(tmp_path) + b"/" + name + f".{kind}".encode())
+    source = SA1B(str(tmp_path))
+    assert len(source) == 3 and all(same_masks(source[k], source[0]) for k in range(3))
+
+
+def same_masks(left, right) -> bool:
+    return np.array_equal(left.masks, right.masks)
 
 
 def test_deep_json_is_an_unreadable_sample(tmp_path):

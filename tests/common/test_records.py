@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from common.data.checks import check_source, check_sources, readers
-from common.data.files import is_file, is_folder, lines_of, matching, walk
+from common.data.files import decode_rgb, is_file, is_folder, lines_of, matching, walk
 from common.data.readers.clones import BigCloneBench, Poj104
+from common.data.readers.coco_captions import CocoCaptions
 from common.data.readers.code_search import CodeSearchNet, CodeTriplets
 from common.data.readers.glue import Glue
 from common.data.readers.goemotions import GoEmotions
@@ -350,6 +351,39 @@ def test_python_files_that_cannot_be_parsed_are_told(tmp_path, recwarn):
     assert not [warning for warning in recwarn if issubclass(warning.category, SyntaxWarning | DeprecationWarning)]
 
 
+def test_captions_of_pictures(tmp_path):
+    (tmp_path / "val").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "val/7.jpg")
+    content = {
+        "images": [{"id": 7, "file_name": "/mine/val2014/7.jpg"}],
+        "annotations": [{"id": k, "image_id": 7, "caption": f"words {k}"} for k in (2, 1)],
+    }
+    file = tmp_path / "captions.json"
+    file.write_text(json.dumps(content))
+    source = CocoCaptions(str(tmp_path / "val"), str(file))
+    assert (source[0].name, source[0].caption) == ("7.jpg", "words 1")
+    for odd, said in (
+        ({"images": [{"id": 7, "file_name": "8.jpg"}]}, "none of the pictures in .* is in"),
+        ({"images": content["images"] * 2}, "an image id or a file twice"),
+        ({"images": [{"id": True, "file_name": "7.jpg"}]}, r"images\[0\].id"),
+        ({"annotations": [{"id": 1, "image_id": 7, "caption": None}]}, r"annotations\[0\].caption: .*string"),
+        ({"annotations": [{"id": 1, "image_id": 8, "caption": "a"}]}, "has no captions for its pictures"),
+        ({"annotations": 5}, "annotations: Input should be a valid array"),
+    ):
+        file.write_text(json.dumps(content | odd))
+        with pytest.raises(UserError, match=said):
+            CocoCaptions(str(tmp_path / "val"), str(file))
+
+
+def test_pictures_are_upright_but_where_masks_count_their_pixels(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg", exif=exif)
+    content = (tmp_path / "a.jpg").read_bytes()
+    assert decode_rgb(content, "a.jpg").shape == (6, 4, 3)
+    assert decode_rgb(content, "a.jpg", orient=False).shape == (4, 6, 3)
+
+
 # sources, before a run
 
 
@@ -372,6 +406,11 @@ def test_readers_are_found_at_any_depth_and_tried_once(tmp_path):
         ("common.data.readers.sts.Sik", {"root": ""}, "there is no reader common.data.readers.sts.Sik"),
         ("common.data.readers.stts.Sick", {"root": ""}, "there is no reader"),
         ("common.data.readers.sts.Sick", {"rot": ""}, "Sick has no argument rot, only root"),
+        (
+            "common.data.readers.imagenet.ImageNet",
+            {"root": "a", "split": "val", "per_class": "many"},
+            "cannot be made with",
+        ),
         ("common.data.readers.sts.Sick", {"root": "$NO_SUCH_FOLDER"}, "NO_SUCH_FOLDER is not set"),
     ],
 )

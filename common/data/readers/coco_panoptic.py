@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import FailFast, Field, TypeAdapter
 from pydantic.dataclasses import dataclass as schema
 
-from common.data.files import decode_rgb, is_file, is_folder, read_file, walk
+from common.data.files import decode_rgb, files_under, is_file, is_folder, place, read_file
 from common.data.records import STRICT, FileName, Id, Words, json_file
 from common.data.scene import Scene, SceneSource, UnreadableSample
 from common.errors import UserError
@@ -80,8 +80,7 @@ class CocoPanoptic(SceneSource):
     """Images of COCO that have panoptic annotations, by image id; a mask per segment, never overlapping.
 
     Crowd regions are left out. Images or PNGs that are not there are left out with a warning, so that a part of COCO
-    works with the full JSON. Their names may hold folders; those that do not exist here are passed over
-    (`/data/mine/val2017/a.jpg` is `val2017/a.jpg` or `a.jpg`). PNGs hold ids as colours, or as grey values.
+    works with the full JSON. PNGs hold ids as colours, or as grey values.
 
     Args:
         root: folder of the data set; `$DATA_ROOT` is replaced.
@@ -129,8 +128,8 @@ class CocoPanoptic(SceneSource):
         if twice := [a.image_id for a, b in zip(entries, entries[1:], strict=False) if a.image_id == b.image_id]:
             raise UserError(f"{index} annotates image {twice[0]} twice: keep one of the annotations")
         entries = [entry for entry in entries if entry.image_id in files]
-        there, drawn = _files_in(self._images), _files_in(self._pngs)
-        found = [(entry, _place(files[entry.image_id], there), _place(entry.file_name, drawn)) for entry in entries]
+        there, drawn = files_under(self._images), files_under(self._pngs)
+        found = [(entry, place(files[entry.image_id], there), place(entry.file_name, drawn)) for entry in entries]
         usable = [(entry, image, png) for entry, image, png in found if image and png]
         if not usable:
             first = f"{files[entries[0].image_id]} and {entries[0].file_name}" if entries else "it annotates nothing"
@@ -240,17 +239,6 @@ def _by_id(entries: list[Any], index: Path, what: str) -> dict[Any, int]:
         [(twice, _)] = Counter(entry.id for entry in entries).most_common(1)
         raise UserError(f"{index}: several entries have the {what} id {twice}: give each its own")
     return found
-
-
-def _files_in(folder: Path) -> set[str]:
-    """Files under a folder at any depth, relative to it; links to folders are followed."""
-    return {(parent / name).relative_to(folder).as_posix() for parent, names in walk(folder) for name in names}
-
-
-def _place(name: str, there: set[str]) -> str | None:
-    """The file that a name in the JSON means: itself, or without the folders that are not here."""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    return next((path for k in range(len(parts)) if (path := "/".join(parts[k:])) in there), None)
 
 
 def _name(file: str) -> str:

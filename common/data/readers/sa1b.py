@@ -1,6 +1,7 @@
 """SA-1B as released: `sa_*.jpg` with `sa_*.json`, unpacked or straight from the tars; read and write."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -101,7 +102,7 @@ class SA1B(SceneSource):
         if not chosen:
             raise UserError(f"SA-1B: offset {offset} leaves nothing of the {len(names)} images in {folder}")
         # arrays, not lists of objects: forked workers share them, spawned ones receive them quickly
-        self._names = np.array([name.encode() for name in chosen], dtype="S")
+        self._names = np.array([os.fsencode(name) for name in chosen], dtype="S")
         self._places = np.array([places[name] for name in chosen], dtype=PLACE)
 
     @classmethod
@@ -131,12 +132,12 @@ class SA1B(SceneSource):
         return decode_rgb(content, path, orient=False)
 
     def name(self, index: int) -> str:
-        return self._names[index].decode()
+        return os.fsdecode(self._names[index])
 
     @property
     def names(self) -> list[str]:
         """What an `ArrayStore` of features of these images checks its rows against."""
-        return [name.decode() for name in self._names]
+        return [os.fsdecode(name) for name in self._names]
 
     def _read(self, index: int, kind: str) -> tuple[str, bytes]:
         """Path (for messages) and content of one file of a pair."""
@@ -188,7 +189,7 @@ def _find(folder: Path) -> tuple[list[Path], list[Path]]:
 
 def _numeric(name: str) -> tuple[list[int], str]:
     """Sorts sa_9 before sa_10, and so images in the order of the tars that hold them."""
-    return [int(digits) for digits in re.findall(r"\d+", name)], name
+    return [int(digits) for digits in re.findall(r"[0-9]{1,18}", name)], name
 
 
 class EncodedMasks:
