@@ -383,13 +383,13 @@ if __name__ == "__main__":
         sys.exit(2)
     while "fail" in sys.argv:
         time.sleep(0.01)
-    (folder / "done.json").write_text("{}")
+    (folder / "done.json").write_text(json.dumps(DONE))
 """
 
 
 def test_a_job_of_two_processes(project: Path, fresh_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_NTASKS", "4")
-    job = script(project, monkeypatch, RANK)
+    job = script(project, monkeypatch, RANK.replace("DONE", repr(DONE)))
     assert runner.run([job], "demo", "mini", 1, quiet(), processes=2).ran == [job]
     seen = [json.loads((job.run_dir / f"{rank}.json").read_text()) for rank in (0, 1)]
     for rank, one in enumerate(seen):

@@ -293,9 +293,10 @@ def test_other_errors_are_not_the_disks() -> None:
 
 
 def test_the_record_of_a_run(tmp_path: Path) -> None:
-    runs.finish(tmp_path, {"loss": 0.5}, {"seconds": 1.0, "flops": 2.0}, wall=3.0)
+    runs.finish(tmp_path, {"loss": 0.5}, {"seconds": 1.0, "flops": 2.0}, wall=3.0, cpu=2.5, settings="fit-0")
     done = json.loads((tmp_path / "done.json").read_text())
     assert (done["metrics"], done["cost"], done["wall_seconds"]) == ({"loss": 0.5}, {"seconds": 1.0, "flops": 2.0}, 3.0)
+    assert (done["cpu_seconds"], done["settings"]) == (2.5, "fit-0")
     assert {"python", "torch", "lightning"} <= set(done["versions"]) and done["hardware"]["cpu"]
 
 

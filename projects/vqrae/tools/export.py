@@ -14,6 +14,7 @@ import yaml
 from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
 from common.errors import UserError, user_errors
+from common.hub import from_pretrained
 from common.training.weights import load_state
 
 
@@ -32,7 +33,7 @@ def export(run: Path, out: Path) -> PreTrainedModel:
     state = load_state(run / "weights.safetensors")
     tuned = {k.removeprefix("encoder.vit."): v for k, v in state.items() if k.startswith("encoder.vit.")}
     kind = AutoModel if encoder["kind"] == "siglip" else AutoModelForImageTextToText
-    whole = kind.from_pretrained(encoder["hub"])
+    whole = from_pretrained(kind, encoder["hub"])
     tower = whole.vision_model if encoder["kind"] == "siglip" else whole.model.vision_tower
     own = tower.state_dict()
     wrong = [k for k in tuned if k not in own or own[k].shape != tuned[k].shape]
@@ -41,7 +42,7 @@ def export(run: Path, out: Path) -> PreTrainedModel:
         raise UserError(f"the encoder of {run} does not fit {encoder['hub']}: {(wrong + untouched)[0]} differs")
     tower.load_state_dict(tuned, strict=False)
     whole.save_pretrained(out)
-    AutoProcessor.from_pretrained(encoder["hub"]).save_pretrained(out)
+    from_pretrained(AutoProcessor, encoder["hub"]).save_pretrained(out)
     return whole
 
 
