@@ -151,6 +151,7 @@ class StageCLI(LightningCLI):
         self.run_dir = Path(config.run_dir or default_run_dir())
         if first_process():
             self.stack.enter_context(locked(self.run_dir, f"the stage in {self.run_dir}"))
+        config.run_dir = str(self.run_dir)
         text = self._parser(self.subcommand).dump(config, skip_none=False)
         self.settings = settings(self.subcommand, yaml.safe_load(text))
         if (done := read_done(self.run_dir)) is not None:

@@ -81,6 +81,8 @@ def explanation(what: str, source: str, error: BaseException) -> str:
     """What is wrong with a source, and what to do."""
     causes = list(_causes(error))
     said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+    if "trust_remote_code" in str(error):
+        return f"'{source}' wants code of its own to be run, which is never done: take a model that transformers knows"
     if Path(source).exists():
         return f"the folder {source} holds no {what} that can be read ({said}): write or copy it again"
     if source.startswith(("/", ".", "~")) or source.count("/") > 1:
@@ -89,18 +91,16 @@ def explanation(what: str, source: str, error: BaseException) -> str:
     note = notes().get(source, {})
     if any(isinstance(cause, hub.GatedRepoError) for cause in causes):
         return (
-            f"'{source}' is gated: accept its licence at {page}, then `hf auth login`, or set HF_TOKEN to a token of the "
-            "account that has"
+            f"'{source}' is gated: accept its licence at {page}, then `hf auth login`, or set HF_TOKEN to a token of "
+            "that account"
         )
     if note.get("removed"):
         return (
-            f"'{source}' was removed from the hub by its owner ({note['removed']}): use '{note['mirror']}', a copy of it, "
+            f"'{source}' was removed from the hub by its owner ({note['removed']}): use '{note['mirror']}', a copy, "
             "or a folder that has it"
         )
     if any(isinstance(cause, hub.RevisionNotFoundError) for cause in causes):
         return f"'{source}' has no such revision: look at {page}/tree/main"
-    if "trust_remote_code" in str(error) or any(isinstance(cause, EOFError) for cause in causes):
-        return f"'{source}' wants code of its own to be run, which is never done: take a model that transformers knows"
     unreachable = [cause for cause in causes if _of_the_network(cause)]
     missing = (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled)
     if constants.HF_HUB_OFFLINE or unreachable or any(isinstance(cause, missing) for cause in causes):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from common.errors import UserError
 
+PROJECT = Path(__file__).resolve().parents[1]
+
 
 def expand(path: str | os.PathLike[str], what: str = "this path") -> Path:
     """Replace environment variables and `~`; an unset variable is an error that names it."""
@@ -18,3 +20,8 @@ def expand(path: str | os.PathLike[str], what: str = "this path") -> Path:
 def user_path(path: str | os.PathLike[str]) -> Path:
     """A folder as its user means it: `~` is the home folder, and what is relative counts from the working directory."""
     return Path(os.path.expanduser(path)).absolute()
+
+
+def runs_folder() -> Path:
+    """The folder of the run folders: `$RUNS`, or the project's `runs`, whatever the working directory is."""
+    return user_path(os.environ["RUNS"]) if os.environ.get("RUNS") else PROJECT / "runs"

@@ -30,8 +30,9 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def readable(path: Path) -> bool:
-    """Whether a checkpoint is whole, to the bit. Nothing is loaded for it, however large the file is; but one in torch's
-    format before 1.6, which has no checksums, is.
+    """Whether a checkpoint is whole, to the bit.
+
+    Nothing is loaded for it, however large the file is; but one in torch's format before 1.6, without checksums, is.
     """
     try:
         with path.open("rb") as file:

@@ -10,11 +10,11 @@ import argparse
 import sys
 from pathlib import Path
 
-import yaml
 from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
 from common.errors import UserError, user_errors
 from common.hub import from_pretrained
+from common.training.runs import run_config
 from common.training.weights import load_state
 
 
@@ -24,10 +24,7 @@ def export(run: Path, out: Path) -> PreTrainedModel:
     Raises:
         UserError: no finished run there, one without a model on the hub, or an encoder of another size.
     """
-    file = run / "config.yaml"
-    if not file.is_file():
-        raise UserError(f"{run} is no run folder of a training stage: it has no config.yaml")
-    encoder = yaml.safe_load(file.read_text())["model"]["encoder"]
+    encoder = run_config(run).get("model", {}).get("encoder") or {}
     if not encoder.get("hub"):
         raise UserError(f"the encoder of {run} is no part of a model on the hub: there is nothing to put it back into")
     state = load_state(run / "weights.safetensors")
