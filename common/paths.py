@@ -11,10 +11,10 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 def expand(path: str | os.PathLike[str], what: str = "this path") -> Path:
     """Replace environment variables and `~`; an unset variable is an error that names it."""
-    text = os.path.expanduser(os.path.expandvars(str(path)))
-    if unset := re.findall(r"\$\{?(\w+)", text):
+    named = re.findall(r"\$\{?(\w+)", str(path))  # in the path itself: a folder's own name may have a $ in it
+    if unset := [name for name in named if not os.environ.get(name)]:
         raise UserError(f"{what} is '{path}', but {unset[0]} is not set: pass {unset[0]}=<folder>.")
-    return Path(text)
+    return Path(os.path.expanduser(os.path.expandvars(str(path))))
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:

@@ -91,7 +91,7 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 def write_json(path: Path, content: Any, durable: bool = False) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of it (`durable`: see `write_atomic`)."""
+    """Write JSON so that a reader sees the old file or the new one, never half of it (durable: `write_atomic`)."""
     write_atomic(path, (json.dumps(content, indent=1) + "\n").encode(), durable)
 
 
@@ -267,7 +267,10 @@ def run_config(run_dir: Path) -> dict[str, Any]:
             return str(new) if _exists(new) else value
         return value
 
-    return moved({**config, "run_dir": None}) | {"run_dir": str(run_dir)}
+    try:
+        return moved(config) | {"run_dir": str(run_dir)}
+    except RecursionError as error:  # a list that holds itself
+        raise UserError(f"{file} is damaged: its settings have no end") from error
 
 
 def _exists(path: Path) -> bool:

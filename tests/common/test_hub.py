@@ -49,7 +49,7 @@ def online(monkeypatch: pytest.MonkeyPatch) -> None:
         ([OSError("We couldn't connect to the hub"), hub.LocalEntryNotFoundError("none")], "the hub does not answer"),
         ([httpx.ConnectError("Name or service not known")], "the hub does not answer: fetch it where"),
         ([OSError("x"), httpx.ReadTimeout("timed out")], "or give a folder"),
-        ([ValueError("Please pass the argument `trust_remote_code=True`")], "code of its own to be run, which is never"),
+        ([ValueError("Please pass the argument `trust_remote_code=True`")], "code of its own to be run, which is"),
         ([KeyError("hidden_size")], "gives no Model ('hidden_size'): look at https://huggingface.co/someone/model"),
         ([hub.HfHubHTTPError("500 Server Error", response=answer(500))], "gives no Model (500 Server Error)"),
     ],
