@@ -388,7 +388,7 @@ if __name__ == "__main__":
 
 def test_a_job_of_two_processes(project: Path, fresh_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_NTASKS", "4")
-    job = script(project, monkeypatch, RANK.replace("DONE", repr(DONE)))
+    job = script(project, monkeypatch, RANK)
     assert runner.run([job], "demo", "mini", 1, quiet(), processes=2).ran == [job]
     seen = [json.loads((job.run_dir / f"{rank}.json").read_text()) for rank in (0, 1)]
     for rank, one in enumerate(seen):
