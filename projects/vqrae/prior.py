@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
-from common.cli import main
+from common.cli import main, one_seed
 from common.data.images import PictureData
 from common.paths import expand
 from common.training.weights import load_weights
 from projects.vqrae.captions import world_words
 from projects.vqrae.encoder import EncoderConfig
 from projects.vqrae.model import VQRAE, Codebook
-from projects.vqrae.train import links
 
 
 @dataclass
@@ -198,4 +197,4 @@ def load_tokenizer(encoder: EncoderConfig, codebook: Codebook, weights: str) -> 
 
 
 if __name__ == "__main__":
-    main(PriorTraining, PictureData, links=links)
+    main(PriorTraining, PictureData, links=one_seed)
