@@ -186,14 +186,25 @@ def hardware() -> dict[str, Any]:
     return found
 
 
-def finish(run_dir: Path, metrics: dict[str, float], cost: dict[str, float], wall: float) -> None:
-    """Write `done.json`, the mark of a finished stage."""
+def finish(
+    run_dir: Path, metrics: dict[str, float], cost: dict[str, float], wall: float, cpu: float, settings: str
+) -> None:
+    """Write `done.json`, the mark of a finished stage.
+
+    Args:
+        cost: what `callbacks.Cost` has counted.
+        wall: seconds by the clock, from start to end.
+        cpu: seconds that processors worked for it, waiting apart.
+        settings: names what it was run with; the folder is finished for these settings only.
+    """
     write_json(
         run_dir / "done.json",
         {
             "metrics": metrics,
             "cost": cost,
             "wall_seconds": wall,
+            "cpu_seconds": cpu,
+            "settings": settings,
             "versions": versions(),
             "hardware": hardware(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
