@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from benchmarks.judging.tables import Metric
+from benchmarks.judging.forms import Metric
 
 SIZES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 

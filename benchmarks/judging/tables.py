@@ -4,46 +4,90 @@
     tables    the paper's tables; a row's `arm` and a column's `metric` put a figure beside the measured one
     claims    statements that a run can confirm or refute, each with one test
 
-A test may name a network of the recipe's `speed.py` instead of an arm, `{network: MobileSAM encoder, metric: params}`:
-it is judged, at any scale, by what `make speed` measured of the real architecture (`params` or `flops`).
+The forms of a test; what `[...]` encloses may be left out. The claim holds when
+
+    better: {arm, metric}, worse: {arm, metric}, [margin]       the first beats the second by more than the margin
+    not_worse_than: {arm, than, metric, margin}                 arm is at most the margin worse than the other
+    not_better_than: {arm, than, metric, margin}                arm is at most the margin better than the other
+    within: {arm, of, metric, delta}                            the two are at most delta apart, on either side
+    ratio: {arm, to, metric, below | above}                     arm's figure divided by the other's lies below or above
+    bound: {arm, metric, below | above}                         the arm's mean lies below or above
+    value: {arm, metric, equals, tolerance}                     the arm's mean is the figure, give or take the tolerance
+    reported: {cell, [to, take], below | above | equals, tolerance}
+                                                                arithmetic on the paper's own tables comes out so
+
+- Two metrics are compared by naming the second's: `than_metric`, `of_metric`, `to_metric`; `than`, `of` or `to` is left
+  out where both are of one arm. That four steps are as good as twenty is
+  `not_worse_than: {arm: mcm, metric: fd_4, than: teacher, than_metric: fd_20, margin: 1}`.
+- Margins, delta and tolerance are in the metric's unit; "better" and "worse" follow the metric's `better`.
+- A network of the recipe's `speed.py` may stand for an arm in `within`, `ratio`, `bound` and `value`,
+  `{network: MobileSAM encoder, metric: params}`: it is judged, at any scale, by what `make speed` counted of the real
+  architecture (`params` or `flops`).
+- `cell` and `to` are `{table, row, column}` by id and labels; `take` is `difference` (cell - to), `ratio` (cell / to),
+  `percent_less` or `percent_more` (of cell, compared with to).
+
+Beside its test a claim may have
+
+    smallest: 0.01       the smallest effect of interest: an interval that lies wholly closer than this to no effect is
+                         the verdict *no difference*. With `better` a difference from 0, in the metric's unit; with
+                         `ratio` a fraction (0.05: a quotient from 0.95 to 1.05); with `bound` a distance from the bound
+    premise: [...]       what must be shown before the claim is judged: a list of `{arm, metric, below | above}` or of
+                         tests in the forms above (but `reported`), on metrics of `validation` data or `exact` ones
 
 A figure that is not known is `null`. Every error names the file and the key: `claims[2].better.arm: unknown arm ...`.
 """
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from benchmarks.judging.checked import Node, read_yaml, shown
+from benchmarks.judging.forms import (
+    FIGURES_OF_RUNS,
+    REAL_SIZE,
+    TESTS,
+    Better,
+    Bound,
+    Measure,
+    Metric,
+    NotBetter,
+    NotWorse,
+    OnReported,
+    Ratio,
+    Test,
+    Value,
+    Within,
+    measures,
+    read_test,
+)
 from common.errors import UserError
+
+__all__ = [  # a page's parts are found here, the forms of a test too
+    "Better",
+    "Bound",
+    "Claim",
+    "Column",
+    "Measure",
+    "Metric",
+    "NotBetter",
+    "NotWorse",
+    "OnReported",
+    "Paper",
+    "Ratio",
+    "Reported",
+    "Row",
+    "Source",
+    "Table",
+    "Test",
+    "Value",
+    "Within",
+    "load_paper",
+]
 
 PAPERS = Path(__file__).resolve().parents[1] / "papers"
 READ_IN = ("paper", "abstract", "repository")
 TESTABLE = ("mini", "paper")  # a rehearsal tests the machinery, never a claim
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a measured figure is shown.
-
-    Attributes:
-        unit: "" for a plain number, "count" for numbers shown as 5.74 M, else the unit's sign ("ms").
-        better: which direction is better; None where neither is.
-        decimals: digits after the point of a measured figure.
-        main: shown in the terminal's table and first in the report.
-        exact: counted, the same for every seed: one seed decides a claim about it.
-    """
-
-    name: str
-    label: str
-    unit: str = ""
-    better: Literal["higher", "lower"] | None = None
-    decimals: int = 3
-    description: str = ""
-    main: bool = False
-    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +125,12 @@ class Table:
     rows: tuple[Row, ...]
     note: str = ""
 
+    def cell(self, row: Node, column: Node) -> float | str | None:
+        """The figure in a row and a column, by their labels; UserError for a label that the table does not have."""
+        columns = [column.label for column in self.columns]
+        values = {row.label: row.values for row in self.rows}[row.known("row", [row.label for row in self.rows])]
+        return values[columns.index(column.known("column", columns))]
+
 
 @dataclass(frozen=True)
 class Reported:
@@ -91,72 +141,6 @@ class Reported:
     high: float | None
 
 
-REAL_SIZE = {
-    "params": Metric("params", "Parameters", unit="count", decimals=2, exact=True),
-    "flops": Metric("flops", "FLOPs", unit="count", decimals=2, exact=True),
-}
-"""What is counted of a network of the real size."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A metric of an arm; `real`: what is counted of a network of the real size, and `arm` is its name."""
-
-    arm: str
-    metric: str
-    real: bool = False
-
-
-@dataclass(frozen=True)
-class Better:
-    """`better: {arm, metric}`, `worse: {arm, metric}`, optional `margin`: the one beats the other by more than that."""
-
-    better: Measure
-    worse: Measure
-    margin: float = 0.0
-
-
-@dataclass(frozen=True)
-class Within:
-    """`within: {arm, of, metric, delta}`: the two arms differ by at most delta."""
-
-    a: Measure
-    b: Measure
-    delta: float
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """`ratio: {arm, to, metric, below | above}`: arm's figure divided by to's lies below or above a bound."""
-
-    a: Measure
-    b: Measure
-    below: float | None = None
-    above: float | None = None
-
-
-@dataclass(frozen=True)
-class Bound:
-    """`bound: {arm, metric, below | above}`: an arm's figure lies below or above a bound."""
-
-    a: Measure
-    below: float | None = None
-    above: float | None = None
-
-
-@dataclass(frozen=True)
-class Value:
-    """`value: {arm, metric, equals, tolerance}`: an arm's figure is the reported one, give or take the tolerance."""
-
-    a: Measure
-    equals: float
-    tolerance: float
-
-
-Test = Better | Within | Ratio | Bound | Value
-TESTS = ("better", "within", "ratio", "bound", "value")
-
-
 @dataclass(frozen=True)
 class Claim:
     """A statement of the paper, in our words.
@@ -165,6 +149,7 @@ class Claim:
         scales: scales at which a run tests it.
         untested: for every other scale, why it is not tested there.
         test: None for a claim that no scale tests.
+        premise: what must be confirmed before the claim is judged.
     """
 
     id: str
@@ -173,6 +158,7 @@ class Claim:
     scales: tuple[str, ...]
     untested: dict[str, str]
     test: Test | None
+    premise: tuple[Test, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -231,6 +217,8 @@ def load_paper(name: str, arms: list[str], papers: Path = PAPERS) -> Paper:
     if page["paper"].text() != name:
         page["paper"].fail(f"must be '{name}', the name of the file")
     metrics = {node.key: _metric(node) for node in page["metrics"].mapping()}
+    tables = tuple(page["tables"].items("id", partial(_table, metrics=metrics, arms=arms)))
+    claim = partial(_claim, metrics=metrics, arms=arms, tables={table.id: table for table in tables})
     return Paper(
         paper=name,
         title=page["title"].text(),
@@ -243,8 +231,8 @@ def load_paper(name: str, arms: list[str], papers: Path = PAPERS) -> Paper:
         modality=page["modality"].text(),
         summary=page["summary"].text() if "summary" in page else "",
         metrics=metrics,
-        tables=tuple(page["tables"].items("id", partial(_table, metrics=metrics, arms=arms))),
-        claims=tuple(page["claims"].items("id", partial(_claim, metrics=metrics, arms=arms))),
+        tables=tables,
+        claims=tuple(page["claims"].items("id", claim)),
     )
 
 
@@ -259,6 +247,7 @@ def _metric(node: Node) -> Metric:
         description=node["description"].text() if "description" in node else "",
         main=node["main"].boolean() if "main" in node else False,
         exact=node["exact"].boolean() if "exact" in node else False,
+        validation=node["validation"].boolean() if "validation" in node else False,
     )
 
 
@@ -303,11 +292,9 @@ def _row(node: Node, columns: tuple[Column, ...], arms: list[str]) -> Row:
     return Row(node["label"].text(), tuple(cells), node["arm"].known("arm", arms) if "arm" in node else None)
 
 
-def _claim(node: Node, metrics: dict[str, Metric], arms: list[str]) -> Claim:
-    node.only("id", "text", "source", "scales", "untested", *TESTS, "worse", "margin")
-    tests = [kind for kind in TESTS if kind in node]
-    if len(tests) > 1:
-        node.fail(f"has {len(tests)} tests ({', '.join(tests)}); a claim has one")
+def _claim(node: Node, metrics: dict[str, Metric], arms: list[str], tables: dict[str, Table]) -> Claim:
+    node.only("id", "text", "source", "scales", "untested", *TESTS, "worse", "margin", "smallest", "premise")
+    kind = _kind_of_test(node, TESTS)
     scales = tuple(scale.one_of(*TESTABLE) for scale in node["scales"].sequence())
     untested = {reason.key: reason.text() for reason in node["untested"].mapping()} if "untested" in node else {}
     for scale in untested:
@@ -316,40 +303,43 @@ def _claim(node: Node, metrics: dict[str, Metric], arms: list[str]) -> Claim:
         if (scale in scales) == (scale in untested):
             wrong = "both" if scale in scales else "neither"
             node.fail(f"{scale} stands in {wrong} of `scales` and `untested`; it belongs in exactly one")
-    if scales and not tests:
+    if scales and not kind:
         node.fail(f"has no test; one of {', '.join(TESTS)} is needed, or an empty `scales` with reasons in `untested`")
-    test = _test(tests[0], node, metrics, arms) if tests else None
-    return Claim(node["id"].text(), node["text"].text(), _source(node["source"]), scales, untested, test)
+    if not kind:
+        for key in ("worse", "margin", "smallest", "premise"):
+            if key in node:
+                node[key].fail("needs a test that it goes with")
+    test = read_test(kind, node, metrics, arms, tables) if kind else None
+    premise = tuple(_premise(item, metrics, arms) for item in node["premise"].sequence()) if "premise" in node else ()
+    if premise and isinstance(test, OnReported):
+        node["premise"].fail("goes with what was measured; arithmetic on reported figures has none")
+    return Claim(node["id"].text(), node["text"].text(), _source(node["source"]), scales, untested, test, premise)
 
 
-def _test(kind: str, claim: Node, metrics: dict[str, Metric], arms: list[str]) -> Test:
-    """The test of a claim, from its key of that name."""
-    node = claim[kind]
+def _premise(node: Node, metrics: dict[str, Metric], arms: list[str]) -> Test:
+    """What must hold before a claim is judged, on figures that the claim's own test does not use up."""
+    if "arm" in node:
+        node.only("arm", "metric", "below", "above")
+        test = read_test("bound", Node({"bound": node.raw}, node.file, node.path, node.key), metrics, arms, {})
+    else:
+        node.only(*FIGURES_OF_RUNS, "worse", "margin")
+        kind = _kind_of_test(node, FIGURES_OF_RUNS)
+        if not kind:
+            node.fail(f"needs an `arm` with `below` or `above`, or one of {', '.join(FIGURES_OF_RUNS)}")
+        test = read_test(kind, node, metrics, arms, {})
+    for measure in measures(test):
+        metric = (REAL_SIZE if measure.real else metrics)[measure.metric]
+        if not (metric.validation or metric.exact):
+            node.fail(
+                f"metric '{measure.metric}' is neither of validation data (`validation: true` in `metrics`) nor exact; "
+                "a premise on test data would choose the claims that may fail"
+            )
+    return test
 
-    def measure(node: Node, arm: str = "arm") -> Measure:
-        if "network" in node:
-            network = node["network" if arm == "arm" else arm].text()
-            return Measure(network, node["metric"].known("metric", REAL_SIZE), real=True)
-        return Measure(node[arm].known("arm", arms), node["metric"].known("metric", metrics))
 
-    if kind != "better" and ("worse" in claim or "margin" in claim):
-        claim.fail("`worse` and `margin` go with `better`")
-    if kind == "better":
-        node.only("arm", "metric")
-        claim["worse"].only("arm", "metric")
-        better, worse = measure(node), measure(claim["worse"])
-        if metrics[better.metric].better is None or metrics[better.metric].better != metrics[worse.metric].better:
-            claim.fail("`better` needs metrics that say, alike, which direction is better")
-        return Better(better, worse, claim["margin"].number(low=0) if "margin" in claim else 0.0)
-    if kind == "within":
-        node.only("arm", "of", "metric", "delta")
-        return Within(measure(node), measure(node, "of"), node["delta"].number(low=0))
-    if kind == "value":
-        node.only("arm", "network", "metric", "equals", "tolerance")
-        return Value(measure(node), node["equals"].number(), node["tolerance"].number(low=0))
-    node.only("arm", "network", "metric", "below", "above", *(["to"] if kind == "ratio" else []))
-    if ("below" in node) == ("above" in node):
-        node.fail("needs exactly one of `below` and `above`")
-    lowest = 0.0 if kind == "ratio" else -math.inf
-    bound: dict[str, Any] = {side: node[side].number(low=lowest) for side in ("below", "above") if side in node}
-    return Ratio(measure(node), measure(node, "to"), **bound) if kind == "ratio" else Bound(measure(node), **bound)
+def _kind_of_test(node: Node, kinds: tuple[str, ...]) -> str | None:
+    """The one form of a test that a claim or premise has, None where it has none."""
+    tests = [kind for kind in kinds if kind in node]
+    if len(tests) > 1:
+        node.fail(f"has {len(tests)} tests ({', '.join(tests)}); a claim has one")
+    return tests[0] if tests else None

@@ -1,31 +1,55 @@
 """Verdicts: does what was measured confirm a paper's claims, or refute them?
 
-Seeds are paired by their number. A verdict rests on the 95 % Student-t interval of the effect over the seeds:
+They follow from a results file and the paper's page alone: a page that changes is judged anew without any training.
+Seeds are paired by their number. A verdict rests on the Student-t interval of the effect over the seeds:
 
-    better   difference of the two arms, positive on the claimed side: more than the margin
-    within   difference of the two arms: from -delta to delta
-    ratio    quotient of the two arms (interval of its logarithm, transformed back): below or above the bound
-    bound    the arm's mean: below or above the bound
-    value    the arm's mean: the reported figure, give or take the tolerance
+    better                            difference of the two, positive where the first is better
+    not_worse_than, not_better_than   the same
+    within                            difference of the two
+    ratio                             quotient of the two (interval of its logarithm, transformed back)
+    bound, value                      the arm's mean
+    reported                          what the paper's own figures come to: no interval
 
-Confirmed when the whole interval lies where the claim says, refuted when all of it lies elsewhere, else inconclusive.
+`looks.decide` says what an interval means. A fixed number of seeds is one look, at 5 %; with the plan `auto` a claim is
+judged at the looks of `looks.LOOKS`, each with the first so many paired seeds in the order of their numbers, and the
+first look that decides stands: seeds that exist because other claims needed them change nothing.
+
+A premise is judged in the same way, and has to be confirmed; else its claim is inconclusive, "premise not met".
+
 Figures that no seed changes need no interval: those of `exact` metrics, of which one seed is enough, and those that
-came out the same for every one of several seeds; a tie is inconclusive. An arm that has not run, a figure that is not
-finite and a single seed leave a claim inconclusive: a diverged seed is not dropped.
+came out the same for every one of several seeds; a tie is inconclusive. Where all stages behind all figures of a
+comparison are shared by the seeds, there is one figure however many seeds name it: one run, and no interval.
+An arm that has not run, a figure that is not finite and a single seed leave a claim inconclusive: a diverged seed is
+not dropped.
 """
 
 import math
-import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from benchmarks.judging.formats import as_reported, figure, interval
-from benchmarks.judging.tables import Better, Claim, Measure, Metric, Paper, Ratio, Test, Value, Within
+from benchmarks.judging.forms import (
+    Better,
+    Measure,
+    Metric,
+    NotBetter,
+    NotWorse,
+    OnReported,
+    Ratio,
+    Test,
+    Value,
+    Within,
+    claimed_range,
+    measures,
+)
+from benchmarks.judging.looks import ALPHA, LOOKS, Plan, decide, effect_interval, first_decision
+from benchmarks.judging.tables import Claim, Paper
+from benchmarks.judging.wording import arithmetic, demanded, effect_size, reduces, subject, too_small
 
-Status = Literal["confirmed", "refuted", "inconclusive", "untested"]
-STATUSES: tuple[Status, ...] = ("confirmed", "refuted", "inconclusive", "untested")
-CONFIDENCE = 0.95
+__all__ = ["STATUSES", "Status", "Verdict", "claimed_range", "decide", "effect_size", "judge", "measures", "undecided"]
+
+Status = Literal["confirmed", "refuted", "no difference", "inconclusive", "untested"]
+STATUSES: tuple[Status, ...] = ("confirmed", "refuted", "no difference", "inconclusive", "untested")
+DECIDED: tuple[Status, ...] = ("confirmed", "refuted", "no difference")
 
 
 @dataclass(frozen=True)
@@ -35,163 +59,296 @@ class Verdict:
     Attributes:
         claim: the claim's id.
         reason: one sentence for people, with the figures.
-        kind: what `estimate` is: a difference (positive on the claimed side), a ratio or a mean; None without a test.
+        kind: what `estimate` is: a difference (positive on the claimed side), a ratio, a mean or what reported figures
+            come to; None without a test.
         unit: the unit of `estimate` and its interval, as in `Metric`.
         estimate: the effect over the seeds; None where it could not be computed.
         low, high: its interval; equal to the estimate where nothing varies, None where there is no interval.
-        seeds: how many (paired) seeds it rests on.
+        seeds: how many (paired) seeds it rests on; 1 where all seeds share the figures.
         threshold: the claim's margin, delta, bound or tolerance.
+        look: with the plan `auto`, the look (its number of seeds) that decided; None where none did or none was needed.
+        alpha: the chance of error that its interval allows; None where there is none, or nothing varies.
+        exact: whether it rests on counted figures, or on the paper's own.
+        shared: stages that all seeds share: an interval says nothing of their luck.
+        needs: arms whose further seeds could decide it; none where it is decided or no seed can help.
     """
 
     claim: str
     status: Status
     reason: str
-    kind: Literal["difference", "ratio", "mean"] | None = None
+    kind: Literal["difference", "ratio", "mean", "reported"] | None = None
     unit: str = ""
     estimate: float | None = None
     low: float | None = None
     high: float | None = None
     seeds: int = 0
     threshold: float | None = None
+    look: int | None = None
+    alpha: float | None = None
+    exact: bool = False
+    shared: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
 
-def judge(found: dict[str, Any], paper: Paper, networks: dict[str, dict[str, float]] | None = None) -> list[Verdict]:
+def judge(
+    found: dict[str, Any],
+    paper: Paper,
+    networks: dict[str, dict[str, float]] | None = None,
+    plan: Plan = "fixed",
+    most: int = max(LOOKS),
+) -> list[Verdict]:
     """A verdict per claim, in the page's order.
 
     Args:
         found: a results file's content.
         networks: what was counted of networks of the real size, by name.
+        plan: "fixed", one look at all seeds at 5 %, or "auto", the looks of `LOOKS`.
+        most: with "auto", the last look that may be made.
     """
-    return [_judge(claim, found, paper, networks or {}) for claim in paper.claims]
+    return [_judge(claim, found, paper, networks or {}, plan, most) for claim in paper.claims]
 
 
-def measures(test: Test) -> list[Measure]:
-    """What a claim compares, in the order of its effect."""
-    first = [test.better, test.worse] if isinstance(test, Better) else [test.a]
-    return first + ([test.b] if isinstance(test, Within | Ratio) else [])
+def undecided(
+    found: dict[str, Any], paper: Paper, networks: dict[str, dict[str, float]] | None, look: int
+) -> dict[str, tuple[str, ...]]:
+    """Claims that the plan `auto` has not decided after a look, each with the arms that further seeds must run for.
+
+    What further seeds cannot decide is left out: exact and untested claims, differences that never vary, failed arms,
+    premises that were found not to hold.
+    """
+    return {verdict.claim: verdict.needs for verdict in judge(found, paper, networks, "auto", look) if verdict.needs}
 
 
-def claimed_range(test: Test) -> tuple[float, float]:
-    """Where a claim says that its effect lies."""
-    if isinstance(test, Better):
-        return test.margin, math.inf
-    if isinstance(test, Within):
-        return -test.delta, test.delta
-    if isinstance(test, Value):
-        return test.equals - test.tolerance, test.equals + test.tolerance
-    return (-math.inf if test.above is None else test.above), (math.inf if test.below is None else test.below)
+@dataclass(frozen=True)
+class Sample:
+    """The figures that a test compares, by seed.
+
+    Attributes:
+        columns: each measure's figures by seed, in the order of the seeds' numbers.
+        seeds: those that all columns have; only the first where all seeds share the figures.
+        effects: for each of these seeds, up to the first one that has none.
+        shared: names of stages that all seeds share.
+        one_run: whether all stages are shared.
+    """
+
+    columns: list[dict[int, float]]
+    seeds: list[int]
+    effects: list[float]
+    shared: tuple[str, ...]
+    one_run: bool
 
 
-def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean of two or more values, and the ends of its 95 % Student-t interval."""
-    from scipy.special import stdtrit  # here, because `make list` starts without scipy
+def sample(test: Test, found: dict[str, Any], paper: Paper, networks: dict[str, dict[str, float]]) -> Sample:
+    """What a results file holds for a test.
 
-    mean = statistics.fmean(values)
-    quantile = float(stdtrit(len(values) - 1, 0.5 + CONFIDENCE / 2))
-    half = quantile * statistics.stdev(values) / math.sqrt(len(values))
-    return mean, mean - half, mean + half
+    A seed has no effect where a figure is not finite, or not positive where a ratio is asked for.
+    """
+    compared = measures(test)
+    columns, stages = [], []
+    for measure in compared:
+        if measure.real:
+            entry: dict[str, Any] = {"seeds": {"0": networks.get(measure.arm, {})}}
+        else:
+            entry = found["arms"].get(measure.arm, {"seeds": {}})
+        figures = {int(seed): row[measure.metric] for seed, row in entry["seeds"].items() if measure.metric in row}
+        columns.append(dict(sorted(figures.items())))
+        stages.append(entry.get("stages", []))
+    one_run = all(arm and all(stage.get("shared") for stage in arm) for arm in stages)
+    seeds = [seed for seed in columns[0] if all(seed in column for column in columns)][: 1 if one_run else None]
+    effects = []
+    for seed in seeds:
+        values = [column[seed] for column in columns]
+        if not all(map(math.isfinite, values)) or (isinstance(test, Ratio) and min(values) <= 0):
+            break
+        effects.append(_effect(test, values, paper.metric(compared[0])))
+    shared = dict.fromkeys(stage["stage"] for arm in stages for stage in arm if stage.get("shared"))
+    return Sample(columns, seeds, effects, tuple(shared), one_run)
 
 
-def decide(low: float, high: float, test: Test) -> Status:
-    """Where an interval lies. The ends of the claimed range belong to it for `within` and `value` only."""
-    first, last = claimed_range(test)
-    inside = first <= low and high <= last if isinstance(test, Within | Value) else first < low and high < last
-    if inside:
-        return "confirmed"
-    return "refuted" if high < first or low > last else "inconclusive"
-
-
-def _judge(claim: Claim, found: dict[str, Any], paper: Paper, networks: dict[str, dict[str, float]]) -> Verdict:
+def _judge(
+    claim: Claim,
+    found: dict[str, Any],
+    paper: Paper,
+    networks: dict[str, dict[str, float]],
+    plan: Plan,
+    most: int,
+) -> Verdict:
+    """The verdict on a claim, once its premises are met."""
     if found["scale"] not in claim.scales or claim.test is None:
         rehearsed = "A rehearsal shows that the configs run; its figures mean nothing."
         return Verdict(claim.id, "untested", claim.untested.get(found["scale"], rehearsed))
-    test = claim.test
-    compared = measures(test)
-    metrics = [paper.metric(measure) for measure in compared]
-    known: dict[str, Any] = {"claim": claim.id, "kind": _kind(test), "threshold": _threshold(test)}
-    known["unit"] = "" if isinstance(test, Ratio) else metrics[0].unit
-
-    if compared[0].real:
-        found = {**found, "arms": {name: {"seeds": {"0": counts}} for name, counts in networks.items()}}
-    columns = [_by_seed(found, measure) for measure in compared]
-    seeds = [seed for seed in columns[0] if all(seed in column for column in columns)]
-    known["seeds"] = len(seeds)
-    if problem := _problem(found, columns, compared, metrics, isinstance(test, Ratio)):
-        return Verdict(status="inconclusive", reason=problem, **known)
-    figures = [[column[seed] for seed in seeds] for column in columns]
-    effects = [_effect(test, list(values), metrics[0]) for values in zip(*figures, strict=True)]
-
-    counted = f"{len(seeds)} {'paired ' if len(compared) > 1 else ''}seeds"
-    ends: tuple[float, float] | None
-    if len(set(effects)) == 1 and (len(seeds) > 1 or all(metric.exact for metric in metrics)):
-        estimate, ends = effects[0], (effects[0], effects[0])
-        if compared[0].real:
-            evidence = " on the real architecture, counted"
-        else:
-            evidence = f" for each of {counted}" if len(seeds) > 1 else ", counted: one seed decides"
-    elif len(seeds) == 1:
-        estimate, ends = effects[0], None
-        evidence = "; one seed has no spread, run SEEDS=3"
-    elif isinstance(test, Ratio):
-        estimate, *log_ends = map(math.exp, t_interval([math.log(effect) for effect in effects]))
-        ends = (log_ends[0], log_ends[1])
-        evidence = f" over {counted}"
-    else:
-        estimate, *mean_ends = t_interval(effects)
-        ends = (mean_ends[0], mean_ends[1])
-        evidence = f" over {counted}"
-    status = decide(*ends, test) if ends else "inconclusive"
-    if ends and ends[0] == ends[1] and status == "inconclusive":
-        evidence += ": a tie"
-    reason = f"{_subject(test, figures, compared, metrics)}{effect_size(test, estimate, ends, metrics[0])}{evidence}"
-    low, high = ends or (None, None)
+    if isinstance(claim.test, OnReported):
+        return _judge_reported(claim.id, claim.test)
+    verdict, *premises = (
+        _judge_test(claim.id, test, found, paper, networks, plan, most) for test in (claim.test, *claim.premise)
+    )
+    failed = [premise for premise in premises if premise.status != "confirmed"]
+    if not failed:
+        looks = [judged.look for judged in (verdict, *premises) if judged.look is not None]
+        return replace(verdict, look=max(looks) if looks and verdict.status in DECIDED else None)
+    hopeless = [premise for premise in failed if not premise.needs]
+    can_help = not hopeless and (verdict.status in DECIDED or verdict.needs)
+    needs = dict.fromkeys(arm for judged in (verdict, *failed) for arm in judged.needs) if can_help else {}
     return Verdict(
-        status=status, reason=reason + _claimed(test, metrics[0]), estimate=estimate, low=low, high=high, **known
+        claim=claim.id,
+        status="inconclusive",
+        reason=f"premise not met{'' if hopeless else ' yet'}: {(hopeless or failed)[0].reason}",
+        seeds=verdict.seeds,
+        exact=verdict.exact,
+        shared=verdict.shared,
+        needs=tuple(needs),
     )
 
 
-def _by_seed(found: dict[str, Any], measure: Measure) -> dict[str, float]:
-    """An arm's figures by seed; empty where it has none."""
-    seeds = found["arms"].get(measure.arm, {"seeds": {}})["seeds"]
-    return {seed: values[measure.metric] for seed, values in seeds.items() if measure.metric in values}
+def _judge_reported(claim: str, test: OnReported) -> Verdict:
+    """The verdict on arithmetic: right or wrong, as the paper's figures are what they are."""
+    value, plain = test.figure(), Metric("reported", "reported")
+    first, last = claimed_range(test)
+    right = first <= value <= last if test.equals is not None else first < value < last
+    return Verdict(
+        claim=claim,
+        status="confirmed" if right else "refuted",
+        reason=f"{arithmetic(test)}, by the paper's own figures (claimed: {demanded(test, plain)})",
+        kind="reported",
+        estimate=value,
+        low=value,
+        high=value,
+        threshold=_threshold(test),
+        exact=True,
+    )
 
 
-def _problem(
-    found: dict[str, Any], columns: list[dict[str, float]], measures: list[Measure], metrics: list[Metric], ratio: bool
-) -> str | None:
-    """Why there is nothing to compare."""
-    absent = list(dict.fromkeys(measure.arm for measure in measures if measure.arm not in found["arms"]))
-    if absent and measures[0].real:
+def _judge_test(
+    claim: str,
+    test: Test,
+    found: dict[str, Any],
+    paper: Paper,
+    networks: dict[str, dict[str, float]],
+    plan: Plan,
+    most: int,
+) -> Verdict:
+    """The verdict on a test of what was measured."""
+    compared = measures(test)
+    metrics = [paper.metric(measure) for measure in compared]
+    there = sample(test, found, paper, networks)
+    known: dict[str, Any] = {
+        "claim": claim,
+        "kind": "ratio" if isinstance(test, Ratio) else "mean" if len(compared) == 1 else "difference",
+        "unit": "" if isinstance(test, Ratio) else metrics[0].unit,
+        "seeds": len(there.seeds),
+        "threshold": _threshold(test),
+        "exact": all(metric.exact for metric in metrics),
+        "shared": there.shared,
+    }
+    if problem := _absent(compared, metrics, there, networks if compared[0].real else found["arms"]):
+        return Verdict(status="inconclusive", reason=problem, **known)
+    problem = _unusable(test, metrics, there, plan)
+    effects = there.effects
+    if not effects or (problem and plan == "fixed"):
+        return Verdict(status="inconclusive", reason=problem or "", **known)
+
+    looks = {n: alpha for n, alpha in LOOKS.items() if n <= most} if plan == "auto" else {len(effects): ALPHA}
+    status: Status = "inconclusive"
+    seeds, ends, alpha, look = len(effects), None, None, None
+    first = effects[: min(looks)]
+    if known["exact"] and len(set(first)) == 1:
+        seeds, ends, status = len(first), (first[0], first[0]), decide(first[0], first[0], test)
+    elif seeds > 1 and seeds >= min(looks):
+        status, seeds = first_decision(effects, test, looks.items())
+        _, *interval = effect_interval(effects[:seeds], test, looks[seeds])
+        ends = (interval[0], interval[1])
+        alpha = looks[seeds] if ends[0] != ends[1] else None
+        look = seeds if plan == "auto" and status in DECIDED else None
+    constant = ends is not None and ends[0] == ends[1]
+    if status == "inconclusive" and not constant and problem:
+        return Verdict(status="inconclusive", reason=problem, **known)
+
+    final = (
+        status in DECIDED or constant or there.one_run or (plan == "auto" and ends is not None and seeds >= max(LOOKS))
+    )
+    figures = [[column[seed] for seed in there.seeds[:seeds]] for column in there.columns]
+    estimate = effect_interval(effects[:seeds], test)[0] if seeds > 1 else effects[0]
+    evidence = _evidence(test, there, seeds, ends, alpha, plan, known["exact"])
+    known |= {"seeds": seeds, "needs": () if final else tuple(dict.fromkeys(measure.arm for measure in compared))}
+    low, high = ends or (None, None)
+    return Verdict(
+        status=status,
+        reason=f"{subject(test, figures, metrics)}{effect_size(test, estimate, ends, metrics[0])}{evidence}"
+        + (f" (all of it {too_small(test, metrics[0])})" if status == "no difference" else _claimed(test, metrics[0])),
+        estimate=estimate,
+        low=low,
+        high=high,
+        look=look,
+        alpha=alpha,
+        **known,
+    )
+
+
+def _absent(compared: list[Measure], metrics: list[Metric], there: Sample, measured: dict[str, Any]) -> str | None:
+    """Why there is nothing to compare; `measured`: the arms, or networks, that there are."""
+    absent = list(dict.fromkeys(measure.arm for measure in compared if measure.arm not in measured))
+    if absent and compared[0].real:
         return f"{' and '.join(absent)}: not measured yet, run make speed"
     if absent:
         arms = f"arm {absent[0]} has" if len(absent) == 1 else f"arms {' and '.join(absent)} have"
         return f"{arms} no results: not run, or failed"
-    for column, measure, metric in zip(columns, measures, metrics, strict=True):
+    for column, measure, metric in zip(there.columns, compared, metrics, strict=True):
         if not column:
             return f"{metric.label} was not measured for arm {measure.arm}"
-        wrong = [seed for seed, value in column.items() if not math.isfinite(value)]
-        if wrong:
-            numbers = f"seed{'s' if len(wrong) > 1 else ''} {', '.join(wrong)}"
-            return f"{metric.label} of arm {measure.arm} is not finite for {numbers}"
-        if ratio and any(value <= 0 for value in column.values()):
-            return f"{metric.label} of arm {measure.arm} is not positive, so that no ratio can be taken"
-    if not columns[0].keys() & columns[-1].keys():
-        return f"arms {measures[0].arm} and {measures[-1].arm} have no seed in common"
+    if not there.seeds:
+        return f"arms {compared[0].arm} and {compared[-1].arm} have no seed in common"
     return None
 
 
-def _kind(test: Test) -> Literal["difference", "ratio", "mean"]:
-    if isinstance(test, Better | Within):
-        return "difference"
-    return "ratio" if isinstance(test, Ratio) else "mean"
+def _unusable(test: Test, metrics: list[Metric], there: Sample, plan: Plan) -> str | None:
+    """Why a seed has no effect; looks that end before that seed may still be made."""
+    for column, measure, metric in zip(there.columns, measures(test), metrics, strict=True):
+        seeds = list(column) if plan == "fixed" else there.seeds
+        wrong = [str(seed) for seed in seeds if not math.isfinite(column[seed])]
+        if wrong:
+            numbers = f"seed{'s' if len(wrong) > 1 else ''} {', '.join(wrong)}"
+            return f"{metric.label} of arm {measure.arm} is not finite for {numbers}"
+        if isinstance(test, Ratio) and any(column[seed] <= 0 for seed in seeds):
+            return f"{metric.label} of arm {measure.arm} is not positive, so that no ratio can be taken"
+    return None
+
+
+def _evidence(
+    test: Test,
+    there: Sample,
+    seeds: int,
+    ends: tuple[float, float] | None,
+    alpha: float | None,
+    plan: Plan,
+    exact: bool,
+) -> str:
+    """What an effect rests on, to be written behind it."""
+    counted = f"{seeds} {'paired ' if len(there.columns) > 1 else ''}seeds"
+    if ends is None:
+        if there.one_run:
+            return "; one run only, which all seeds share"
+        if seeds == 1:
+            return "; one seed has no spread, run SEEDS=3"
+        return f" over {counted}; the first look is after {min(LOOKS)}"
+    if ends[0] != ends[1]:
+        return f" over {counted}" + (f" ({100 * (1 - (alpha or ALPHA)):.4g} % interval)" if plan == "auto" else "")
+    if measures(test)[0].real:
+        evidence = " on the real architecture, counted"
+    elif seeds > 1:
+        evidence = f" for each of {counted}"
+    else:
+        evidence = ", counted: one seed decides"
+    return evidence + (": a tie" if decide(*ends, test) == "inconclusive" else "")
 
 
 def _threshold(test: Test) -> float | None:
-    if isinstance(test, Better):
+    if isinstance(test, Better | NotWorse | NotBetter):
         return test.margin
     if isinstance(test, Within):
         return test.delta
     if isinstance(test, Value):
+        return test.tolerance
+    if isinstance(test, OnReported) and test.equals is not None:
         return test.tolerance
     return test.below if test.above is None else test.above
 
@@ -200,42 +357,11 @@ def _effect(test: Test, values: list[float], metric: Metric) -> float:
     """The effect for one seed, from the figures of the claim's one or two arms."""
     if isinstance(test, Ratio):
         return values[0] / values[1]
-    if isinstance(test, Better) and metric.better == "lower":
+    if reduces(test, metric):
         return values[1] - values[0]
     return values[0] - values[1] if len(values) == 2 else values[0]
 
 
-def _subject(test: Test, figures: list[list[float]], measures: list[Measure], metrics: list[Metric]) -> str:
-    """`decoupled 0.712 vs coupled 0.620: difference `; only the name of a single arm, whose figure is the effect."""
-    if len(measures) == 1:
-        return f"{measures[0].arm} "
-    means = [figure(statistics.fmean(values), metric) for values, metric in zip(figures, metrics, strict=True)]
-    arms = [measure.arm for measure in measures]
-    if metrics[0] != metrics[1]:
-        arms = [f"{arm} ({metric.label})" for arm, metric in zip(arms, metrics, strict=True)]
-    effect = "ratio" if isinstance(test, Ratio) else "difference"
-    if isinstance(test, Better) and metrics[0].better == "lower":
-        effect = "reduction"
-    return f"{arms[0]} {means[0]} vs {arms[1]} {means[1]}: {effect} "
-
-
-def effect_size(test: Test, estimate: float, ends: tuple[float, float] | None, metric: Metric) -> str:
-    """The effect, with its interval where it has one."""
-    if isinstance(test, Ratio):
-        shown = f" [{ends[0]:.3g}, {ends[1]:.3g}]" if ends and ends[0] != ends[1] else ""
-        return f"{estimate:.3g}{shown}"
-    sign = isinstance(test, Better | Within)
-    return interval(estimate, *ends, metric, sign) if ends and ends[0] != ends[1] else figure(estimate, metric, sign)
-
-
 def _claimed(test: Test, metric: Metric) -> str:
-    """What the claim asks for, where its text may not say it."""
-    if isinstance(test, Better):
-        return f" (claimed: more than {as_reported(test.margin, metric)})" if test.margin else ""
-    if isinstance(test, Within):
-        return f" (claimed: at most {as_reported(test.delta, metric)} apart)"
-    if isinstance(test, Value):
-        return f" (claimed: {as_reported(test.equals, metric)}, give or take {as_reported(test.tolerance, metric)})"
-    side, bound = ("above", test.above) if test.below is None else ("below", test.below)
-    assert bound is not None
-    return f" (claimed: {side} {f'{bound:.6g}' if isinstance(test, Ratio) else as_reported(bound, metric)})"
+    asked = demanded(test, metric)
+    return f" (claimed: {asked})" if asked else ""

@@ -9,8 +9,9 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.judging.formats import as_reported, figure, mean_spread
-from benchmarks.judging.tables import Better, Claim, Measure, Metric, Paper, Ratio, Table, Test, Within
-from benchmarks.judging.verdict import claimed_range
+from benchmarks.judging.forms import claimed_range
+from benchmarks.judging.tables import Claim, Metric, Paper, Table
+from benchmarks.judging.wording import effect_name
 from benchmarks.running import results
 from benchmarks.showing.charts import Line, interval_chart, line_chart, short
 from common.training.runs import saved_pictures
@@ -25,26 +26,6 @@ def label(found: dict[str, Any]) -> str:
     return found["scale"] if found["data"] == "default" else f"{found['scale']}-{found['data']}"
 
 
-def effect(test: Test, paper: Paper) -> str:
-    """What a claim's verdict estimates, in words."""
-
-    def of(first: Measure, second: Measure, sign: str) -> str:
-        names = paper.metric(first).label, paper.metric(second).label
-        if first.metric == second.metric:
-            return f"{names[0]}, {first.arm} {sign} {second.arm}"
-        return f"{names[0]} of {first.arm} {sign} {names[1]} of {second.arm}"
-
-    if isinstance(test, Better):
-        if paper.metric(test.better).better == "lower":
-            return of(test.worse, test.better, "−")
-        return of(test.better, test.worse, "−")
-    if isinstance(test, Within):
-        return of(test.a, test.b, "−")
-    if isinstance(test, Ratio):
-        return of(test.a, test.b, "/")
-    return f"{paper.metric(test.a).label}, {test.a.arm}"
-
-
 def claim_card(claim: Claim, verdict: dict[str, Any], paper: Paper) -> dict[str, Any]:
     """A claim with its verdict and, where it was tested, its interval."""
     card = {
@@ -57,7 +38,7 @@ def claim_card(claim: Claim, verdict: dict[str, Any], paper: Paper) -> dict[str,
     estimate, low, high = verdict["estimate"], verdict["low"], verdict["high"]
     if claim.test is None or any(value is None or not math.isfinite(value) for value in (estimate, low, high)):
         return {**card, "chart": None}
-    measure = effect(claim.test, paper)
+    measure = effect_name(claim.test, paper)
     ends = "" if low == high else f", interval from {short(low)} to {short(high)}"
     description = f"{measure}: {short(estimate)}{ends}; {verdict['status']}"
     chart = interval_chart(estimate, low, high, claimed_range(claim.test), verdict["status"], description)

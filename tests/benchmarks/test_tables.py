@@ -189,7 +189,7 @@ def claim(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "claims[0]: has no test; one of better, within, ratio, bound, value is needed"),
+        ({}, "claims[0]: has no test; one of better, not_worse_than, not_better_than, within, ratio, bound, value"),
         (
             {"bound": {"arm": "method", "metric": "accuracy"}},
             "claims[0].bound: needs exactly one of `below` and `above`",

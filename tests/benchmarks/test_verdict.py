@@ -8,8 +8,10 @@ import pytest
 from scipy import stats
 
 from benchmarks.judging.formats import as_reported, figure, interval, mean_spread
+from benchmarks.judging.forms import claimed_range
+from benchmarks.judging.looks import decide, t_interval
 from benchmarks.judging.tables import Better, Bound, Claim, Measure, Metric, Paper, Ratio, Source, Test, Value, Within
-from benchmarks.judging.verdict import STATUSES, Verdict, claimed_range, decide, judge, t_interval
+from benchmarks.judging.verdict import STATUSES, Verdict, judge
 
 METRICS = {
     "accuracy": Metric("accuracy", "Accuracy", better="higher"),
@@ -240,7 +242,7 @@ def test_the_claimed_range_and_its_ends(test: Test, first: float, last: float) -
 
 
 def test_every_status_has_its_name() -> None:
-    assert STATUSES == ("confirmed", "refuted", "inconclusive", "untested")
+    assert STATUSES == ("confirmed", "refuted", "no difference", "inconclusive", "untested")
 
 
 def test_about_one_in_twenty_true_null_effects_is_decided() -> None:
