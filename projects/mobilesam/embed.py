@@ -14,6 +14,7 @@ from common.data.stores import ArrayStore
 from common.models.sam import SamConfig
 from projects.mobilesam.teacher import FrozenTeacher
 
+
 class EmbeddingWriter(FrozenTeacher):
     """Writes E_T(x) of every image into the store of its split, row i for image i.
 

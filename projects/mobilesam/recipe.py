@@ -54,7 +54,9 @@ def arms(scale: Scale, sam: Stage = SAM) -> dict[str, Arm]:
             [test(finetune("joint_finetuning"))], "decoupled, then a short finetuning of encoder and decoder on masks"
         ),
         "middle_budget": Arm([test(train("distill_middle"))], "decoupled, half of the epochs (Table 4)"),
-        "small_budget": Arm([test(train("distill_small"))], "decoupled, a quarter of the epochs, half the batch (Table 4)"),
+        "small_budget": Arm(
+            [test(train("distill_small"))], "decoupled, a quarter of the epochs, half the batch (Table 4)"
+        ),
         "untrained": Arm([bound("student", shared=False)], "random encoder before the teacher's decoder"),
         "blind": Arm([bound("blind")], "the teacher's answers to an empty image: what prompts alone can tell"),
     }

@@ -43,7 +43,7 @@ class NoEncoder(nn.Module):
 
 
 def load_teacher(config: SamConfig, weights: str, encoder: bool = True) -> Sam:
-    """A SAM with the weights of `weights`, frozen, in evaluation mode; without its image encoder where not asked for."""
+    """A SAM with the weights of `weights`, frozen, in evaluation mode; `encoder` False leaves its image encoder out."""
     state = segmenter_state(expand(weights, "model.teacher_weights"))
     if encoder:
         sam = load_weights(build_sam(config), state)

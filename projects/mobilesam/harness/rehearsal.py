@@ -11,7 +11,7 @@ from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig
 
 SAM = SamConfig(image_size=160, embed_dim=32)
 SAM_B = replace(SamConfig.named("vit_b"), image_size=160, embed_dim=24)
-"""ViT-H and ViT-B but for their width and their input; all of their checkpoints' keys. The sizes of `configs/rehearsal/*.yaml`."""
+"""ViT-H and ViT-B but for width and input; all of their checkpoints' keys. The sizes of `configs/rehearsal/*.yaml`."""
 
 
 def make(folder: Path) -> None:
@@ -28,6 +28,11 @@ def make(folder: Path) -> None:
     torch.save(build_sam(SAM).state_dict(), weights / "sam_vit_h_4b8939.pth")
     torch.save(build_sam(SAM_B).state_dict(), weights / "sam_vit_b_01ec64.pth")
     student = build_sam(SAM, TinyViT(TinyViTConfig(image_size=SAM.image_size))).state_dict()
-    classifier = {"norm_head.weight": (320,), "norm_head.bias": (320,), "head.weight": (1000, 320), "head.bias": (1000,)}
+    classifier = {
+        "norm_head.weight": (320,),
+        "norm_head.bias": (320,),
+        "head.weight": (1000, 320),
+        "head.bias": (1000,),
+    }
     unused = {f"image_encoder.{name}": torch.zeros(shape) for name, shape in classifier.items()}
     torch.save({**student, **unused}, weights / "mobile_sam.pt")
