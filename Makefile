@@ -1,19 +1,25 @@
-# The user's commands. Each target is one Python command, shown by `make -n <target>`, that works without make too.
+# The user's commands. Each target is one Python command that works without make too: scripts/make.py says which.
 PYTHON  ?= python3
 VENV    ?= .venv
 PY      := $(VENV)/bin/python
-SCALE   ?= mini
-SEEDS   ?= 3
-JOBS    ?= 0
-LAUNCH  ?= local
-NODES   ?= 1
+
+# What a user says reaches the commands through the environment, as it is: no shell and no make reads its quotes and dollars.
+VARIABLES := PAPER SCALE SEEDS SEEDS_MAX MINUTES ARMS DATA DATA_ROOT WEIGHTS_ROOT DEVICES JOBS ARGS RUNS DRY_RUN FORCE \
+  LAUNCH NODES PARTITION TIME ACCOUNT SBATCH_ARGS GPU PRICE OFFLINE SPEED FUZZ
+define as_given
+override $(1) := $$(value $(1))
+export $(1)
+endef
+$(foreach name,$(VARIABLES),$(if $(filter-out undefined,$(origin $(name))),$(eval $(call as_given,$(name)))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce status list rehearse plan speed dashboard report new test test-slurm lint clean
+.PHONY: help setup reproduce accept null status list rehearse plan speed dashboard report new test fuzz test-slurm lint clean
 
 help:
 	@echo "make setup                       create $(VENV) and install everything, pinned"
 	@echo "make reproduce PAPER=mobilesam   run a paper's experiment and judge its claims; PAPER=all: whatever is out of date, two recipes at a time"
+	@echo "make accept PAPER=mobilesam      for maintainers: take what was measured here as the reference, renew the READMEs' tables"
+	@echo "make null PAPER=mobilesam        the strongest baseline against a second copy of itself: nothing may be confirmed"
 	@echo "make status PAPER=mobilesam      where the stages stand that LAUNCH=slurm has submitted"
 	@echo "make list                        every recipe: modality, scales that ran here, verdicts"
 	@echo "make rehearse PAPER=mobilesam    run the paper-scale configs on stand-ins, on the CPU, in 1 to 3 minutes; PAPER=all: every recipe"
@@ -22,12 +28,13 @@ help:
 	@echo "make dashboard PAPER=mobilesam   a W&B report that compares the arms; OFFLINE=1: an HTML page from offline runs"
 	@echo "make report [PAPER=mobilesam]    render the reports again from what was measured"
 	@echo "make new PAPER=name              create a recipe that runs, to fill in"
-	@echo "make test                        run the test suite"
+	@echo "make test [PAPER=mobilesam]      run the test suite; PAPER: one recipe's tests and rehearsal"
+	@echo "make fuzz [FUZZ=20]              damaged files and settings by the thousand, FUZZ times as many as in make test"
 	@echo "make test-slurm                  run the tests that start a two-node SLURM (root; Debian: apt-get install slurmctld slurmd slurm-client munge)"
 	@echo "make lint                        ruff, mypy, import contracts"
 	@echo "make clean                       remove runs, reports and caches (results and $(VENV) stay)"
 	@echo
-	@echo "variables: PAPER  SCALE=mini|rehearsal|paper  SEEDS=3  ARMS=\"a b\"  DATA=coco DATA_ROOT=<folder>  WEIGHTS_ROOT=<folder>"
+	@echo "variables: PAPER  SCALE=mini|rehearsal|paper  SEEDS=3|auto|100-104  SEEDS_MAX=12  MINUTES=n  ARMS=\"a b\"  DATA=coco DATA_ROOT=<folder>  WEIGHTS_ROOT=<folder>"
 	@echo "           DEVICES=n  JOBS=n (stages side by side)  ARGS=\"--trainer.precision bf16-mixed\"  RUNS=<folder>  DRY_RUN=1  FORCE=1"
 	@echo "           LAUNCH=local|torchrun|slurm; with slurm: NODES=n  PARTITION=  TIME=1-00:00:00  ACCOUNT=  SBATCH_ARGS=\"--mem=64G\""
 
@@ -40,46 +47,11 @@ $(VENV)/installed: requirements.lock pyproject.toml
 
 setup: $(VENV)/installed
 
-need-paper = $(if $(PAPER),,$(error say which paper: make $@ PAPER=mobilesam (make list shows all)))
+reproduce rehearse null accept status plan speed list dashboard report new test: setup
+	@$(PY) -m scripts.make $@
 
-reproduce: setup
-	$(need-paper)
-	@$(PY) -m benchmarks.reproduce "$(PAPER)" --scale "$(SCALE)" --seeds "$(SEEDS)" --arms "$(ARMS)" --data "$(DATA)" \
-	  --data-root "$(DATA_ROOT)" --devices "$(DEVICES)" --jobs "$(JOBS)" --args="$(ARGS)" $(if $(DRY_RUN),--dry-run) $(if $(FORCE),--force) \
-	  --launch "$(LAUNCH)" --nodes "$(NODES)" --partition "$(PARTITION)" --time "$(TIME)" --account "$(ACCOUNT)" --sbatch-args="$(SBATCH_ARGS)"
-
-status: setup
-	$(need-paper)
-	@$(PY) -m benchmarks.status "$(PAPER)"
-
-rehearse: setup
-	$(need-paper)
-	@$(PY) -m benchmarks.reproduce "$(PAPER)" --scale rehearsal --arms "$(ARMS)" --jobs "$(JOBS)" $(if $(DRY_RUN),--dry-run) $(if $(FORCE),--force)
-
-plan: setup
-	$(need-paper)
-	@$(PY) -m benchmarks.plan "$(PAPER)" --gpu "$(GPU)" --devices "$(DEVICES)" --price "$(PRICE)" --seeds "$(SEEDS)" --arms "$(ARMS)"
-
-speed: setup
-	$(need-paper)
-	@$(PY) -m benchmarks.speed "$(PAPER)"
-
-list: setup
-	@$(PY) -m benchmarks.catalogue
-
-dashboard: setup
-	$(need-paper)
-	@$(PY) -m scripts.wandb_report "$(PAPER)" $(if $(OFFLINE),--offline)
-
-report: setup
-	@$(PY) -m benchmarks.report $(PAPER)
-
-new: setup
-	$(need-paper)
-	@$(PY) -m scripts.new_recipe "$(PAPER)"
-
-test: setup
-	@$(PY) -m pytest -n auto --dist loadfile -m "not slurm"
+fuzz: setup
+	@FUZZ="$${FUZZ:-20}" $(PY) -m pytest -n auto --timeout 3600 tests/fuzz
 
 test-slurm: setup
 	@$(PY) -m pytest -p no:xdist -m slurm

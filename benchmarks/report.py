@@ -1,12 +1,11 @@
 """Reports: one self-contained HTML page per paper and scale, and an index of all papers.
 
-python -m benchmarks.report              render every report again from benchmarks/results/ and the run folders
+python -m benchmarks.report              render every report again: of what was measured here, else of the reference
 python -m benchmarks.report mobilesam    only this paper's
 
 A page holds its style, charts and pictures; it loads nothing and runs no script.
 """
 
-import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -14,11 +13,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from benchmarks.judging.tables import Paper, load_paper
+from benchmarks.judging.tables import Paper
 from benchmarks.running import recipes, results
-from benchmarks.running.recipes import Job
 from benchmarks.running.results import REPORTS
 from benchmarks.showing import page
+from benchmarks.showing.compare import compare
+from benchmarks.showing.terminal import is_pilot, shared_stages
 from common.errors import UserError, unknown, user_errors
 
 TEMPLATES = Path(__file__).resolve().parent / "showing/templates"
@@ -31,77 +31,89 @@ SCALE_NOTES = {
 }
 
 
-def make_report(found: dict[str, Any], paper: Paper, expanded: dict[str, dict[int, list[Job]]] | None) -> Path:
+def make_report(found: dict[str, Any], paper: Paper, runs: Path) -> Path:
     """Write `reports/<paper>.<label>.html` and the index; returns the page's path.
 
     Args:
         found: a results file's content, with its verdicts.
-        expanded: the recipe's jobs, which say where the run folders are; None looks in `$RUNS` (default: `runs`).
+        runs: the folder of the run folders, for curves and pictures.
     """
-    chains = [chain for arm in (expanded or {}).values() for chain in arm.values()]
-    runs = chains[0][0].run_dir.parents[3] if chains else Path(os.environ.get("RUNS", "runs"))
     file = page_file(found)
     known = file.exists()
     write_page(found, paper, runs)
     if not known:  # the paper's other pages link to this one from now on
-        for other in result_files(paper.paper):
-            if other.stem != file.stem:
-                write_page(*read_results(other), runs)
-    write_index()
+        for label, other in result_files(paper.paper, runs).items():
+            if label != page.label(found):
+                write_page(read_results(other, paper), paper, runs)
+    write_index(runs)
     return file
 
 
 def page_file(found: dict[str, Any]) -> Path:
-    return REPORTS / f"{found['paper']}.{page.label(found)}.html"
+    """Where a page lies; a pilot's is apart."""
+    pilot = "-pilot" if is_pilot(found) else ""
+    return REPORTS / f"{found['paper']}.{page.label(found)}{pilot}.html"
 
 
-def result_files(paper: str) -> list[Path]:
-    """The paper's results files, one a label."""
-    return sorted(results.RESULTS.glob(f"{paper}.*.json"))
+def result_files(paper: str, runs: Path) -> dict[str, Path]:
+    """The paper's results by label: what was measured here, else the reference."""
+    return {**results.references(paper), **results.own(paper, runs)}
 
 
-def read_results(file: Path) -> tuple[dict[str, Any], Paper]:
-    """A results file and its paper's page."""
+def read_results(file: Path, paper: Paper) -> dict[str, Any]:
+    """A results file, judged by the present page."""
     found = results.read(file)
     assert found is not None
-    return found, load_paper(found["paper"], recipes.arm_names(found["paper"]))
+    return results.judged(found, paper)
 
 
 def write_page(found: dict[str, Any], paper: Paper, runs: Path) -> Path:
     """One paper's page at one scale."""
     REPORTS.mkdir(parents=True, exist_ok=True)
     file = page_file(found)
-    pages = {path.stem for path in [file, *result_files(paper.paper), *REPORTS.glob(f"{paper.paper}.*.html")]}
-    links = [{"label": name.split(".", 1)[1], "file": f"{name}.html"} for name in sorted(pages)]
+    labels = {*result_files(paper.paper, runs)} | {
+        there.stem.split(".", 1)[1] for there in REPORTS.glob(f"{paper.paper}.*.html")
+    }
+    links = [
+        {"label": label, "file": f"{paper.paper}.{label}.html"}
+        for label in sorted({*labels, file.stem.split(".", 1)[1]})
+    ]
     file.write_text(render(found, paper, runs, links), encoding="utf-8")
     return file
 
 
-def write_index() -> Path:
-    """`reports/index.html`: every recipe, with the verdicts of each of its reports."""
+def write_index(runs: Path) -> Path:
+    """`reports/index.html`: every recipe, with the verdicts of the reference and of each of its reports here."""
     papers = []
     for name in recipes.names():
-        verdicts = {file.stem: (results.read(file) or {}).get("verdicts", []) for file in result_files(name)}
-        pages = [
-            {
-                "label": file.stem.split(".", 1)[1],
-                "file": file.name,
-                "statuses": Counter(verdict["status"] for verdict in verdicts.get(file.stem, [])),
-            }
-            for file in sorted(REPORTS.glob(f"{name}.*.html"), key=lambda file: file.stem)
-        ]
-        measured = [page for page in pages if page["label"] != "rehearsal"]
-        rehearsals = [page for page in pages if page["label"] == "rehearsal"]
+        pages: list[dict[str, Any]] = []
         try:
-            paper, problem = load_paper(name, recipes.arm_names(name)), ""
+            paper, problem = recipes.page(name), ""
+            pages = index_rows(paper, runs)
         except UserError as error:  # in one recipe: the others keep their place in the index
             paper, problem = None, str(error)
+        measured = [page for page in pages if page["label"] != "rehearsal"]
+        rehearsals = [page for page in pages if page["label"] == "rehearsal"]
         entry = {"name": name, "paper": paper, "problem": problem}
         papers.append({**entry, "pages": measured, "rehearsals": rehearsals})
     REPORTS.mkdir(parents=True, exist_ok=True)
     index = REPORTS / "index.html"
     index.write_text(template("index.html").render(papers=papers), encoding="utf-8")
     return index
+
+
+def index_rows(paper: Paper, runs: Path) -> list[dict[str, Any]]:
+    """A row per label and whose results they are: the page, where there is one, and how often each verdict stands."""
+    references, own = results.references(paper.paper), results.own(paper.paper, runs)
+    pages = {file.stem.split(".", 1)[1]: file.name for file in REPORTS.glob(f"{paper.paper}.*.html")}
+    rows = []
+    for label in sorted({*references, *own, *pages}):
+        sides = [("reference", references.get(label)), ("yours", own.get(label))]
+        for whose, file in [side for side in sides if side[1]] or [("", None)]:
+            verdicts = read_results(file, paper)["verdicts"] if file else []
+            statuses = Counter(verdict["status"] for verdict in verdicts)
+            rows.append({"label": label, "whose": whose, "file": pages.get(label), "statuses": statuses})
+    return rows
 
 
 def template(name: str) -> Template:
@@ -115,7 +127,13 @@ def render(found: dict[str, Any], paper: Paper, runs: Path, links: list[dict[str
     verdicts = {verdict["claim"]: verdict for verdict in found.get("verdicts", [])}
     arms = found["arms"]
     numbers = {name: i for i, name in enumerate(sorted(arms, key=lambda name: not arms[name]["method"]))}
-    cards = [page.claim_card(claim, verdicts[claim.id], paper) for claim in paper.claims if claim.id in verdicts]
+    reference = results.reference_for(found, paper) if found["scale"] != "rehearsal" else None
+    there = {verdict["claim"]: verdict["status"] for verdict in reference["verdicts"]} if reference else {}
+    cards = [
+        page.claim_card(claim, verdicts[claim.id], found, paper, there.get(claim.id))
+        for claim in paper.claims
+        if claim.id in verdicts
+    ]
     pictures, left_out = page.picture_rows(found, runs)
     return template("report.html").render(
         found=found,
@@ -126,7 +144,10 @@ def render(found: dict[str, Any], paper: Paper, runs: Path, links: list[dict[str
         statuses=Counter(card["status"] for card in cards),
         tested=[card for card in cards if card["status"] != "untested"],
         untested=[card for card in cards if card["status"] == "untested"],
-        arms=[page.arm_rows(name, arm, numbers[name], paper) for name, arm in arms.items()],
+        arms=[page.arm_rows(name, arm, numbers[name], paper, reference) for name, arm in arms.items()],
+        comparison=compare(found, reference).sentence() if reference else "",
+        pilot=is_pilot(found),
+        shared=shared_stages(found),
         measured_tables=page.measured_tables(paper),
         names=page.seed_columns(found, paper),
         reported_tables=[page.reported_table(table, found, paper) for table in paper.tables],
@@ -142,16 +163,18 @@ def render(found: dict[str, Any], paper: Paper, runs: Path, links: list[dict[str
 def main(arguments: list[str] | None = None) -> int:
     """Render again; a user's error is one message and exit code 2."""
     chosen = sys.argv[1:] if arguments is None else arguments
-    runs = Path(os.environ.get("RUNS", "runs"))
+    runs = results.runs_folder()
     for name in chosen:
         if name not in recipes.names():
             raise unknown("paper", name, recipes.names())
-    files = [file for name in chosen or recipes.names() for file in result_files(name)]
-    if chosen and not files:
+    files = {name: list(result_files(name, runs).values()) for name in chosen or recipes.names()}
+    if chosen and not any(files.values()):
         raise UserError(f"nothing was measured for {chosen[0]} yet: make reproduce PAPER={chosen[0]}")
-    for file in files:
-        print(f"report   {write_page(*read_results(file), runs)}")
-    print(f"index    {write_index()}")
+    for name in [name for name in files if files[name]]:
+        paper = recipes.page(name)
+        for file in files[name]:
+            print(f"report   {write_page(read_results(file, paper), paper, runs)}")
+    print(f"index    {write_index(runs)}")
     return 0
 
 

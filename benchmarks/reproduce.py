@@ -1,34 +1,43 @@
 """Reproduce a paper: run its stages, judge its claims, print its table, write its report.
 
 python -m benchmarks.reproduce mobilesam                       three seeds of every arm at mini scale
+python -m benchmarks.reproduce mobilesam --seeds auto           as many, up to 12, as its claims need
 python -m benchmarks.reproduce mobilesam --seeds 1 --arms decoupled
+python -m benchmarks.reproduce mobilesam --seeds 100-104        a pilot: seeds that are never reported
 python -m benchmarks.reproduce mobilesam --dry-run             only print the commands
 python -m benchmarks.reproduce mobilesam --scale paper --launch slurm --partition gpu --time 1-00:00:00 --devices 8
 """
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 import signal
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from benchmarks.judging.tables import load_paper
-from benchmarks.judging.verdict import judge
+from benchmarks.judging.tables import Paper
+from benchmarks.judging.verdict import LOOKS, undecided
 from benchmarks.report import make_report
 from benchmarks.running import everything, preflight, recipes, rehearsal, results, runner
 from benchmarks.running import launch as launching
 from benchmarks.running.launch import Launch
-from benchmarks.running.recipes import ROOT, Request
-from benchmarks.showing.terminal import print_results
+from benchmarks.running.recipes import ROOT, Job, Request
+from benchmarks.showing.terminal import print_outlook, print_results
 from common.errors import UserError
-from common.recipe import SCALES
+from common.paths import user_path
+from common.recipe import SCALES, Arm
 from common.training.runs import disk_error, locked
+
+PILOT = 100
+"""The first seed of pilots: a reported seed never comes near."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,7 +49,14 @@ def parser() -> argparse.ArgumentParser:
         "paper", help="a recipe's name (`make list` shows them), or `all`: two of them side by side at most"
     )
     command.add_argument("--scale", default="mini", help=f"{', '.join(SCALES)} (default: mini)")
-    command.add_argument("--seeds", type=int, default=3, help="seeds per arm (default: 3)")
+    command.add_argument(
+        "--seeds",
+        default="3",
+        help="seeds per arm (default: 3); auto: 3, then 5, 8 and 12 of the arms of claims that are not decided yet; "
+        "100-104: a pilot on these seeds, whose results are never a reference",
+    )
+    command.add_argument("--seeds-max", type=int, default=max(LOOKS), help="with --seeds auto: no more than these")
+    command.add_argument("--minutes", type=float, default=0.0, help="with --seeds auto: no look that ends later")
     command.add_argument("--arms", default="", help="only these arms, separated by commas or spaces")
     command.add_argument(
         "--data", default="", help="another data set of the recipe, at mini scale (its folder: DATA_ROOT)"
@@ -51,9 +67,7 @@ def parser() -> argparse.ArgumentParser:
         "--jobs", type=int, default=0, help="stages side by side (default: all cores at mini scale, 1 at paper scale)"
     )
     command.add_argument("--args", default="", help='passed on to every stage, e.g. "--trainer.precision bf16-mixed"')
-    command.add_argument(
-        "--runs", default=os.environ.get("RUNS", "runs"), help="folder of the run folders (default: runs)"
-    )
+    command.add_argument("--runs", default="", help="folder of the run folders (default: $RUNS, or the project's runs)")
     command.add_argument(
         "--launch",
         default="local",
@@ -69,19 +83,49 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Where SEEDS=auto stops: at so many seeds, and before so many minutes are over (0: no limit)."""
+
+    seeds: int = max(LOOKS)
+    minutes: float = 0.0
+
+
+NO_LIMITS = Limits()
+
+
 def make_request(options: argparse.Namespace) -> Request:
     """The request that a command line stands for."""
+    first, seeds, auto = parse_seeds(options.seeds)
+    rehearsed = options.scale == "rehearsal"
     return Request(
         paper=options.paper,
         scale=options.scale,
-        seeds=1 if options.scale == "rehearsal" else options.seeds,
+        seeds=1 if rehearsed else seeds,
+        first_seed=0 if rehearsed else first,
+        auto=auto and not rehearsed,
         arms=tuple(options.arms.replace(",", " ").split()),
         data="" if options.data == "default" else options.data,
         devices=options.devices or (str(preflight.gpus() or 1) if options.launch == "torchrun" else ""),
         nodes=options.nodes,
         args=words("ARGS", options.args),
-        runs=Path(options.runs),
+        runs=options.runs,
     )
+
+
+def parse_seeds(text: str) -> tuple[int, int, bool]:
+    """SEEDS as its first seed, how many, and whether looks add more: `3`, `auto`, `100-104`."""
+    if text == "auto":
+        return 0, min(LOOKS), True
+    matched = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", text.strip())
+    if not matched:
+        raise UserError(f"SEEDS={text}: give a number (3), auto, or a range of a pilot's seeds (100-104).")
+    if matched[2] is None:
+        return 0, int(matched[1]), False
+    first, last = int(matched[1]), int(matched[2])
+    if first < PILOT or last < first:
+        raise UserError(f"SEEDS={text}: a pilot's seeds begin at {PILOT} and count upwards: {PILOT}-{PILOT + 4}.")
+    return first, last - first + 1, False
 
 
 def make_launch(options: argparse.Namespace) -> Launch:
@@ -100,7 +144,8 @@ def words(variable: str, text: str) -> tuple[str, ...]:
 
 def collecting(request: Request) -> list[str]:
     """The command line that reports what has finished of a request."""
-    words = [request.paper, "--scale", request.scale, "--seeds", str(request.seeds), "--runs", str(request.runs)]
+    words = [request.paper, "--scale", request.scale, "--seeds", results.seeds_word(request)]
+    words += ["--runs", str(request.runs)]
     words += ["--arms", ",".join(request.arms)] if request.arms else []
     words += ["--data", request.data] if request.data else []
     words += ["--devices", request.devices] if request.devices else []
@@ -116,6 +161,7 @@ def reproduce(
     force: bool = False,
     launch: Launch = launching.LOCAL,
     collect: bool = False,
+    limits: Limits = NO_LIMITS,
 ) -> int:
     """Run what is out of date, then report. Returns the exit code: 0, or that of a failed stage.
 
@@ -129,15 +175,16 @@ def reproduce(
             f"{request.paper} cannot be rehearsed: projects/{request.paper}/recipe.py names no `stand_ins`. Write a "
             "function that makes them (projects/mobilesam/harness/rehearsal.py is an example) and name it there."
         )
-    arms = recipe.arms_for(request.scale, request.data)
-    paper = load_paper(request.paper, recipes.arm_names(request.paper))
-    folder = request.runs / request.paper / request.label
+    if request.auto and launch.how == "slurm":
+        raise UserError("SEEDS=auto looks at results before it runs more seeds; with LAUNCH=slurm give a number.")
+    paper = recipes.page(request.paper)
     stand_ins = (
-        (folder / f"stand-ins-{recipes.stand_in_digest(recipe)}").absolute() if request.scale == "rehearsal" else None
+        (request.folder / f"stand-ins-{recipes.stand_in_digest(recipe)}").absolute()
+        if request.scale == "rehearsal"
+        else None
     )
     variables = preflight.environment(request, stand_ins)
-    expanded = recipes.jobs(request, variables)
-    jobs = recipes.unique(expanded)
+    jobs = recipes.unique(recipes.jobs(request, variables))
     if launch.how == "torchrun":
         launching.torchrun(jobs, request.devices)
     if dry_run and launch.how == "slurm":
@@ -156,7 +203,7 @@ def reproduce(
             preflight.check_memory(recipe, request, gpu)
 
     started = time.monotonic()
-    with locked(folder, f"a reproduction of {request.paper} at {request.label}"):
+    with locked(request.folder, f"a reproduction of {request.paper} at {request.label}"):
         if to_submit:
             launching.submit(jobs, request, launch, collecting(request), console, force=force)
             return 0
@@ -167,41 +214,20 @@ def reproduce(
         if stand_ins is not None:
             runner.stand_ins(recipe.stand_ins, stand_ins)
         before = sum(job.done is not None for job in jobs)
+        seeds = f"seeds {results.seeds_word(request)}" if request.pilot or request.auto else f"{request.seeds} seeds"
         console.print(
-            f"[bold]{request.paper}[/] at {request.label} scale: {len(chosen)} arms, {request.seeds} seeds, "
+            f"[bold]{request.paper}[/] at {request.label} scale: {len(chosen)} arms, {seeds}, "
             f"{len(jobs)} stages, {before} of them done before"
         )
         one_by_one = request.scale == "paper" or launch.how == "torchrun"
         slots = slots or (1 if one_by_one else os.cpu_count() or 1)
         if collect:
             outcome = runner.Outcome()
-        elif stand_ins is None:
-            outcome = runner.run(jobs, request.paper, request.label, slots, console, warm=not one_by_one)
-        else:
+        elif stand_ins is not None:
             outcome = rehearsal.run(jobs, request.paper, request.label, slots, console)
-        everything = recipes.jobs(replace(request, arms=()), variables)
-        found = results.collect(request, arms, everything)
-        shown = {name: arm for name, arm in found["arms"].items() if name in chosen}
-        if not shown:
-            now = {job.fingerprint for job in recipes.unique(everything)}
-            changed = any(job.fingerprint not in now for job in jobs)
-            why = (
-                "its code or configs were changed while it ran, and nothing stale is reported: run it again"
-                if changed
-                else "no arm has finished"
-            )
-            console.print(f"[red]there is nothing to report yet: {why}[/]")
         else:
-            found["verdicts"] = [asdict(verdict) for verdict in judge(found, paper, results.networks(paper.paper))]
-            # with other settings a miniature is another experiment: its figures stay out of the project's own
-            own = request.scale == "paper" or (request.scale == "mini" and not request.args and not request.devices)
-            file = results.write(request, found) if own else None
-            console.print()
-            print_results({**found, "arms": shown}, paper, console)
-            console.print()
-            if file:
-                console.print(f"results  {file.relative_to(ROOT)}", soft_wrap=True)
-            console.print(f"report   {make_report(found, paper, everything)}", soft_wrap=True)
+            outcome = run_looks(request, jobs, paper, variables, slots, console, launch, limits)
+        report(request, paper, chosen, jobs, variables, console)
         if stand_ins is not None:
             rehearsal.print_coverage(jobs, console)
     if collect:
@@ -222,34 +248,126 @@ def reproduce(
     return 0
 
 
+def run_looks(
+    request: Request,
+    jobs: list[Job],
+    paper: Paper,
+    variables: dict[str, str],
+    slots: int,
+    console: Console,
+    launch: Launch,
+    limits: Limits,
+) -> runner.Outcome:
+    """Run the jobs; with SEEDS=auto, then more seeds of the arms of claims that are still open, look by look."""
+    warm = request.scale != "paper" and launch.how != "torchrun"
+    started = time.monotonic()
+    outcome = runner.run(jobs, request.paper, request.label, slots, console, warm=warm)
+    looks = list(LOOKS) if request.auto else []
+    for before, look in pairwise(looks):
+        arms = [] if outcome.failed else open_arms(measured(request, variables), paper, request, before)
+        if not arms:
+            break
+        if look > limits.seeds:
+            console.print(f"SEEDS_MAX={limits.seeds}: claims of {', '.join(arms)} stay open")
+            break
+        more = recipes.unique(recipes.jobs(replace(request, seeds=look, arms=tuple(arms)), variables))
+        if launch.how == "torchrun":
+            launching.torchrun(more, request.devices)
+        takes = results.seconds_left(more, slots)
+        if limits.minutes and time.monotonic() - started + takes > 60 * limits.minutes:
+            console.print(
+                f"MINUTES={limits.minutes:g}: {look} seeds of {', '.join(arms)} would take {takes / 60:.1f} more"
+            )
+            break
+        console.print(f"look at {look} seeds: {len(arms)} arms of open claims, about {takes / 60:.1f} minutes")
+        outcome.add(runner.run(more, request.paper, request.label, slots, console, warm=warm))
+    return outcome
+
+
+def measured(request: Request, variables: dict[str, str]) -> dict[str, Any]:
+    """What has finished of all arms; of all seeds that any look asks for, with SEEDS=auto."""
+    recipe, _ = recipes.check(request)
+    whole = replace(request, arms=(), seeds=max(LOOKS) if request.auto else request.seeds)
+    return results.collect(request, recipe.arms_for(request.scale, request.data), recipes.jobs(whole, variables))
+
+
+def open_arms(found: dict[str, Any], paper: Paper, request: Request, look: int) -> list[str]:
+    """Arms of the claims that are not decided at a look and that more seeds could decide, those that the user chose."""
+    wanted = {arm for arms in undecided(found, paper, results.networks(paper.paper), look).values() for arm in arms}
+    return [arm for arm in found["arms"] if arm in wanted and (not request.arms or arm in request.arms)]
+
+
+def report(
+    request: Request,
+    paper: Paper,
+    chosen: dict[str, Arm],
+    jobs: list[Job],
+    variables: dict[str, str],
+    console: Console,
+) -> None:
+    """Write what was measured beside the run folders, print it beside the reference, and write the report."""
+    found = measured(request, variables)
+    shown = {name: arm for name, arm in found["arms"].items() if name in chosen}
+    if not shown:
+        now = {job.fingerprint for job in recipes.unique(recipes.jobs(replace(request, arms=()), variables))}
+        changed = any(job.fingerprint not in now for job in jobs)
+        why = (
+            "its code or configs were changed while it ran, and nothing stale is reported: run it again"
+            if changed
+            else "no arm has finished"
+        )
+        console.print(f"[red]there is nothing to report yet: {why}[/]")
+        return
+    found = results.judged(found, paper)
+    reference = results.reference_for(found, paper)
+    console.print()
+    print_results({**found, "arms": shown}, paper, console, reference)
+    console.print()
+    if request.scale != "rehearsal":
+        console.print(f"results  {results.write(results.path(request), found)}", soft_wrap=True)
+    page = make_report(found, paper, request.runs)
+    console.print(f"report   {page}", soft_wrap=True)
+    if request.scale != "rehearsal" and not request.auto:
+        print_outlook(found, paper, console)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
     options = parser().parse_args(arguments)
     console = Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 110, highlight=False)
+    options.runs = shortened(user_path(options.runs) if options.runs else results.runs_folder())
     if options.paper == "all":
         words = [*(sys.argv[1:] if arguments is None else arguments)]
         words.remove("all")
         side_by_side = everything.SIDE_BY_SIDE if options.scale != "paper" else 1
-        return everything.reproduce_all(recipes.names(), words, Path(options.runs), console, options.jobs, side_by_side)
+        return everything.reproduce_all(recipes.names(), words, options.runs, console, options.jobs, side_by_side)
     if options.data_root:
         os.environ["DATA_ROOT"] = options.data_root
     for variable in ("DATA_ROOT", "WEIGHTS_ROOT"):
         if os.environ.get(variable):
-            os.environ[variable] = str(Path(os.environ[variable]).expanduser().absolute())
-    os.chdir(ROOT)  # where configs, and relative run folders, are looked for
+            os.environ[variable] = str(user_path(os.environ[variable]))
+    os.chdir(ROOT)  # where configs are looked for
     return run(options, console)
+
+
+def shortened(folder: Path) -> Path:
+    """A folder in the project as its path from there, for commands that people read."""
+    return folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Reproduce one paper. Returns the exit code, 2 after a message to the user and 130 after Ctrl-C."""
     try:
         request, launch = make_request(options), make_launch(options)
-        return reproduce(request, console, options.jobs, options.dry_run, options.force, launch, options.collect)
+        limits = Limits(options.seeds_max, options.minutes)
+        return reproduce(
+            request, console, options.jobs, options.dry_run, options.force, launch, options.collect, limits
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if known := disk_error(error, Path(options.runs)):
+        if known := disk_error(error, options.runs):
             print(f"error: {known}", file=sys.stderr)
             return 2
         raise

@@ -3,7 +3,8 @@
 python -m benchmarks.speed mobilesam
 python -m benchmarks.speed mobilesam --only networks       one part: networks, training, sources or start
 
-Writes benchmarks/results/speed/<paper>.<cpu or the GPU's name>.json; a part measured again replaces the old one.
+Writes <runs>/<paper>/speed/<cpu or the GPU's name>.json; a part measured again replaces the old one. The committed
+benchmarks/results/speed/<paper>.<device>.json are the reference, which `make accept PAPER=x SPEED=1` renews.
 """
 
 import argparse
@@ -22,8 +23,8 @@ from rich.text import Text
 
 from benchmarks.running import results
 from common.errors import UserError, unknown, user_errors
+from common.training.runs import read_json
 
-SPEED = results.RESULTS / "speed"
 PARTS = ("networks", "training", "sources", "start")
 
 
@@ -44,13 +45,12 @@ def file_of(paper: str) -> Path:
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    return SPEED / f"{paper}.{re.sub(r'[^a-z0-9]+', '-', device.lower())}.json"
+    return results.runs_folder() / paper / "speed" / f"{re.sub(r'[^a-z0-9]+', '-', device.lower())}.json"
 
 
 def read(paper: str) -> dict[str, Any]:
     """What was measured before on this device."""
-    file = file_of(paper)
-    return json.loads(file.read_text()) if file.exists() else {}
+    return read_json(file_of(paper), dict) or {}
 
 
 def networks(paper: str, speed: Any, chosen: list[str], console: Console) -> dict[str, Any]:
@@ -243,7 +243,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = [name.strip() for name in options.networks.split(",") if name.strip()]
     found = measure(options.paper, parts, chosen, console)
     print_found(found, console)
-    console.print(f"results  {file_of(options.paper).relative_to(results.ROOT)}", soft_wrap=True)
+    console.print(f"results  {file_of(options.paper)}", soft_wrap=True)
     return 0
 
 

@@ -5,8 +5,6 @@ has one) how they ended, and their logs why.
 """
 
 import argparse
-import json
-import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +17,11 @@ from rich.table import Table
 
 from benchmarks.running import launch, recipes
 from benchmarks.running.launch import Queue
+from benchmarks.running.results import runs_folder
+from benchmarks.running.runner import read_progress
 from common.errors import UserError, user_errors
+from common.paths import user_path
+from common.training.runs import read_done
 
 COLOURS = {"done": "green", "running": "cyan", "waiting": "default", "requeued": "cyan", "completing": "cyan"}
 
@@ -27,8 +29,7 @@ COLOURS = {"done": "green", "running": "cyan", "waiting": "default", "requeued":
 def state(entry: dict[str, Any], seed: str, queue: Queue, ended: dict[str, str]) -> tuple[str, str]:
     """A word for where a seed of a submitted job stands, and what else there is to say."""
     run_dir = Path(entry["tasks"][seed]) if seed else None
-    if run_dir and (run_dir / "done.json").exists():
-        done = json.loads((run_dir / "done.json").read_text())
+    if run_dir and (done := read_done(run_dir)):
         return "done", f"{duration(done['wall_seconds'])}, {done['finished']}"
     found = launch.find(entry, seed, queue)
     if found is not None and found.live:
@@ -47,11 +48,8 @@ def state(entry: dict[str, Any], seed: str, queue: Queue, ended: dict[str, str])
 
 def progress(run_dir: Path | None) -> str:
     """`step 300 of 1000, 5 min left,` of a running stage."""
-    try:
-        now = json.loads((run_dir / "progress.json").read_text()) if run_dir else {}
-    except (OSError, ValueError):
-        now = {}
-    if not now:
+    now = read_progress(run_dir) if run_dir else None
+    if now is None:
         return ""
     total = f" of {now['total']}" if now["total"] else ""
     left = f"{duration(now['seconds_left'])} left, " if now["seconds_left"] is not None else ""
@@ -119,11 +117,11 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.status", description=__doc__)
     parser.add_argument("paper", help="a recipe's name")
-    parser.add_argument("--runs", default=os.environ.get("RUNS", "runs"), help="folder of the run folders")
+    parser.add_argument("--runs", default="", help="folder of the run folders (default: $RUNS, or runs)")
     options = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     recipes.load(options.paper)
-    show(options.paper, Path(options.runs), console)
+    show(options.paper, user_path(options.runs) if options.runs else runs_folder(), console)
     return 0
 
 

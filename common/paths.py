@@ -13,3 +13,8 @@ def expand(path: str | os.PathLike[str], what: str = "this path") -> Path:
     if unset := re.findall(r"\$\{?(\w+)", text):
         raise UserError(f"{what} is '{path}', but {unset[0]} is not set: pass {unset[0]}=<folder>.")
     return Path(text)
+
+
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """A folder as its user means it: `~` is the home folder, and what is relative counts from the working directory."""
+    return Path(os.path.expanduser(path)).absolute()

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.catalogue import statuses
 from benchmarks.judging.formats import mean_spread
-from benchmarks.judging.tables import Claim, Paper, load_paper
+from benchmarks.judging.tables import Claim, Paper
 from benchmarks.judging.verdict import effect_size, measures
 from benchmarks.running import recipes, results
 from benchmarks.showing.terminal import count_statuses, heading, values
@@ -40,14 +40,11 @@ def updated(text: str) -> str:
 
 def recipe_table() -> str:
     """A row per recipe, with the verdicts of every results file."""
-    rows = ["| recipe | paper | about | claims, by the scales that ran here |", "|---|---|---|---|"]
+    rows = ["| recipe | paper | about | claims, by scale |", "|---|---|---|---|"]
     for name in recipes.names():
-        paper = load_paper(name, recipes.arm_names(name))
+        paper = recipes.page(name)
         year = f"[{paper.year}](https://arxiv.org/abs/{paper.arxiv})" if paper.arxiv else str(paper.year)
-        ran = [
-            f"{file.stem.split('.', 1)[1]}: {count_statuses(statuses(file))}"
-            for file in sorted(results.RESULTS.glob(f"{name}.*.json"), key=lambda file: file.stem)
-        ]
+        ran = [f"{label}: {count_statuses(statuses(file, paper))}" for label, file in results.references(name).items()]
         rows.append(
             row([f"[{name}](projects/{name})", f"{paper.short_title}, {year}", paper.modality, "<br>".join(ran)])
         )
@@ -60,24 +57,24 @@ def filled(text: str, name: str) -> str:
     Raises:
         UserError: a block names a metric that the recipe's page has not, or a scale without results.
     """
-    paper = load_paper(name, recipes.arm_names(name))
+    paper = recipes.page(name)
 
     def fill(block: re.Match[str]) -> str:
         begin, kind, words, _, end = block.groups()
         if kind == "measured":
             label, metrics = words.split(":", 1)
-            return begin + measured(measurements(name, label), paper, metrics.split()) + end
-        return begin + verdicts({label: measurements(name, label) for label in words.split()}, paper) + end
+            return begin + measured(measurements(paper, label), paper, metrics.split()) + end
+        return begin + verdicts({label: measurements(paper, label) for label in words.split()}, paper) + end
 
     return BLOCK.sub(fill, text)
 
 
-def measurements(name: str, label: str) -> dict[str, Any]:
-    """The content of a results file."""
-    found = results.read(results.RESULTS / f"{name}.{label}.json")
+def measurements(paper: Paper, label: str) -> dict[str, Any]:
+    """The reference at a scale, judged by the present page."""
+    found = results.read(results.reference(paper.paper, label))
     if found is None:
-        raise UserError(f"projects/{name}/README.md shows {label}, of which benchmarks/results has nothing")
-    return found
+        raise UserError(f"projects/{paper.paper}/README.md shows {label}, of which benchmarks/results has nothing")
+    return results.judged(found, paper)
 
 
 def measured(found: dict[str, Any], paper: Paper, names: list[str]) -> str:
@@ -122,7 +119,12 @@ def row(cells: list[str]) -> str:
     return f"| {' | '.join(' '.join(cell.replace('|', '/').split()) for cell in cells)} |"
 
 
-if __name__ == "__main__":
+def renew() -> None:
+    """Write all blocks of all READMEs."""
     README.write_text(updated(README.read_text()))
     for readme in recipe_readmes():
         readme.write_text(filled(readme.read_text(), readme.parent.name))
+
+
+if __name__ == "__main__":
+    renew()

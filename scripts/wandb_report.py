@@ -11,7 +11,6 @@ The same as: make dashboard PAPER=mobilesam [OFFLINE=1]
 """
 
 import argparse
-import os
 import re
 import statistics
 import sys
@@ -22,11 +21,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from benchmarks.judging.formats import as_reported, mean_spread
-from benchmarks.judging.tables import Metric, Paper, load_paper
+from benchmarks.judging.tables import Metric, Paper
 from benchmarks.report import SCALE_NOTES, TEMPLATES
 from benchmarks.running import recipes
+from benchmarks.running.results import runs_folder
 from benchmarks.showing.charts import COLOURS, Line, line_chart
 from common.errors import UserError, unknown, user_errors
+from common.paths import user_path
 from common.recipe import Arm, Scale
 from common.training.tracking import PROJECT, wandb_mode
 from scripts.wandb_runs import STEP, LoggedRun, offline, online
@@ -245,9 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("paper", help="a recipe's name")
     parser.add_argument("--scale", default="", help="only this scale (default: all that have runs)")
     parser.add_argument("--offline", action="store_true", help="read the run folders' offline files, write HTML pages")
-    parser.add_argument(
-        "--runs", default=os.environ.get("RUNS", "runs"), help="folder of the run folders (default: runs)"
-    )
+    parser.add_argument("--runs", default="", help="folder of the run folders (default: $RUNS, or runs)")
     parser.add_argument("--entity", default="", help="W&B user or team (default: yours)")
     parser.add_argument("--output", default="reports", help="folder of the HTML pages (default: reports)")
     write(parser.parse_args(arguments))
@@ -263,7 +262,7 @@ def write(options: argparse.Namespace) -> None:
             "says so. --offline (OFFLINE=1) compares the runs that were logged offline."
         )
     if options.offline:
-        folder = Path(options.runs) / options.paper
+        folder = (user_path(options.runs) if options.runs else runs_folder()) / options.paper
         runs = offline(folder)
         where = f"in {folder.absolute()}"
     else:
@@ -283,7 +282,7 @@ def write(options: argparse.Namespace) -> None:
     for scale in [options.scale] if options.scale else scales:
         name: Scale = scale.split("-")[0]  # type: ignore[assignment]
         arms = recipe.arms(name)
-        paper = load_paper(options.paper, recipes.arm_names(options.paper))
+        paper = recipes.page(options.paper)
         comparison = compare(paper, arms, scale, [run for run in runs if run.scale == scale])
         if options.offline:
             file = Path(options.output) / f"{options.paper}.{scale}.wandb.html"

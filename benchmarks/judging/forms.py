@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from benchmarks.judging.checked import Node
+from benchmarks.judging.checked import LARGEST, Node
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ def read_test(
         return Value(_measure(node, metrics, arms), node["equals"].number(), node["tolerance"].number(low=0))
     if kind == "bound":
         node.only("arm", "network", "metric", "below", "above")
-        return Bound(_measure(node, metrics, arms), **_one_side(node, -math.inf), smallest=smallest)
+        return Bound(_measure(node, metrics, arms), **_one_side(node, -LARGEST), smallest=smallest)
     a, b = _two(node, "to", metrics, arms, "below", "above")
     if smallest is not None and smallest >= 1:
         claim["smallest"].fail("must be a fraction below 1 with `ratio`: 0.05 stands for a quotient from 0.95 to 1.05")
@@ -317,7 +317,7 @@ def _reported(node: Node, tables: Mapping[str, HasCells]) -> OnReported:
         return OnReported(cell, to, take, equals=node["equals"].number(), tolerance=node["tolerance"].number(low=0))
     if "tolerance" in node:
         node.fail("`tolerance` goes with `equals`")
-    return OnReported(cell, to, take, **_one_side(node, -math.inf))
+    return OnReported(cell, to, take, **_one_side(node, -LARGEST))
 
 
 def _cell(node: Node, tables: Mapping[str, HasCells]) -> Cell:

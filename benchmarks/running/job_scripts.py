@@ -114,13 +114,13 @@ def _stage_script(jobs: list[Job], request: Request, options: list[str]) -> str:
     shared = job.stage.shared
     wants = layout(job)
     whose = "all seeds" if shared else f"seed{'s' if len(jobs) > 1 else ''} {seeds}"
-    log = job.run_dir.absolute().parent / ("seed0" if shared else "seed%a") / "log.txt"
+    log = f"{_literal(job.run_dir.absolute().parent)}/{'seed0' if shared else 'seed%a'}/log.txt"
     gpus = [f"--gres=gpu:{wants.devices}"] if request.scale == "paper" else []
     directives = [
         f"--job-name={request.paper}-{job.stage.name}",
         *([] if shared else [f"--array={seeds}"]),
         " ".join([f"--nodes={wants.nodes} --ntasks-per-node={wants.devices} --cpus-per-task={wants.cpus}", *gpus]),
-        f"--output={shlex.quote(str(log))} --open-mode=append",
+        f"--output={shlex.quote(log)} --open-mode=append",
         f"--requeue --signal=USR1@{NOTICE}",
         "--kill-on-invalid-dep=yes",
         *options,
@@ -171,7 +171,7 @@ def _table_script(request: Request, options: list[str], collect: list[str], fold
     directives = [
         f"--job-name={request.paper}-table",
         "--nodes=1 --ntasks=1",
-        f"--output={shlex.quote(str(folder.absolute() / 'table.txt'))}",
+        f"--output={shlex.quote(_literal(folder.absolute() / 'table.txt'))}",
         *options,
     ]
     return (
@@ -182,6 +182,11 @@ def _table_script(request: Request, options: list[str], collect: list[str], fold
         )
         + f"\n{shlex.quote(sys.executable)} -m benchmarks.reproduce {shlex.join(collect)}\n"
     )
+
+
+def _literal(path: Path) -> str:
+    """A path in which SLURM, which puts numbers in the place of `%a` and its like, reads no such pattern."""
+    return str(path).replace("%", "%%")
 
 
 def _lines(directives: list[str]) -> str:

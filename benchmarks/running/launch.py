@@ -5,7 +5,6 @@ are an array, unless all seeds share the stage; a stage starts when those it rea
 comes last. All is checked before the first job is submitted, and no submission is left half done.
 """
 
-import json
 import re
 import shlex
 import shutil
@@ -20,7 +19,7 @@ from rich.console import Console
 from benchmarks.running.job_scripts import Batch, batches
 from benchmarks.running.recipes import Job, Request
 from common.errors import UserError, unknown
-from common.training.runs import write_json
+from common.training.runs import read_json, write_json
 
 LAUNCHERS = ("local", "torchrun", "slurm")
 ENDED = (
@@ -71,6 +70,11 @@ def check(launch: Launch, request: Request) -> None:
         raise unknown("launcher", launch.how, LAUNCHERS)
     if request.nodes < 1:
         raise UserError(f"NODES={request.nodes}: at least one node is needed.")
+    texts = {"PARTITION": launch.partition, "TIME": launch.time, "ACCOUNT": launch.account}
+    texts |= {"SBATCH_ARGS": " ".join(launch.sbatch_args), "RUNS": str(request.runs), "ARGS": " ".join(request.args)}
+    for variable, text in texts.items():
+        if any(not character.isprintable() for character in text):  # a line break would begin a line of a job script
+            raise UserError(f"{variable} holds a line break or another control character: {text!r}")
     vain = [f"NODES={request.nodes}"] if request.nodes > 1 else []
     vain += [
         f"{name.upper()}={getattr(launch, name)}" for name in ("partition", "time", "account") if getattr(launch, name)
@@ -210,8 +214,12 @@ def squeue() -> Queue:
 
 def read_record(folder: Path) -> list[dict[str, Any]]:
     """What was submitted, job by job; `tasks` are run folders by seed, and the table has none."""
-    path = folder / "jobs.json"
-    return json.loads(path.read_text()) if path.exists() else []
+    kinds = {"job": str, "array": bool, "stage": str, "arms": list, "fingerprint": str, "tasks": dict, "after": list}
+    return [
+        entry
+        for entry in read_json(folder / "jobs.json", list) or []
+        if isinstance(entry, dict) and all(isinstance(entry.get(name), kind) for name, kind in kinds.items())
+    ]
 
 
 def find(entry: dict[str, Any], seed: str, queue: Queue) -> Queued | None:

@@ -14,8 +14,10 @@ from typing import Any
 
 import yaml
 
+from benchmarks.judging import tables
 from common.errors import UserError, unknown
 from common.recipe import SCALES, Arm, Download, Output, Recipe, Scale, Stage, walk
+from common.training.runs import read_done
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("common", "projects")
@@ -45,13 +47,26 @@ def arm_names(paper: str) -> list[str]:
         raise UserError(f"projects/{paper}/recipe.py: {type(error).__name__}: {error}") from error
 
 
+def page(paper: str) -> tables.Paper:
+    """What a paper reports and claims; UserError where its page or its recipe is broken."""
+    return tables.load_paper(paper, arm_names(paper), tables.PAPERS)
+
+
 @dataclass(frozen=True)
 class Request:
-    """What a user asked for: the variables of `make reproduce`."""
+    """What a user asked for: the variables of `make reproduce`.
+
+    Attributes:
+        seeds: how many seeds; their numbers begin at `first_seed`.
+        first_seed: above 0 for a pilot, whose results are never a reference.
+        auto: seeds are added at each look, for the arms of claims that are not decided yet.
+    """
 
     paper: str
     scale: Scale = "mini"
     seeds: int = 3
+    first_seed: int = 0
+    auto: bool = False
     arms: tuple[str, ...] = ()
     data: str = ""
     devices: str = ""
@@ -63,6 +78,20 @@ class Request:
     def label(self) -> str:
         """`mini`, or `mini-coco` with another data set: names results and run folders."""
         return f"{self.scale}-{self.data}" if self.data else self.scale
+
+    @property
+    def pilot(self) -> bool:
+        """Whether these seeds only serve to choose settings."""
+        return self.first_seed > 0
+
+    @property
+    def seed_numbers(self) -> range:
+        return range(self.first_seed, self.first_seed + self.seeds)
+
+    @property
+    def folder(self) -> Path:
+        """Where the recipe's own run folders at this scale are, and what was measured in them."""
+        return self.runs / self.paper / self.label
 
 
 @dataclass(eq=False)
@@ -81,8 +110,7 @@ class Job:
     @property
     def done(self) -> dict[str, Any] | None:
         """What the finished stage left, None while it is not finished."""
-        path = self.run_dir / "done.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return read_done(self.run_dir)
 
     @property
     def foundation(self) -> bool:
@@ -140,7 +168,7 @@ def jobs(request: Request, environment: dict[str, str] | None = None) -> dict[st
     expanded: dict[str, dict[int, list[Job]]] = {}
     for name, arm in arms.items():
         expanded[name] = {}
-        for seed in range(request.seeds):
+        for seed in request.seed_numbers:
             chain = []
             by_stage: dict[Stage, Job] = {}
             for stage in walk(arm.stages):

@@ -1,45 +1,173 @@
-"""Results files: what was measured, per arm and seed, merged so that nothing stale stays and nothing valid is lost."""
+"""Results files: what was measured, per arm and seed, merged so that nothing stale stays and nothing valid is lost.
+
+What a user measures lies beside its run folders, `<runs>/<paper>/<label>/results.json` (a pilot's: `pilot.json`). The
+committed files in `benchmarks/results/` are the reference, which only `make accept` renews.
+"""
 
 import csv
+import hashlib
 import json
+import os
 import time
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.judging import tables
 from benchmarks.judging.checked import shown
+from benchmarks.judging.tables import Paper
 from benchmarks.running.recipes import ROOT, Job, Request, portable
 from common.errors import UserError
+from common.paths import user_path
 from common.recipe import Arm
-from common.training.runs import write_json
+from common.training.runs import read_done, read_json, write_json
 
 RESULTS = ROOT / "benchmarks" / "results"
 REPORTS = ROOT / "reports"
-REMEDY = "restore it (git checkout), or delete it and let make reproduce write it again"
+RULES = sorted((Path(__file__).parents[1] / "judging").glob("*.py"))
+"""What verdicts follow from, beside figures and page."""
+
+
+def runs_folder() -> Path:
+    """The folder of the run folders: `$RUNS`, or the project's `runs`."""
+    return user_path(os.environ["RUNS"]) if os.environ.get("RUNS") else ROOT / "runs"
 
 
 def path(request: Request) -> Path:
-    return RESULTS / f"{request.paper}.{request.label}.json"
+    """What a request's own runs have measured."""
+    return request.folder / ("pilot.json" if request.pilot else "results.json")
+
+
+def reference(paper: str, label: str) -> Path:
+    """The committed results of a recipe at a scale."""
+    return RESULTS / f"{paper}.{label}.json"
+
+
+def references(paper: str) -> dict[str, Path]:
+    """A recipe's committed results, by label."""
+    return {file.name.split(".")[1]: file for file in sorted(RESULTS.glob(f"{paper}.*.json"), key=lambda f: f.stem)}
+
+
+def own(paper: str, runs: Path) -> dict[str, Path]:
+    """What was measured on this machine, by label."""
+    return {file.parent.name: file for file in sorted((runs / paper).glob("*/results.json"))}
 
 
 def read(file: Path) -> dict[str, Any] | None:
     """A results file, None where there is none yet; UserError where it is broken."""
     if not file.exists():
         return None
+    remedy = (
+        "restore it (git checkout)"
+        if file.is_relative_to(RESULTS)
+        else "delete it; make reproduce writes it again from the run folders"
+    )
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{shown(file)}: not valid JSON ({error}): {REMEDY}") from None
-    if not isinstance(found, dict) or not isinstance(found.get("arms"), dict):
-        raise UserError(f"{shown(file)}: holds no arms: {REMEDY}")
+    except (ValueError, RecursionError, OSError) as error:
+        raise UserError(f"{shown(file)}: not valid JSON ({error}): {remedy}") from None
+    if problem := malformed(found):
+        raise UserError(f"{shown(file)}: {problem}: {remedy}")
     return found
 
 
+def malformed(found: Any) -> str:
+    """What is wrong with the content of a results file; empty where nothing is."""
+    if not isinstance(found, dict) or not isinstance(found.get("arms"), dict):
+        return "holds no arms"
+    wanted: dict[str, type] = {"paper": str, "scale": str, "data": str, "created": str, "command": str}
+    wanted |= {"versions": dict, "hardware": dict, "verdicts": list}
+    for key, kind in wanted.items():
+        if key in found and not isinstance(found[key], kind):
+            return f"{key} is not {'an object' if kind is dict else 'a list' if kind is list else 'text'}"
+    for name, arm in found["arms"].items():
+        if not isinstance(arm, dict) or not isinstance(arm.get("seeds"), dict):
+            return f"arm {name} holds no seeds"
+        if not isinstance(arm.get("stages", []), list) or not all(
+            isinstance(stage, dict)
+            and isinstance(stage.get("stage"), str)
+            and isinstance(stage.get("fingerprint"), str)
+            for stage in arm.get("stages", [])
+        ):
+            return f"arm {name}: its stages are not a list of stages"
+        for seed, values in arm["seeds"].items():
+            if not seed.isdecimal() or not isinstance(values, dict):
+                return f"arm {name}, seed {seed}: a seed is a number with an object of metrics"
+            for metric, value in values.items():
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    return f"arm {name}, seed {seed}: {metric} is not a number"
+    return ""
+
+
+def judged(found: dict[str, Any], paper: Paper) -> dict[str, Any]:
+    """The same results with the verdicts of the present page, judged anew where page, sizes or rules have changed."""
+    counted = networks(paper.paper)
+    digest = hashlib.sha256(json.dumps(counted, sort_keys=True).encode())
+    for file in (tables.PAPERS / f"{paper.paper}.yaml", *RULES):
+        digest.update(file.read_bytes())
+    figures = {name: arm["seeds"] for name, arm in found["arms"].items()}
+    digest.update(json.dumps([figures, found.get("plan")], sort_keys=True).encode())
+    if found.get("judged_by") == digest.hexdigest()[:16] and "verdicts" in found:
+        return found
+    from benchmarks.judging.verdict import judge  # here, because `make list` starts without scipy
+
+    plan = found.get("plan", "fixed")
+    verdicts = [
+        asdict(verdict)
+        for verdict in judge(_planned(found), paper, counted, plan="auto" if plan == "auto" else "fixed")
+    ]
+    return {**found, "judged_by": digest.hexdigest()[:16], "verdicts": verdicts}
+
+
+def reference_for(found: dict[str, Any], paper: Paper) -> dict[str, Any] | None:
+    """The committed results of the same paper, scale and data, judged by the present page; None without any."""
+    label = found["scale"] if found["data"] == "default" else f"{found['scale']}-{found['data']}"
+    there = read(reference(paper.paper, label))
+    return judged(there, paper) if there else None
+
+
+def seconds_left(jobs: list[Job], slots: int) -> float:
+    """About how long jobs that are not done take, by what the same stages took with other seeds."""
+    took: dict[str, list[float]] = {}
+    for job in jobs:
+        for file in job.run_dir.parent.glob("seed*/done.json"):
+            if done := read_done(file.parent):
+                took.setdefault(job.fingerprint, []).append(done.get("cpu_seconds") or done["wall_seconds"])
+    known = [
+        sum(took[job.fingerprint]) / len(took[job.fingerprint])
+        for job in jobs
+        if job.done is None and job.fingerprint in took
+    ]
+    return sum(known) / slots
+
+
+def _planned(found: dict[str, Any]) -> dict[str, Any]:
+    """Results without the seeds that a fixed plan did not ask for: others that happen to be there decide nothing."""
+    plan = found.get("plan")
+    if not isinstance(plan, list):
+        return found
+    arms = {
+        name: {**arm, "seeds": {seed: values for seed, values in arm["seeds"].items() if int(seed) in plan}}
+        for name, arm in found["arms"].items()
+    }
+    return {**found, "arms": arms}
+
+
 def networks(paper: str) -> dict[str, dict[str, float]]:
-    """Parameters and FLOPs of a paper's networks at the real size, as `make speed` counted them on any device."""
+    """Parameters and FLOPs of a paper's networks at the real size, as `make speed` counted them on any device.
+
+    Those of the reference, and on top of them those that were counted here.
+    """
     counted: dict[str, dict[str, float]] = {}
-    for file in sorted((RESULTS / "speed").glob(f"{paper}.*.json")):
-        for name, entry in json.loads(file.read_text()).get("networks", {}).get("found", {}).items():
-            counted[name] = {key: entry[key] for key in ("params", "flops") if key in entry}
+    here = sorted((runs_folder() / paper / "speed").glob("*.json"))
+    for file in [*sorted((RESULTS / "speed").glob(f"{paper}.*.json")), *here]:
+        measured = read_json(file, dict) or {}
+        part = measured.get("networks")
+        entries = part.get("found") if isinstance(part, dict) else None
+        for name, entry in (entries if isinstance(entries, dict) else {}).items():
+            figures = {key: entry.get(key) for key in ("params", "flops")} if isinstance(entry, dict) else {}
+            counted[name] = {key: value for key, value in figures.items() if isinstance(value, int | float)}
     return counted
 
 
@@ -65,18 +193,22 @@ def collect(request: Request, arms: dict[str, Arm], expanded: dict[str, dict[int
     Args:
         expanded: the jobs of every arm, as `recipes.jobs` makes them.
     """
-    old = read(path(request)) or {"arms": {}}
+    try:
+        old = read(path(request)) or {"arms": {}}
+    except UserError:  # the run folders hold it all
+        old = {"arms": {}}
     found: dict[str, Any] = {}
     used: list[Job] = []
     for name, arm in arms.items():
         chains = expanded[name]
-        stages = [_stage(job) for job in chains[0]]
+        stages = [_stage(job) for job in next(iter(chains.values()))]
         seeds: dict[str, dict[str, float]] = {}
         before = old["arms"].get(name, {"stages": []})
         if [stage["fingerprint"] for stage in before["stages"]] == [stage["fingerprint"] for stage in stages]:
             seeds.update(before["seeds"])
             for stage, earlier in zip(stages, before["stages"], strict=True):
-                stage["seconds"] = stage["seconds"] or earlier["seconds"]
+                for key in ("seconds", "cpu_seconds"):
+                    stage[key] = stage[key] or earlier.get(key)
         for seed, chain in chains.items():
             if all(job.done for job in chain):
                 seeds[str(seed)] = metrics(chain)
@@ -95,22 +227,25 @@ def collect(request: Request, arms: dict[str, Arm], expanded: dict[str, dict[int
         "scale": request.scale,
         "data": request.data or "default",
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": make_command(request, max((len(arm["seeds"]) for arm in found.values()), default=0)),
+        "plan": "auto" if request.auto else list(request.seed_numbers),
+        "command": make_command(request),
         "versions": latest["versions"] if latest else old.get("versions", {}),
         "hardware": latest["hardware"] if latest else old.get("hardware", {}),
         "stage_seconds": round(sum(done["wall_seconds"] for done in dones if done), 1) or old.get("stage_seconds", 0.0),
+        "cpu_seconds": round(sum(done.get("cpu_seconds", 0.0) for done in dones if done), 1)
+        or old.get("cpu_seconds", 0.0),
         "arms": found,
     }
 
 
-def make_command(request: Request, seeds: int) -> str:
+def make_command(request: Request) -> str:
     """The `make` line that measures it all again."""
     words = ["make", "reproduce", f"PAPER={request.paper}"]
     if request.scale != "mini":
         words.append(f"SCALE={request.scale}")
     if request.data:
         words += [f"DATA={request.data}", "DATA_ROOT=<folder>"]
-    if seeds != 3 and request.scale != "rehearsal":
+    if request.scale != "rehearsal" and (seeds := seeds_word(request)) != "3":
         words.append(f"SEEDS={seeds}")
     words += [f"DEVICES={request.devices}"] if request.devices else []
     words += [f"LAUNCH=slurm NODES={request.nodes}"] if request.nodes > 1 else []
@@ -118,23 +253,34 @@ def make_command(request: Request, seeds: int) -> str:
     return " ".join(words + ([f'ARGS="{given}"'] if given else []))
 
 
+def seeds_word(request: Request) -> str:
+    """SEEDS as the user gave it: `3`, `auto` or `100-104`."""
+    numbers = request.seed_numbers
+    return "auto" if request.auto else f"{numbers[0]}-{numbers[-1]}" if request.pilot else str(request.seeds)
+
+
 def _stage(job: Job) -> dict[str, Any]:
     """What a results file says of a stage: nothing of this machine's folders."""
+    done = job.done
     return {
         "stage": job.stage.name,
         "module": job.stage.module,
         "fingerprint": job.fingerprint,
         "command": job.portable_command(),
-        "seconds": round(job.done["wall_seconds"], 1) if job.done else None,
+        "shared": job.stage.shared,
+        "seconds": round(done["wall_seconds"], 1) if done else None,
+        "cpu_seconds": round(done["cpu_seconds"], 1) if done and "cpu_seconds" in done else None,
     }
 
 
-def write(request: Request, results: dict[str, Any]) -> Path:
-    """Write the results file, unless nothing but its date would change."""
-    file = path(request)
-    old = read(file)
+def write(file: Path, results: dict[str, Any]) -> Path:
+    """Write a results file, unless nothing but its date would change."""
+    try:
+        old = read(file)
+    except UserError:
+        old = None
     if old is None or json.dumps({**old, "created": ""}) != json.dumps({**results, "created": ""}):
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, results)
     return file
 
@@ -143,15 +289,23 @@ def curves(run_dir: Path) -> dict[str, list[tuple[float, float]]]:
     """Logged series of a stage by name, (step, value); where a stage was resumed, the later attempt's values."""
     series: dict[str, dict[float, float]] = {}
     attempts = sorted(
-        run_dir.glob("curves/version_*/metrics.csv"), key=lambda file: int(file.parent.name.split("_")[1])
+        (file for file in run_dir.glob("curves/version_*/metrics.csv") if file.parent.name[8:].isdecimal()),
+        key=lambda file: int(file.parent.name[8:]),
     )
     for file in attempts:
-        with open(file, newline="") as handle:
-            for row in csv.DictReader(handle):
-                if not row.get("step"):
-                    continue
-                step = float(row["step"])
-                for name, value in row.items():
-                    if value and name not in ("step", "epoch"):
-                        series.setdefault(name, {})[step] = float(value)
+        with suppress(OSError, csv.Error), open(file, newline="", encoding="utf-8", errors="replace") as handle:
+            for row in csv.DictReader(line.replace("\0", "") for line in handle):
+                step = _number(row.get("step"))
+                for name, text in row.items():
+                    value = _number(text)
+                    if name and step is not None and value is not None and name not in ("step", "epoch"):
+                        series.setdefault(name, {})[step] = value
     return {name: sorted(points.items()) for name, points in series.items() if len(points) > 1}
+
+
+def _number(text: Any) -> float | None:
+    """A cell of a log as a number; None for an empty or damaged one."""
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return None

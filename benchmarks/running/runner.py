@@ -1,7 +1,6 @@
 """Runs jobs side by side, each in a process of its own, and shows where they stand."""
 
 import errno
-import json
 import multiprocessing as mp
 import multiprocessing.forkserver as forkserver
 import os
@@ -24,7 +23,7 @@ from rich.text import Text
 
 from benchmarks.running.recipes import Job
 from common.errors import UserError
-from common.training.runs import disk_error
+from common.training.runs import disk_error, read_json
 
 PRELOAD = ["common.cli", "torchmetrics", "wandb"]
 FULL = 2**20  # bytes that are left of a disk on which nothing can run
@@ -37,6 +36,12 @@ class Outcome:
     failed: dict[Job, int] = field(default_factory=dict)
     skipped: list[Job] = field(default_factory=list)
     ran: list[Job] = field(default_factory=list)
+
+    def add(self, other: "Outcome") -> None:
+        """Put another batch's end to this one's."""
+        self.failed |= other.failed
+        self.skipped += other.skipped
+        self.ran += other.ran
 
 
 def execute(argv: list[str], environment: dict[str, str], log: Path, warm: bool) -> None:
@@ -191,7 +196,7 @@ def bars(running: dict[Job, tuple[Any, float]], finished: int, total: int, faile
     """A line per running stage: arm, seed, stage, bar, loss, time left."""
     table = Table.grid(padding=(0, 2))
     for job, (_, started) in running.items():
-        progress = read_progress(job)
+        progress = read_progress(job.run_dir)
         share = progress["step"] / progress["total"] if progress and progress["total"] else 0.0
         filled = int(24 * share)
         loss = f"loss {progress['loss']:.4f}" if progress and progress["loss"] is not None else ""
@@ -207,12 +212,13 @@ def bars(running: dict[Job, tuple[Any, float]], finished: int, total: int, faile
     return table
 
 
-def read_progress(job: Job) -> dict[str, Any] | None:
-    """A running stage's `progress.json`, None before it has written one."""
-    try:
-        return json.loads((job.run_dir / "progress.json").read_text())
-    except (OSError, json.JSONDecodeError):
+def read_progress(run_dir: Path) -> dict[str, Any] | None:
+    """A running stage's `progress.json`; None before it has written one, and where it is damaged."""
+    progress = read_json(run_dir / "progress.json", dict)
+    names = ("step", "total", "loss", "seconds_left")
+    if progress is None or not all(isinstance(progress.get(name), int | float | None) for name in names):
         return None
+    return progress if isinstance(progress.get("step"), int) and {*names} <= progress.keys() else None
 
 
 def stand_ins(function: str, folder: Path) -> None:

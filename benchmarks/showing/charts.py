@@ -146,5 +146,5 @@ def interval_chart(
     parts += [f'<line class="cap" x1="{x(v)}" x2="{x(v)}" y1="{line - 6}" y2="{line + 6}"/>' for v in (low, high)]
     parts.append(f'<circle class="estimate" cx="{x(estimate)}" cy="{line}" r="5.5"/>')
     return Markup('<svg class="intervals {}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        status, width, height, description, Markup("".join(parts))
+        status.replace(" ", "-"), width, height, description, Markup("".join(parts))
     )

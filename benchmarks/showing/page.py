@@ -14,7 +14,8 @@ from benchmarks.judging.tables import Claim, Metric, Paper, Table
 from benchmarks.judging.wording import effect_name
 from benchmarks.running import results
 from benchmarks.showing.charts import Line, interval_chart, line_chart, short
-from common.training.runs import saved_pictures
+from benchmarks.showing.outlook import power_line
+from common.training.runs import axes, saved_pictures
 
 PICTURE_BYTES = 4_000_000  # of a page; what does not fit stays in the run folders
 WIDE = 280  # pixels; wider pictures hold charts and words, and keep their size so that these can be read
@@ -26,14 +27,18 @@ def label(found: dict[str, Any]) -> str:
     return found["scale"] if found["data"] == "default" else f"{found['scale']}-{found['data']}"
 
 
-def claim_card(claim: Claim, verdict: dict[str, Any], paper: Paper) -> dict[str, Any]:
-    """A claim with its verdict and, where it was tested, its interval."""
+def claim_card(
+    claim: Claim, verdict: dict[str, Any], found: dict[str, Any], paper: Paper, reference: str | None = None
+) -> dict[str, Any]:
+    """A claim with its verdict and, where it was tested, its interval, its power and the reference's verdict."""
     card = {
         "id": claim.id,
         "text": claim.text,
         "source": claim.source,
         "status": verdict["status"],
         "reason": verdict["reason"],
+        "reference": reference,
+        "power": power_line(claim, found, paper),
     }
     estimate, low, high = verdict["estimate"], verdict["low"], verdict["high"]
     if claim.test is None or any(value is None or not math.isfinite(value) for value in (estimate, low, high)):
@@ -68,8 +73,11 @@ def measured(arm: dict[str, Any], paper: Paper) -> dict[str, str]:
     }
 
 
-def arm_rows(name: str, arm: dict[str, Any], number: int, paper: Paper) -> dict[str, Any]:
-    """An arm with its formatted figures: `measured` over all seeds, `seeds` one by one."""
+def arm_rows(
+    name: str, arm: dict[str, Any], number: int, paper: Paper, reference: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """An arm with its formatted figures: `measured` over all seeds, `seeds` one by one; the reference's beside them."""
+    before = reference["arms"].get(name) if reference else None
     single = {
         seed: {
             key: figure(value, paper.metrics[key]) if key in paper.metrics else f"{value:.4g}"
@@ -83,6 +91,7 @@ def arm_rows(name: str, arm: dict[str, Any], number: int, paper: Paper) -> dict[
         "description": arm["description"],
         "colour": Line(name, number, []).colour,
         "measured": measured(arm, paper),
+        "reference": measured(before, paper) if before else {},
         "seeds": single,
     }
 
@@ -137,6 +146,7 @@ def charts(found: dict[str, Any], runs: Path, numbers: dict[str, int]) -> list[d
     """A chart per training script and logged series, with a line per arm; a stage that arms share is drawn once."""
     lines: dict[tuple[str, str], list[Line]] = {}
     drawn = set()
+    across: dict[str, str] = {}
     for arm, entry in found["arms"].items():
         for stage, folders in run_folders(found, arm, runs):
             if stage["fingerprint"] in drawn:
@@ -144,6 +154,7 @@ def charts(found: dict[str, Any], runs: Path, numbers: dict[str, int]) -> list[d
             drawn.add(stage["fingerprint"])
             series: dict[str, list[Any]] = {}
             for folder in folders:
+                across |= axes(folder)
                 for name, points in results.curves(folder).items():
                     series.setdefault(name, []).append(points)
             for name, seeds in series.items():
@@ -153,10 +164,10 @@ def charts(found: dict[str, Any], runs: Path, numbers: dict[str, int]) -> list[d
                 chart.append(Line(title, numbers[arm], seeds, entry["method"]))
     made = []
     for (module, name), chart in lines.items():
-        label, _, across = name.partition(" (step: ")  # curves over something else say so in their names
-        across = across.rstrip(")") or "step"
-        svg = line_chart(chart, f"{label} by {across}", across)
-        made.append({"module": module, "name": label, "lines": chart, "svg": svg})
+        axis = across.get(name, "step")
+        made.append(
+            {"module": module, "name": name, "lines": chart, "svg": line_chart(chart, f"{name} by {axis}", axis)}
+        )
     return [chart for chart in made if chart["svg"]]
 
 

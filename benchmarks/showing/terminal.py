@@ -11,8 +11,16 @@ from rich.text import Text
 
 from benchmarks.judging.formats import as_reported, mean_spread
 from benchmarks.judging.tables import Metric, Paper, Reported, Source
+from benchmarks.showing.compare import WORDS, compare, figures
+from benchmarks.showing.outlook import outlook
 
-STYLES = {"confirmed": "bold green", "refuted": "bold red", "inconclusive": "bold yellow", "untested": "dim"}
+STYLES = {
+    "confirmed": "bold green",
+    "refuted": "bold red",
+    "no difference": "bold cyan",
+    "inconclusive": "bold yellow",
+    "untested": "dim",
+}
 SCALE_NOTES = {
     "mini": "other data and smaller models than the paper's: its figures are for orientation, not comparable",
     "rehearsal": "two steps on stand-ins, to show that the paper's configs run: the figures mean nothing",
@@ -20,18 +28,24 @@ SCALE_NOTES = {
 }
 
 
-def print_results(found: dict[str, Any], paper: Paper, console: Console) -> None:
+def print_results(
+    found: dict[str, Any], paper: Paper, console: Console, reference: dict[str, Any] | None = None
+) -> None:
     """Print the table of main metrics and the verdicts; reads well in a pipe, from 80 columns on.
 
     Args:
         found: a results file's content with its verdicts; of its arms, those to be shown.
+        reference: the committed results, with their verdicts.
     """
     label = found["scale"] if found["data"] == "default" else f"{found['scale']}, data {found['data']}"
+    label += ", a pilot" if is_pilot(found) else ""
     _print(console, Text.assemble((f"{paper.short_title} at {label} scale", "bold"), f": {seed_note(found)}"))
     metrics = [metric for metric in paper.metrics.values() if metric.main] or list(paper.metrics.values())
     notes: list[Source] = []
-    for columns in _columns_that_fit(found, paper, metrics, console):
-        _print(console, measured_table(found, paper, columns, notes))
+    for columns in _columns_that_fit(found, paper, metrics, console, reference):
+        _print(console, measured_table(found, paper, columns, notes, reference))
+    if shared := shared_stages(found):
+        _print(console, Text(f"one run for all seeds, whose luck no spread includes: {', '.join(shared)}", "dim"))
     if any(_leader(found["arms"], metric) for metric in metrics):
         _print(console, Text("* best of the column", "dim"))
     if notes:
@@ -40,6 +54,32 @@ def print_results(found: dict[str, Any], paper: Paper, console: Console) -> None
         _print(console, Text(f"{found['scale']} scale: {SCALE_NOTES[found['scale']]}", "dim"))
     _print(console, Text())
     print_verdicts(found, paper, console)
+    if reference:
+        compared = compare(found, reference)
+        _print(console, Text.assemble(("reference", "bold"), f": {compared.sentence()}"))
+        places = Counter(figures(found, reference, metrics).values())
+        said = ", ".join(f"{places[place]} {words}" for place, words in WORDS.items() if places[place])
+        _print(console, Text(f"main figures: {said}" if said else "no main figure stands in both", "dim"))
+
+
+def is_pilot(found: dict[str, Any]) -> bool:
+    """Whether results are of seeds that only serve to choose settings."""
+    plan = found.get("plan")
+    return isinstance(plan, list) and bool(plan) and plan[0] > 0
+
+
+def shared_stages(found: dict[str, Any]) -> list[str]:
+    """Stages that ran once for all seeds and that others read from."""
+    chains = [arm.get("stages", []) for arm in found["arms"].values()]
+    names = [stage["stage"] for chain in chains for stage in chain[:-1] if stage.get("shared")]
+    return list(dict.fromkeys(names))
+
+
+def print_outlook(found: dict[str, Any], paper: Paper, console: Console) -> None:
+    """What more seeds would decide, and how long they take here."""
+    lines = outlook(found, paper)
+    if lines:
+        _print(console, Text(lines, "dim"))
 
 
 def seed_note(found: dict[str, Any]) -> str:
@@ -51,8 +91,14 @@ def seed_note(found: dict[str, Any]) -> str:
     return f"mean ± sample standard deviation over {seeds}"
 
 
-def measured_table(found: dict[str, Any], paper: Paper, metrics: list[Metric], notes: list[Source]) -> Table:
-    """A row per arm, and below it, where the paper reports anything for it, the paper's figures.
+def measured_table(
+    found: dict[str, Any],
+    paper: Paper,
+    metrics: list[Metric],
+    notes: list[Source],
+    reference: dict[str, Any] | None = None,
+) -> Table:
+    """A row per arm, and below it the reference's figures and, where the paper reports anything for it, the paper's.
 
     Args:
         notes: sources of reported figures; a figure's number is its source's place in it. New ones are added.
@@ -67,6 +113,9 @@ def measured_table(found: dict[str, Any], paper: Paper, metrics: list[Metric], n
             shown = mean_spread(values(arm, metric), metric)
             row.append(Text(f"{shown}{' *' if best else '  '}", "bold green" if best else ""))
         rows.append(row)
+        if reference and (before := reference["arms"].get(name)):
+            cells = [mean_spread(own, metric) if (own := values(before, metric)) else "–" for metric in metrics]
+            rows.append([Text("  reference", "dim"), *(Text(f"{cell}  ", "dim") for cell in cells)])
         reported = [paper.reported(name, metric.name) for metric in metrics]
         if any(reported):
             figures = [_reported(tables, metric, notes) for tables, metric in zip(reported, metrics, strict=True)]
@@ -83,12 +132,12 @@ def measured_table(found: dict[str, Any], paper: Paper, metrics: list[Metric], n
 
 
 def _columns_that_fit(
-    found: dict[str, Any], paper: Paper, metrics: list[Metric], console: Console
+    found: dict[str, Any], paper: Paper, metrics: list[Metric], console: Console, reference: dict[str, Any] | None
 ) -> list[list[Metric]]:
     """Metrics in groups whose tables are no wider than the console."""
     groups: list[list[Metric]] = [[]]
     for metric in metrics:
-        columns = measured_table(found, paper, [*groups[-1], metric], []).columns
+        columns = measured_table(found, paper, [*groups[-1], metric], [], reference).columns
         if groups[-1] and sum((column.width or 0) + 2 for column in columns) > console.width:
             groups.append([])
         groups[-1].append(metric)

@@ -5,6 +5,7 @@ checkpoints/step=N.ckpt  the two newest
 weights.safetensors      what later stages read, written when a fit ends
 curves/version_K/        metrics.csv of attempt K
 pictures/                PNG files and index.json
+axes.json                what a logged series runs along, where it is not the step
 progress.json            where a running stage stands
 done.json                metrics, cost, versions, hardware; its presence means: finished
 """
@@ -22,13 +23,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from common.data.files import write_atomic
 from common.errors import UserError
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -57,6 +60,36 @@ def write_json(path: Path, content: Any) -> None:
     write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
+def read_json(path: Path, kind: type[T]) -> T | None:
+    """A JSON file's content; None where there is no such file, or where it is damaged or of another kind."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, kind) else None
+
+
+def read_done(run_dir: Path) -> dict[str, Any] | None:
+    """What a finished stage left in `done.json`; None where it has not finished, or where the file is damaged."""
+    done = read_json(run_dir / "done.json", dict)
+    if done is None:
+        return None
+    figures = [done.get("metrics"), done.get("cost")]
+    well_formed = (
+        all(isinstance(part, dict) and all(map(_is_number, part.values())) for part in figures)
+        and {"seconds", "flops"} <= done["cost"].keys()
+        and _is_number(done.get("wall_seconds"))
+        and _is_number(done.get("cpu_seconds", 0.0))
+        and all(isinstance(done.get(key), dict) for key in ("versions", "hardware"))
+        and isinstance(done.get("finished"), str)
+    )
+    return done if well_formed else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def save_picture(run_dir: Path, key: str, image: np.ndarray, caption: str, reference: bool = False) -> None:
     """Keep a picture for the report; one of the same key takes the place of the earlier one.
 
@@ -77,10 +110,27 @@ def save_picture(run_dir: Path, key: str, image: np.ndarray, caption: str, refer
 
 def saved_pictures(run_dir: Path) -> list[dict[str, Any]]:
     """The pictures in a run folder: key, file, caption, reference."""
-    index = run_dir / "pictures" / "index.json"
-    if not index.exists():
-        return []
-    return [{**entry, "file": index.parent / entry["file"]} for entry in json.loads(index.read_text())]
+    folder = run_dir / "pictures"
+    kinds = {"key": str, "file": str, "caption": str, "reference": bool}
+    return [
+        {**entry, "file": folder / entry["file"]}
+        for entry in read_json(folder / "index.json", list) or []
+        if isinstance(entry, dict)
+        and all(isinstance(entry.get(name), kind) for name, kind in kinds.items())
+        and Path(entry["file"]).name == entry["file"]
+        and (folder / entry["file"]).is_file()
+    ]
+
+
+def save_axis(run_dir: Path, names: list[str], axis: str) -> None:
+    """Say what logged series run along, where it is not the training step ("calls a query")."""
+    write_json(run_dir / "axes.json", axes(run_dir) | dict.fromkeys(names, axis))
+
+
+def axes(run_dir: Path) -> dict[str, str]:
+    """What the series of a run folder run along, by name; those that are not named run along the step."""
+    found = read_json(run_dir / "axes.json", dict) or {}
+    return {name: axis for name, axis in found.items() if isinstance(axis, str)}
 
 
 def versions() -> dict[str, str]:

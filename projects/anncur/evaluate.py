@@ -13,7 +13,7 @@ from common.cli import main
 from common.data.stores import ArrayStore
 from common.errors import UserError
 from common.paths import expand
-from common.training.runs import save_picture
+from common.training.runs import save_axis, save_picture
 from common.training.weights import load_weights
 from projects.anncur.cur import RCOND
 from projects.anncur.data import LinkingData
@@ -143,8 +143,9 @@ class Evaluation(L.LightningModule):
     def _log_recalls(self, method: Method, exact: Array, anchor_queries: int) -> None:
         """Curves over the number of calls, and the table's figures."""
         curves = {budget: self._recalls(method, exact, budget) for budget in self.budgets}
+        save_axis(self.run_dir, [f"recall@{k}" for k in self.ks], "calls a query")
         for budget, recalls in curves.items():
-            series = {f"recall@{k} (step: calls a query)": value for k, value in zip(self.ks, recalls, strict=True)}
+            series = {f"recall@{k}": value for k, value in zip(self.ks, recalls, strict=True)}
             for logger in self.loggers:
                 logger.log_metrics(series, step=budget)
         places = {"": self.budget, "_half": self.budget // 2, "_double": 2 * self.budget, "_square": 2 * anchor_queries}

@@ -1,7 +1,6 @@
 """A project with one small recipe, `demo`, whose stages need no model library: what the tests of the harness run."""
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +127,9 @@ def make_project(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "RESULTS", root / "results")
     for module in (results, report):
         monkeypatch.setattr(module, "REPORTS", root / "reports")
-    for module in (reproduce, report):
-        monkeypatch.setattr(module, "load_paper", partial(tables.load_paper, papers=root / "papers"))
+    monkeypatch.setattr(recipes, "names", lambda: ["demo"])
+    monkeypatch.setattr(tables, "PAPERS", root / "papers")
+    monkeypatch.delenv("RUNS", raising=False)
     pool = runner.Pool
     monkeypatch.setattr(runner, "Pool", lambda modules, warm, environment: pool(modules, False, environment))
     monkeypatch.chdir(root)

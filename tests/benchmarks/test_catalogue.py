@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks import catalogue
-from benchmarks.judging import tables
 from benchmarks.running import recipes, results
 from tests.benchmarks.demo import RECIPE
 
@@ -16,9 +15,8 @@ from tests.benchmarks.demo import RECIPE
 @pytest.fixture(autouse=True)
 def only_demo(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The demonstration project's recipe is the only one."""
-    load = tables.load_paper
-    monkeypatch.setattr(catalogue, "load_paper", lambda name, arms: load(name, arms, project / "papers"))
     (project / "results").mkdir()
+    monkeypatch.setattr(results, "judged", lambda found, paper: found)
 
 
 def write(project: Path, label: str, *statuses: str) -> Path:
@@ -37,7 +35,7 @@ def shown(capsys: pytest.CaptureFixture[str], code: int = 0) -> list[list[str]]:
 
 def test_a_recipe_that_has_not_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown(capsys) == [
-        ["recipe", "modality", "claims, by the scales that ran here"],
+        ["recipe", "modality", "claims, by scale: the reference's verdicts, and yours"],
         ["demo", "numbers", "not run yet"],
     ]
 

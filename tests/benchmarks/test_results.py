@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from benchmarks.running import recipes, results
 from benchmarks.running.recipes import Job
 from common.errors import UserError
 from common.recipe import Arm
-from tests.benchmarks.demo import arms, finish, request
+from tests.benchmarks.demo import arms, finish, ran, request
 
 ARMS: dict[str, Arm] = arms("mini")
 
@@ -35,13 +36,14 @@ def collect(root: Path, **settings: Any) -> dict[str, Any]:
     """Collect and write, as `make reproduce` does."""
     wanted = request(root, **settings)
     found = results.collect(wanted, ARMS, jobs(root, **settings))
-    results.write(wanted, found)
+    results.write(results.path(wanted), found)
     return found
 
 
 def clean(root: Path) -> None:
-    """`make clean`: the run folders are gone."""
-    (root / "runs").rename(root / f"runs-{len(list(root.glob('runs-*')))}")
+    """The stages' run folders are gone; what was measured in them stays."""
+    for folder in [*root.glob("runs/demo/*/*-*/"), *root.glob("runs/foundations/mini")]:
+        shutil.rmtree(folder)
 
 
 def edit(root: Path, file: str = "projects/demo/evaluate.py") -> None:
@@ -58,7 +60,7 @@ def test_only_arms_and_seeds_that_have_finished_are_reported(project: Path) -> N
     run(project, "plain", seeds=2)
     found = collect(project)
     assert accuracies(found) == {"plain": {"0": 0.5, "1": 1.5}, "untrained": {"0": 0.5, "1": 1.5, "2": 2.5}}
-    assert json.loads((project / "results/demo.mini.json").read_text()) == found
+    assert json.loads((project / "runs/demo/mini/results.json").read_text()) == found
 
 
 def test_an_arm_whose_last_stage_alone_has_finished_is_not_reported(project: Path) -> None:
@@ -75,14 +77,14 @@ def test_figures_that_would_be_measured_again_survive_the_run_folders(project: P
     found = collect(project, seeds=1)
     assert accuracies(found) == {"method": {"0": 0.5, "1": 1.5, "2": 2.5}, "plain": {"0": 0.7, "1": 1.5, "2": 2.5}}
     assert found["arms"]["method"] == first["arms"]["method"]  # the time that its stages took as well
-    assert found["command"] == "make reproduce PAPER=demo"  # three seeds, as there are in the file
+    assert found["command"] == "make reproduce PAPER=demo SEEDS=1" and found["plan"] == [0]
 
 
 def test_without_any_run_folder_the_file_stays_as_it_is(project: Path) -> None:
     run(project, "method")
     first = collect(project)
     clean(project)
-    file = project / "results/demo.mini.json"
+    file = project / "runs/demo/mini/results.json"
     before = file.read_bytes()
     assert {**collect(project), "created": ""} == {**first, "created": ""}
     assert file.read_bytes() == before
@@ -155,52 +157,94 @@ def test_a_results_file_names_no_folder_of_this_machine(project: Path, monkeypat
     expanded = recipes.jobs(wanted, {"DATA_ROOT": str(project / "data")})
     for job in recipes.unique(expanded):
         finish(job, accuracy=0.5)
-    file = results.write(wanted, results.collect(wanted, ARMS, expanded))
+    file = results.write(results.path(wanted), results.collect(wanted, ARMS, expanded))
     text = file.read_text()
-    assert file.name == "demo.mini-photos.json" and str(project) not in text and "/home" not in text
+    assert file == project / "runs/demo/mini-photos/results.json" and str(project) not in text and "/home" not in text
     found = json.loads(text)
     assert found["command"] == 'make reproduce PAPER=demo DATA=photos DATA_ROOT=<folder> ARGS="--model.file <folder>"'
     assert all("DATA_ROOT=<folder>" in s["command"] for arm in found["arms"].values() for s in arm["stages"])
 
 
 @pytest.mark.parametrize(
-    ("settings", "seeds", "command"),
+    ("settings", "command"),
     [
-        ({}, 3, "make reproduce PAPER=demo"),
-        ({}, 1, "make reproduce PAPER=demo SEEDS=1"),
-        ({"scale": "paper"}, 5, "make reproduce PAPER=demo SCALE=paper SEEDS=5"),
-        ({"scale": "rehearsal"}, 1, "make reproduce PAPER=demo SCALE=rehearsal"),
-        ({"args": ("--a", "b c")}, 3, "make reproduce PAPER=demo ARGS=\"--a 'b c'\""),
+        ({}, "make reproduce PAPER=demo"),
+        ({"seeds": 1}, "make reproduce PAPER=demo SEEDS=1"),
+        ({"auto": True}, "make reproduce PAPER=demo SEEDS=auto"),
+        ({"seeds": 5, "first_seed": 100}, "make reproduce PAPER=demo SEEDS=100-104"),
+        ({"scale": "paper", "seeds": 5}, "make reproduce PAPER=demo SCALE=paper SEEDS=5"),
+        ({"scale": "rehearsal", "seeds": 1}, "make reproduce PAPER=demo SCALE=rehearsal"),
+        ({"args": ("--a", "b c")}, "make reproduce PAPER=demo ARGS=\"--a 'b c'\""),
     ],
 )
-def test_the_make_line_measures_the_same(project: Path, settings: dict[str, Any], seeds: int, command: str) -> None:
-    assert results.make_command(request(project, **settings), seeds) == command
+def test_the_make_line_measures_the_same(project: Path, settings: dict[str, Any], command: str) -> None:
+    assert results.make_command(request(project, **settings)) == command
 
 
 def test_a_figure_that_is_not_finite_is_kept_and_does_not_renew_the_file(project: Path) -> None:
     run(project, "untrained", seeds=1, accuracy=math.nan)
     found = collect(project)
     assert math.isnan(found["arms"]["untrained"]["seeds"]["0"]["accuracy"])
-    before = (project / "results/demo.mini.json").read_bytes()
-    results.write(request(project), {**found, "created": "later"})
-    assert (project / "results/demo.mini.json").read_bytes() == before
-    results.write(request(project), {**found, "created": "later", "stage_seconds": 1.0})
-    assert (project / "results/demo.mini.json").read_bytes() != before
+    before = (project / "runs/demo/mini/results.json").read_bytes()
+    results.write(results.path(request(project)), {**found, "created": "later"})
+    assert (project / "runs/demo/mini/results.json").read_bytes() == before
+    results.write(results.path(request(project)), {**found, "created": "later", "stage_seconds": 1.0})
+    assert (project / "runs/demo/mini/results.json").read_bytes() != before
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [("{", "not valid JSON"), ("[]", "holds no arms"), ("{}", "holds no arms")]
+    ("content", "said"),
+    [
+        ("{", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ("[]", "holds no arms"),
+        ("{}", "holds no arms"),
+        ('{"arms": {"a": 3}}', "arm a holds no seeds"),
+        ('{"arms": {"a": {"seeds": {"x": {}}}}}', "arm a, seed x: a seed is a number"),
+        ('{"arms": {"a": {"seeds": {"0": {"m": "high"}}}}}', "arm a, seed 0: m is not a number"),
+        ('{"arms": {"a": {"seeds": {}, "stages": [3]}}}', "arm a: its stages are not a list of stages"),
+        ('{"arms": {}, "verdicts": {}}', "verdicts is not a list"),
+    ],
 )
 def test_a_broken_results_file_is_named(project: Path, content: str, said: str) -> None:
+    for file, remedy in (
+        (results.path(request(project)), "make reproduce writes it again"),
+        (results.reference("demo", "mini"), "git checkout"),
+    ):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+        with pytest.raises(UserError) as error:
+            results.read(file)
+        assert str(file) in str(error.value) and said in str(error.value) and remedy in str(error.value)
+        assert file.read_text() == content
+
+
+def test_a_broken_file_of_ones_own_is_made_again_from_the_run_folders(project: Path) -> None:
+    run(project, "plain")
     file = results.path(request(project))
-    file.parent.mkdir()
-    file.write_text(content)
-    with pytest.raises(UserError) as error:
-        results.read(file)
-    assert str(file) in str(error.value) and said in str(error.value) and "git checkout" in str(error.value)
-    with pytest.raises(UserError, match=said):
-        collect(project)
-    assert file.read_text() == content
+    file.write_text("{")
+    assert accuracies(collect(project)) == {"plain": {"0": 0.5, "1": 1.5, "2": 2.5}}
+    assert results.read(file) is not None
+
+
+def test_verdicts_follow_the_page_without_any_run(project: Path) -> None:
+    run(project, "method", "plain", accuracy=0.5)
+    first = results.judged(collect(project), recipes.page("demo"))
+    assert results.judged(first, recipes.page("demo")) is first  # nothing has changed, nothing is judged
+    file = project / "papers/demo.yaml"
+    file.write_text(file.read_text().replace("    worse: {arm: plain", "    margin: 0.5\n    worse: {arm: plain"))
+    again = results.judged(first, recipes.page("demo"))
+    assert again["judged_by"] != first["judged_by"] and again["arms"] == first["arms"]
+    assert again["verdicts"] != first["verdicts"] and ran(project) == 0
+
+
+def test_a_fixed_number_of_seeds_is_judged_by_these_seeds_alone(project: Path) -> None:
+    run(project, "method", accuracy=0.9, seeds=5)
+    run(project, "plain", accuracy=0.5, seeds=5)
+    collect(project, seeds=5)
+    paper = recipes.page("demo")
+    assert results.judged(collect(project, seeds=3), paper)["verdicts"][0]["seeds"] == 3
+    assert results.judged(collect(project, seeds=5), paper)["verdicts"][0]["seeds"] == 5
 
 
 def write_curves(folder: Path, attempt: int, rows: str) -> None:

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import reproduce
-from benchmarks.running import preflight, recipes, results, runner
+from benchmarks.running import preflight, recipes, runner
 from benchmarks.running.recipes import Job
 from common.errors import UserError
 from common.recipe import Stage
@@ -40,7 +40,7 @@ def run(project: Path, *options: str) -> int:
 
 def measured(project: Path) -> dict[str, list[str]]:
     """The arms and seeds of the results file."""
-    found = json.loads((project / "results/demo.mini.json").read_text())
+    found = json.loads((project / "runs/demo/mini/results.json").read_text())
     return {arm: list(entry["seeds"]) for arm, entry in found["arms"].items()}
 
 
@@ -56,7 +56,7 @@ def test_a_paper_from_one_command_to_its_table_and_then_nothing_more_to_do(
         "method ",
         "plain ",
         "claims: 1 confirmed",
-        "results/demo.mini.json",
+        "runs/demo/mini/results.json",
         "report ",
     ]
     assert [shown.index(text) for text in order] == sorted(shown.index(text) for text in order)
@@ -64,25 +64,45 @@ def test_a_paper_from_one_command_to_its_table_and_then_nothing_more_to_do(
     page = Path(shown.split("report   ")[1].splitlines()[0])
     assert page == project / "reports/demo.mini.html" and "confirmed" in page.read_text()
 
-    before = (project / "results/demo.mini.json").read_bytes()
+    before = (project / "runs/demo/mini/results.json").read_bytes()
     assert run(project, "--seeds", "2") == 0
     shown = capsys.readouterr().out
     assert ran(project) == 11 and "11 of them done before" in shown and "\n0 stages run in" in shown
-    assert "claims: 1 confirmed" in shown and (project / "results/demo.mini.json").read_bytes() == before
+    assert "claims: 1 confirmed" in shown and (project / "runs/demo/mini/results.json").read_bytes() == before
 
     assert run(project, "--arms", "plain", "--seeds", "3") == 0  # one more seed of one arm
     assert ran(project) == 11 + 2
     assert measured(project) == {"method": ["0", "1"], "plain": ["0", "1", "2"], "untrained": ["0", "1"]}
 
 
-def test_other_settings_leave_the_projects_results_alone(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(project, "--seeds", "1") == 0
-    before = (project / "results/demo.mini.json").read_bytes()
+def test_no_run_touches_the_reference(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reference = project / "results/demo.mini.json"
+    assert run(project, "--seeds", "2") == 0
+    reference.parent.mkdir()
+    shutil.copy(project / "runs/demo/mini/results.json", reference)
+    before = reference.read_bytes()
     capsys.readouterr()
-    assert run(project, "--seeds", "2", "--args=--model.size 7") == 0
+    assert run(project, "--seeds", "3", "--args=--model.size 7") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "reference: 1 of 1 verdicts agree with the reference; the reference is of other code or settings" in shown
+    assert reference.read_bytes() == before
+
+
+def test_a_pilot_is_kept_apart(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(project, "--seeds", "100-101") == 0
     shown = capsys.readouterr().out
-    assert "claims: 1 confirmed" in shown and "report   " in shown and "results  " not in shown
-    assert (project / "results/demo.mini.json").read_bytes() == before
+    assert "a pilot" in shown and "pilot.json" in shown and "demo.mini-pilot.html" in shown
+    assert not (project / "runs/demo/mini/results.json").exists() and not (project / "reports/demo.mini.html").exists()
+    assert list(json.loads((project / "runs/demo/mini/pilot.json").read_text())["arms"]["plain"]["seeds"]) == [
+        "100",
+        "101",
+    ]
+
+
+@pytest.mark.parametrize("seeds", ["0", "-1", "many", "5-9", "104-100", "1.5", "100-"])
+def test_seeds_that_are_none_are_refused(project: Path, capsys: pytest.CaptureFixture[str], seeds: str) -> None:
+    assert run(project, f"--seeds={seeds}") == 2
+    assert f"SEEDS={seeds}" in capsys.readouterr().err and ran(project) == 0
 
 
 def test_code_that_changes_while_it_runs_is_said(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,16 +186,6 @@ def test_run_folders_that_cannot_be_written_are_named(project: Path, capsys: pyt
     shown = capsys.readouterr()
     assert shown.err.startswith("error: no access to /sys/runs") and "RUNS=<folder>" in shown.err
     assert shown.err.count("\n") == 1 and not (project / "results").exists()
-
-
-def test_results_that_cannot_be_written_are_named(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(results, "RESULTS", Path("/sys/results"))
-    if not Path("/sys").exists():
-        pytest.skip("no /sys, where not even root may create a folder")
-    assert run(project, "--seeds", "1", "--arms", "untrained") == 2
-    assert "error: no access to /sys/results" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -373,7 +383,7 @@ def test_people_see_arm_seed_stage_share_loss_and_time_left(project: Path) -> No
     (job.run_dir / "progress.json").write_text('{"step": 30, "total": null, "loss": null, "seconds_left": null}')
     assert "0%" in shown(runner.bars({job: (None, now)}, 1, 11, 0))
     (job.run_dir / "progress.json").write_text('{"step": 3')
-    assert runner.read_progress(job) is None
+    assert runner.read_progress(job.run_dir) is None
 
 
 def test_a_shared_stage_says_whose_it_is(project: Path) -> None:

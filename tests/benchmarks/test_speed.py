@@ -9,7 +9,6 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from benchmarks import speed
 from benchmarks.measuring import latency, overhead
 from benchmarks.measuring.latency import flops, measure, onnx_call, time_calls, variants
 from benchmarks.measuring.overhead import bare, reading, summary
@@ -99,7 +98,7 @@ def test_processor_time_comes_before_the_clock_s():
 
 
 def test_parts_measured_again_replace_the_old_ones(tmp_path, monkeypatch):
-    monkeypatch.setattr(speed, "SPEED", tmp_path)
+    monkeypatch.setenv("RUNS", str(tmp_path))
     write("paper", {"sources": {"a": 1}})
     file = write("paper", {"start": {"b": 2}})
     write("paper", {"sources": {"c": 3}})
@@ -113,7 +112,7 @@ def test_parts_measured_again_replace_the_old_ones(tmp_path, monkeypatch):
 
 
 def test_chosen_networks_join_those_measured_before(tmp_path, monkeypatch):
-    monkeypatch.setattr(speed, "SPEED", tmp_path)
+    monkeypatch.setenv("RUNS", str(tmp_path))
     monkeypatch.setattr(latency, "variants", lambda network: ["eager", "onnxruntime"])
 
     def run(command):

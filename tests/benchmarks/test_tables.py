@@ -151,7 +151,7 @@ def test_networks_that_claims_name_are_those_that_are_measured():
         # metrics
         ("metrics.accuracy.better", "up", "metrics.accuracy.better: unknown value 'up'"),
         ("metrics.accuracy.better", ..., "metrics.accuracy: 'better' is missing"),
-        ("metrics.accuracy.decimals", -1, "metrics.accuracy.decimals: must be a whole number of at least 0"),
+        ("metrics.accuracy.decimals", -1, "metrics.accuracy.decimals: must be a whole number from 0 to 12, not -1"),
         ("metrics.accuracy.main", "yes", "metrics.accuracy.main: must be true or false"),
         ("metrics.accuracy.lable", "x", "metrics.accuracy: unknown key 'lable': did you mean label?"),
         # claims
@@ -169,7 +169,7 @@ def test_networks_that_claims_name_are_those_that_are_measured():
         ("claims.0.better.delta", 1, "claims[0].better: unknown key 'delta'"),
         # the page itself
         ("modality", ..., "'modality' is missing"),
-        ("year", "2020", "year: must be a whole number, not '2020'"),
+        ("year", "2020", "year: must be a whole number from 1900 to 2100, not '2020'"),
         ("title", 5, "title: must be text (put it in quotes), not 5"),
         ("official_code", "github.com/x", "official_code: must be null or an address that starts with https://"),
         ("tabels", [], "unknown key 'tabels': did you mean tables?"),

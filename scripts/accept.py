@@ -1,0 +1,112 @@
+"""For maintainers: take what was measured on this machine as the project's reference, and renew the READMEs' tables.
+
+    python -m scripts.accept mobilesam                  the same as: make accept PAPER=mobilesam
+    python -m scripts.accept mobilesam --data coco
+
+Refused: results of code that is not committed, of other code, configs or settings than those at hand, of a pilot, with
+missing arms or with fewer than three seeds of an arm that has seeds of its own.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.running import preflight, recipes, results
+from benchmarks.running.recipes import ROOT, Request
+from common.errors import UserError, user_errors
+from common.paths import user_path
+from common.training.runs import read_json, write_json
+from scripts import readme_tables
+
+SEEDS = 3
+
+
+def accept(request: Request) -> Path:
+    """Write the reference of a request's paper, scale and data; returns its file.
+
+    Raises:
+        UserError: the results may not be one; the message lists every reason.
+    """
+    file = results.path(request)
+    found = results.read(file)
+    again = results.make_command(request)
+    if found is None:
+        raise UserError(f"{file} does not exist: nothing was measured yet ({again})")
+    if problems := [*uncommitted(request.paper), *differences(request, found)]:
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        raise UserError(f"{file} cannot be the reference:\n{listed}\nThen: {again}, and make accept again")
+    found = results.judged(found, recipes.page(request.paper))
+    return results.write(results.reference(request.paper, request.label), found)
+
+
+def accept_speed(request: Request) -> list[Path]:
+    """Write the reference of what `make speed` measured of a paper on each device; returns the files."""
+    measured = sorted((request.runs / request.paper / "speed").glob("*.json"))
+    if not measured:
+        raise UserError(f"no speed of {request.paper} was measured yet: make speed PAPER={request.paper}")
+    if problems := uncommitted(request.paper):
+        raise UserError(f"{measured[0].parent} cannot be the reference: {'; '.join(problems)}")
+    files = []
+    for file in measured:
+        files.append(results.RESULTS / "speed" / f"{request.paper}.{file.name}")
+        write_json(files[-1], read_json(file, dict) or {})
+    return files
+
+
+def uncommitted(paper: str) -> list[str]:
+    """What of the code that results rest on is not committed."""
+    watched = [
+        "common",
+        f"projects/{paper}",
+        "benchmarks/judging",
+        "benchmarks/running",
+        f"benchmarks/papers/{paper}.yaml",
+    ]
+    status = subprocess.run(["git", "status", "--porcelain", "--", *watched], cwd=ROOT, capture_output=True, text=True)
+    if status.returncode:
+        return [f"git does not say what is committed: {status.stderr.strip()}"]
+    changed = [line[3:] for line in status.stdout.splitlines() if not line.endswith(".md")]
+    return [f"not committed: {', '.join(changed)}"] if changed else []
+
+
+def differences(request: Request, found: dict[str, Any]) -> list[str]:
+    """Where results are not those that the code and configs at hand would measure with the default settings."""
+    recipe, arms = recipes.check(request)
+    expanded = recipes.jobs(request, preflight.environment(request))
+    problems = []
+    if missing := [name for name in arms if name not in found["arms"]]:
+        problems.append(f"arms without results: {', '.join(missing)}")
+    for name in arms:
+        if name not in found["arms"]:
+            continue
+        chain, arm = expanded[name][request.first_seed], found["arms"][name]
+        if [job.fingerprint for job in chain] != [stage["fingerprint"] for stage in arm["stages"]]:
+            problems.append(f"{name}: measured with other code, configs, data or settings")
+        elif len(arm["seeds"]) < SEEDS and not all(job.stage.shared for job in chain):
+            problems.append(f"{name}: {len(arm['seeds'])} seeds, {SEEDS} are needed")
+    return problems
+
+
+@user_errors
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; a user's error is one message and exit code 2."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.accept", description=__doc__.split("\n")[0])
+    parser.add_argument("paper", help="a recipe's name")
+    parser.add_argument("--scale", default="mini", help="mini (default), small or paper")
+    parser.add_argument("--data", default="", help="another data set of the recipe")
+    parser.add_argument("--speed", action="store_true", help="what `make speed` measured, instead of a reproduction")
+    parser.add_argument("--runs", default="", help="folder of the run folders (default: $RUNS, or runs)")
+    options = parser.parse_args(arguments)
+    runs = user_path(options.runs) if options.runs else results.runs_folder()
+    wanted = Request(paper=options.paper, scale=options.scale, data=options.data, runs=runs)
+    files = accept_speed(wanted) if options.speed else [accept(wanted)]
+    readme_tables.renew()
+    for file in files:
+        print(f"reference  {file.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
