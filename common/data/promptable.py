@@ -264,9 +264,10 @@ class PromptableData(L.LightningDataModule):
             generator=torch.Generator(),
         )
 
-    def test_dataloader(self) -> DataLoader:
-        source = self._source("test")
-        return self._ordered(source, list(self._mine(len(source))), 1)
+    def test_dataloader(self) -> list[DataLoader]:
+        """`test`, then `val` where there is one (for the premises of claims), image by image."""
+        sources = [self._source("test"), *(self.sources[name] for name in ("val",) if name in self.sources)]
+        return [self._ordered(source, list(self._mine(len(source))), 1) for source in sources]
 
     def predict_dataloader(self) -> list[DataLoader]:
         """`train`, then `val` where there is one, in order: for stages that write features or labels."""

@@ -24,11 +24,12 @@ from projects.mobilesam.student import borrow_decoder, build_student, load_stude
 from projects.mobilesam.teacher import load_teacher
 from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig, layer_lr_scales
 
-Coupling = Literal["decoupled", "semi_coupled", "coupled", "decoder_finetuning", "joint_finetuning"]
+Coupling = Literal["decoupled", "semi_coupled", "coupled", "coupled_scratch", "decoder_finetuning", "joint_finetuning"]
 TRAINED = {
     "decoupled": ("image_encoder",),
     "semi_coupled": ("image_encoder",),
     "coupled": ("image_encoder", "prompt_encoder", "mask_decoder"),
+    "coupled_scratch": ("image_encoder", "prompt_encoder", "mask_decoder"),
     "decoder_finetuning": ("prompt_encoder", "mask_decoder"),
     "joint_finetuning": ("image_encoder", "prompt_encoder", "mask_decoder"),
 }
@@ -41,7 +42,8 @@ class Distillation(L.LightningModule):
     - `decoupled`: the student's embedding regresses the teacher's, L = mean over batch, channels and positions of
       (E_S(x) - E_T(x))^2; prompt encoder and mask decoder are the teacher's and stay as they are. No mask is used.
     - `semi_coupled`: the same frozen decoder, but the encoder learns from the decoder's masks under random prompts.
-    - `coupled`: encoder, prompt encoder and mask decoder all start from random weights and learn from the masks.
+    - `coupled`: the encoder starts anew, prompt encoder and mask decoder from the teacher's; all learn from the masks.
+    - `coupled_scratch`: the same with all three from random weights.
     - `decoder_finetuning`: starts from a trained student; its encoder stays, the rest learns from the masks (§4.1).
     - `joint_finetuning`: the same, but the encoder learns too.
 
@@ -92,7 +94,7 @@ class Distillation(L.LightningModule):
         self.student = build_student(teacher, student, vit)
         if student_weights is not None:
             load_student(self.student, student_weights)
-        elif coupling != "coupled" and teacher_weights is not None:
+        elif coupling != "coupled_scratch" and teacher_weights is not None:
             borrow_decoder(self.student, teacher_weights)
         self.teacher = None
         if labels == "teacher" and teacher_weights is not None:

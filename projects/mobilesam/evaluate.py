@@ -38,8 +38,7 @@ class Evaluation(L.LightningModule):
         teacher_weights: SAM's published checkpoint, or a foundation's weights.
         student: sizes of the student's image encoder.
         vit: sizes of a ViT that takes the TinyViT's place (Table 2).
-        encoder: whose image encoder is measured: the teacher's (the ceiling), the student's, or none: `blind` answers
-            any image as the teacher answers an empty one, which is what prompts alone can tell (the floor).
+        encoder: whose image encoder is measured.
         student_weights: a trained student, as `mobile_sam.pt`, `sam_vit_*.pth` or a stage's weights; None for an
             untrained encoder with the teacher's decoder.
         instances: prompts of each kind per image, each for an object of its own; all objects where there are fewer.
@@ -53,7 +52,7 @@ class Evaluation(L.LightningModule):
         teacher_weights: str,
         student: TinyViTConfig,
         vit: SamConfig | None = None,
-        encoder: Literal["teacher", "student", "blind"] = "student",
+        encoder: Literal["teacher", "student"] = "student",
         student_weights: str | None = None,
         instances: int = 8,
         distances: tuple[int, ...] = (100, 200, 300, 400, 500),
@@ -62,7 +61,6 @@ class Evaluation(L.LightningModule):
         super().__init__()
         self.teacher = load_teacher(teacher, teacher_weights)
         self.model: Sam = self.teacher
-        self.blind = encoder == "blind"
         if encoder == "student":
             self.model = build_student(teacher, student, vit)
             if student_weights is not None:
@@ -74,8 +72,11 @@ class Evaluation(L.LightningModule):
         kinds = ["point", "box", *(f"two_points_{distance}" for distance in distances)]
         self.to_teacher = nn.ModuleDict({kind: MeanMaskIoU() for kind in kinds})
         self.to_truth = nn.ModuleDict({kind: MeanMaskIoU() for kind in kinds})
+        self.validation = MeanMaskIoU()
 
-    def test_step(self, batch: SceneBatch, batch_idx: int) -> None:
+    def test_step(self, batch: SceneBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """An image of the test split; or of the validation split, from the second loader, where one point is enough."""
+        validating = dataloader_idx == 1
         scene, size, index = batch.scenes[0], batch.sizes[0], int(batch.index[0])
         rng = np.random.default_rng((index, 0))
         chosen = rng.permutation(len(scene.masks))[: self.instances]
@@ -84,16 +85,16 @@ class Evaluation(L.LightningModule):
         own = scene.masks[chosen]
         truth = torch.from_numpy(own).to(self.device)
         teacher = self.teacher.image_encoder(batch.images)
-        if self.blind:
-            model = self.teacher.image_encoder(torch.zeros_like(batch.images))
-        else:
-            model = teacher if self.model is self.teacher else self.model.image_encoder(batch.images)
+        model = teacher if self.model is self.teacher else self.model.image_encoder(batch.images)
         for kind, prompts in self.prompts(own, rng).items():
             prompts = prompts.to(self.device)
             target = self.masks(self.teacher, teacher, prompts, kind, size, truth.shape[1:])
             masks = target
             if model is not teacher:
                 masks = self.masks(self.model, model, prompts, kind, size, truth.shape[1:])
+            if validating:
+                self.validation.update(masks, target)
+                return
             self.to_teacher[kind].update(masks, target)
             self.to_truth[kind].update(masks, truth)
             if index < self.pictures and kind in ("point", "box"):
@@ -150,6 +151,8 @@ class Evaluation(L.LightningModule):
             if name == "teacher":
                 for distance, value in zip(self.distances, pairs, strict=True):
                     self.log(f"test/miou_teacher_two_points_{distance}", value)
+        if self.validation.count:
+            self.log("test/val_miou_teacher_point", self.validation.compute())
         encoder, decoder = self.model.image_encoder, self.model.mask_decoder
         self.log("test/encoder_params", float(sum(p.numel() for p in encoder.parameters())))
         self.log("test/decoder_params", float(sum(p.numel() for p in decoder.parameters())))

@@ -31,9 +31,9 @@ def arms(scale: Scale, sam: Stage = SAM) -> dict[str, Arm]:
         base = "base" if name == "evaluate" else "evaluate"
         return Stage(name, "projects.mobilesam.evaluate", settings, run="test", shared=released, base=base)
 
-    def bound(encoder: str, shared: bool = True) -> Stage:
+    def bound(encoder: str) -> Stage:
         settings = {**teacher, "model.encoder": encoder}
-        return Stage("evaluate", "projects.mobilesam.evaluate", settings, run="test", shared=shared)
+        return Stage("evaluate", "projects.mobilesam.evaluate", settings, run="test", shared=True)
 
     decoupled = train("distill")
     found = {
@@ -46,7 +46,9 @@ def arms(scale: Scale, sam: Stage = SAM) -> dict[str, Arm]:
         "semi_coupled": Arm(
             [test(train("semi_coupled"))], "encoder learns from masks through the teacher's frozen decoder"
         ),
-        "coupled": Arm([test(train("coupled"))], "encoder and decoder both start anew and learn from masks"),
+        "coupled": Arm(
+            [test(train("coupled"))], "a new encoder and the teacher's decoder learn from masks together"
+        ),
         "decoupled_finetuned": Arm(
             [test(finetune("decoder_finetuning"))], "decoupled, then a short finetuning of the decoder on masks"
         ),
@@ -57,11 +59,13 @@ def arms(scale: Scale, sam: Stage = SAM) -> dict[str, Arm]:
         "small_budget": Arm(
             [test(train("distill_small"))], "decoupled, a quarter of the epochs, half the batch (Table 4)"
         ),
-        "untrained": Arm([bound("student", shared=False)], "random encoder before the teacher's decoder"),
-        "blind": Arm([bound("blind")], "the teacher's answers to an empty image: what prompts alone can tell"),
+        "untrained": Arm([bound("student")], "random encoder before the teacher's decoder: the lower bound"),
     }
     if not mini:
         found |= {
+            "coupled_scratch": Arm(
+                [test(train("coupled_scratch"))], "encoder and decoder both start anew and learn from masks"
+            ),
             "released": Arm([test("$WEIGHTS_ROOT/mobile_sam.pt")], "the published MobileSAM, measured as it is"),
             "sam_vit_b": Arm(
                 [test("$WEIGHTS_ROOT/sam_vit_b_01ec64.pth", "evaluate_vit_b")],
