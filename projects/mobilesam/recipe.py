@@ -8,7 +8,10 @@ SAM_PHOTOS = Stage("sam_photos", "common.foundations.sam", {"model.start": SAM.w
 
 
 def arms(scale: Scale, sam: Stage = SAM) -> dict[str, Arm]:
-    """At mini scale a small SAM, `sam`, is the teacher; else SAM ViT-H, beside released models and Table 2's ViT-B."""
+    """At mini scale a small SAM, `sam`, is the teacher; else SAM ViT-H, beside released models and Table 2's ViT-B.
+
+    On photographs the students that learn from masks are also measured with the method's work, and with its time.
+    """
     mini = scale == "mini"
     teacher = {"model.teacher_weights": sam.weights} if mini else {}
     embed = Stage("embed", "projects.mobilesam.embed", teacher, run="predict", shared=True)
@@ -61,6 +64,11 @@ def arms(scale: Scale, sam: Stage = SAM) -> dict[str, Arm]:
         ),
         "untrained": Arm([bound("student")], "random encoder before the teacher's decoder: the lower bound"),
     }
+    if sam is SAM_PHOTOS:
+        for name in ("semi_coupled", "coupled"):
+            for what in ("work", "time"):
+                stage = f"{name}_equal_{what}"
+                found[stage] = Arm([test(train(stage))], f"{name}, for as many steps as take the method's {what}")
     if not mini:
         found |= {
             "coupled_scratch": Arm(
