@@ -49,9 +49,7 @@ def arms(scale: Scale, sam: Stage = SAM) -> dict[str, Arm]:
         "semi_coupled": Arm(
             [test(train("semi_coupled"))], "encoder learns from masks through the teacher's frozen decoder"
         ),
-        "coupled": Arm(
-            [test(train("coupled"))], "a new encoder and the teacher's decoder learn from masks together"
-        ),
+        "coupled": Arm([test(train("coupled"))], "a new encoder and the teacher's decoder learn from masks together"),
         "decoupled_finetuned": Arm(
             [test(finetune("decoder_finetuning"))], "decoupled, then a short finetuning of the decoder on masks"
         ),
