@@ -110,7 +110,10 @@ def verdict(claim: Claim, entry: dict[str, Any], paper: Paper) -> str:
     if entry["estimate"] is None:
         return f"{entry['status']}: {entry['reason']}"
     ends = None if entry["low"] is None else (entry["low"], entry["high"])
-    metric = paper.metric(measures(claim.test)[0])
+    compared = measures(claim.test)
+    if not compared:  # arithmetic on reported figures
+        return f"{entry['status']}, {entry['estimate']:.3g}"
+    metric = paper.metric(compared[0])
     return f"{entry['status']}, {effect_size(claim.test, entry['estimate'], ends, metric)}"
 
 
