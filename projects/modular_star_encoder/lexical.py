@@ -1,4 +1,4 @@
-"""What common words find, without any model: the scale for the encoders' figures. Mini scale alone.
+"""What common words find, and what chance does, without any model: the scale for the encoders' figures. Mini alone.
 
     python -m projects.modular_star_encoder.lexical test \\
         --config projects/modular_star_encoder/configs/mini/lexical.yaml --data.tokenizer FOLDER ...
@@ -37,6 +37,8 @@ class Lexical(L.LightningModule):
         found = PairedRetrieval()
         found.update(*weighted(text, code))
         self.log_dict({f"test/{name}": found.compute()["mrr"] for name in ("mrr", "mrr_best")})
+        ranks = range(1, len(self.functions) + 1)
+        self.log("test/mrr_chance", sum(1 / rank for rank in ranks) / len(self.functions))
 
 
 def weighted(text: Ids, code: Ids) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from common.data.code import Function, FunctionSource
 from common.data.readers.clones import Poj104, Program
+from common.data.text import Split
 from projects.modular_star_encoder.pairs import CODE, TEXT
 from projects.modular_star_encoder.tokens import Batch, Formatter, load_marked_tokenizer
 
@@ -35,6 +36,7 @@ class EvaluationData(L.LightningDataModule):
         sets: functions by name; each function is searched for among all of its set.
         tokenizer: folder or hub id.
         clones: programs with their problem; None for none.
+        validated: measure the validation functions of each set too.
         code_instruction: before code; `{language}` is replaced.
         text_instruction: before descriptions.
         max_length: tokens of an input.
@@ -46,13 +48,14 @@ class EvaluationData(L.LightningDataModule):
         sets: dict[str, FunctionSource],
         tokenizer: str,
         clones: Poj104 | None = None,
+        validated: bool = False,
         code_instruction: str = CODE,
         text_instruction: str = TEXT,
         max_length: int = 2048,
         eval_batch_size: int = 64,
     ):
         super().__init__()
-        self.sets, self.clones = sets, clones
+        self.sets, self.clones, self.validated = sets, clones, validated
         self.formatter = Formatter(load_marked_tokenizer(tokenizer), max_length, code_instruction, text_instruction)
         self.max_length, self.eval_batch_size = max_length, eval_batch_size
 
@@ -77,8 +80,14 @@ class EvaluationData(L.LightningDataModule):
         return Labelled(self.formatter.batch(rows), torch.tensor([p.label for p in programs]))
 
     def test_dataloader(self) -> list[DataLoader]:
+        """The sets' test functions, then their validation functions, then programs."""
         size = self.eval_batch_size
-        loaders = [DataLoader(s.read("test"), size, collate_fn=self._functions) for s in self.sets.values()]
+        splits: list[Split] = ["test", "val"] if self.validated else ["test"]
+        loaders = [
+            DataLoader(s.read(split), size, collate_fn=self._functions)  # type: ignore[arg-type]
+            for split in splits
+            for s in self.sets.values()
+        ]
         if self.clones:
             loaders.append(DataLoader(self.clones.read("test"), size, collate_fn=self._programs))
         return loaders
