@@ -34,6 +34,10 @@ class FunctionSource(ABC):
     def read(self, split: Split) -> Sequence[Function]:
         """All functions of a split."""
 
+    def beyond(self, split: Split) -> Sequence[Function]:
+        """Functions that a search in the split ranks too, though no description asks for them."""
+        return []
+
 
 class Repository(NamedTuple):
     name: str

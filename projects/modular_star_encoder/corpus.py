@@ -86,9 +86,7 @@ class Corpus(L.LightningDataModule):
         ids, labels = self._hide(np.array(marked_up(self.tokenizer, parts)), rng)
         return {"input_ids": ids, "labels": labels, "together": together}
 
-    def _parts(
-        self, source: RepositorySource, index: int, together: int, rng: np.random.Generator
-    ) -> list[list[int]]:
+    def _parts(self, source: RepositorySource, index: int, together: int, rng: np.random.Generator) -> list[list[int]]:
         """Parts that fill a window: of one repository, or each of another."""
         repository = source[index]
         if len(repository.files) < 2:
@@ -105,9 +103,7 @@ class Corpus(L.LightningDataModule):
                 order = rng.permutation(len(repository.files))
         return parts
 
-    def _halves(
-        self, source: RepositorySource, index: int, together: int, rng: np.random.Generator
-    ) -> list[list[int]]:
+    def _halves(self, source: RepositorySource, index: int, together: int, rng: np.random.Generator) -> list[list[int]]:
         repository = source[index]
         whole = self._piece(_any(repository, rng), self.max_length - 3, rng)
         half = (len(whole) + 1) // 2

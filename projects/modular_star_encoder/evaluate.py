@@ -24,7 +24,7 @@ from common.training.runs import save_picture
 from projects.modular_star_encoder.harness.cost import PAPER_EXITS, PAPER_TOKENS, exit_cost, saved
 from projects.modular_star_encoder.harness.pictures import cost_chart, search_listing
 from projects.modular_star_encoder.model import MultiExitEncoder, TrunkSizes, load_encoder
-from projects.modular_star_encoder.testing import EvaluationData, Labelled, Tested
+from projects.modular_star_encoder.testing import EvaluationData, Labelled, Others, Tested
 
 COST_LENGTH = 512  # tokens, for the saving at the paper's size
 SHOWN, LISTED = 3, 5  # searches that are drawn, answers of each
@@ -89,15 +89,20 @@ class Evaluation(L.LightningModule):
         )
         self.clones = nn.ModuleDict({str(i): SameClassRetrieval() for i in self.exits} if data.clones else {})
 
-    def test_step(self, batch: Tested | Labelled, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def test_step(self, batch: Tested | Others | Labelled, batch_idx: int, dataloader_idx: int = 0) -> None:
         if isinstance(batch, Labelled):
             for i, embeddings in self.encoder(**batch.code).items():
                 self.clones[str(i)].update(embeddings, batch.labels)
             return
-        kind, number = divmod(dataloader_idx, len(self.sets))
-        name = self.sets[number]
+        kind, name = self.trainer.datamodule.parts[dataloader_idx]
+        if isinstance(batch, Others):
+            for i, embeddings in self.encoder(**batch.code).items():
+                self.found["text"][name][str(i)].distract(embeddings)
+                if str(i) in self.single:
+                    self.found["single"][name][str(i)].distract(self.single[str(i)](**batch.code)[i])
+            return
         text, code = self.encoder(**batch.text), self.encoder(**batch.code)
-        if kind:
+        if kind == "val":
             for i in self.exits:
                 self.found["val"][name][str(i)].update(text[i], code[i])
             return
@@ -108,7 +113,7 @@ class Evaluation(L.LightningModule):
                 self.found["code"][name][str(i)].update(twins[i], code[i][batch.with_twin])
         for i, encoder in self.single.items():
             self.found["single"][name][i].update(encoder(**batch.text)[int(i)], encoder(**batch.code)[int(i)])
-        if dataloader_idx == 0:
+        if name == self.sets[0]:
             self.functions += batch.functions
 
     def on_test_epoch_end(self) -> None:

@@ -1,6 +1,7 @@
 """Test sets: functions to find, and labelled programs (POJ-104)."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import lightning.pytorch as L
 import torch
@@ -9,7 +10,6 @@ from torch.utils.data import DataLoader
 
 from common.data.code import Function, FunctionSource
 from common.data.readers.clones import Poj104, Program
-from common.data.text import Split
 from projects.modular_star_encoder.pairs import CODE, TEXT
 from projects.modular_star_encoder.tokens import Batch, Formatter, load_marked_tokenizer
 
@@ -22,6 +22,12 @@ class Tested(NamedTuple):
     code: Batch
     twin: Batch
     with_twin: Tensor
+
+
+class Others(NamedTuple):
+    """Functions that are ranked, though nobody asks for them."""
+
+    code: Batch
 
 
 class Labelled(NamedTuple):
@@ -56,6 +62,7 @@ class EvaluationData(L.LightningDataModule):
     ):
         super().__init__()
         self.sets, self.clones, self.validated = sets, clones, validated
+        self.parts: list[tuple[str, str]] = []  # what each loader holds, and of which set
         self.formatter = Formatter(load_marked_tokenizer(tokenizer), max_length, code_instruction, text_instruction)
         self.max_length, self.eval_batch_size = max_length, eval_batch_size
 
@@ -75,19 +82,29 @@ class EvaluationData(L.LightningDataModule):
             torch.tensor(with_twin, dtype=torch.long),
         )
 
+    def _others(self, functions: list[Function]) -> Others:
+        rows = self.formatter.code([f.code for f in functions], [f.language for f in functions])
+        return Others(self.formatter.batch(rows))
+
     def _programs(self, programs: list[Program]) -> Labelled:
         rows = self.formatter.code([p.code for p in programs], [p.language for p in programs])
         return Labelled(self.formatter.batch(rows), torch.tensor([p.label for p in programs]))
 
     def test_dataloader(self) -> list[DataLoader]:
-        """The sets' test functions, then their validation functions, then programs."""
+        """Loaders of what `parts` names."""
         size = self.eval_batch_size
-        splits: list[Split] = ["test", "val"] if self.validated else ["test"]
-        loaders = [
-            DataLoader(s.read(split), size, collate_fn=self._functions)  # type: ignore[arg-type]
-            for split in splits
-            for s in self.sets.values()
-        ]
+        self.parts = []
+        loaders: list[DataLoader] = []
+
+        def add(kind: str, name: str, items: Any, function: Callable[[list[Any]], Any]) -> None:
+            if len(items):
+                self.parts.append((kind, name))
+                loaders.append(DataLoader(items, size, collate_fn=function))
+
+        for name, source in self.sets.items():
+            add("test", name, source.read("test"), self._functions)
+            add("others", name, source.beyond("test"), self._others)
+            add("val", name, source.read("val") if self.validated else [], self._functions)
         if self.clones:
-            loaders.append(DataLoader(self.clones.read("test"), size, collate_fn=self._programs))
+            add("clones", "", self.clones.read("test"), self._programs)
         return loaders

@@ -97,7 +97,7 @@ class Formatter:
     Args:
         tokenizer: with MoSE's markers.
         max_length: tokens of an input.
-        code_instruction: before code; `{language}` is replaced. Cut to half of `max_length`.
+        code_instruction: before code; `{language}` is replaced, in lower case as in the model card. Cut to half of `max_length`.
         text_instruction: before words.
     """
 
@@ -109,7 +109,7 @@ class Formatter:
 
     def code(self, codes: Sequence[str], languages: Sequence[str]) -> list[list[int]]:
         """Ids of codes, each with its language."""
-        return self._rows([self.code_instruction.format(language=language) for language in languages], codes)
+        return self._rows([self.code_instruction.format(language=language.lower()) for language in languages], codes)
 
     def text(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of descriptions or queries."""
