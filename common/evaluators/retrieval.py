@@ -24,7 +24,7 @@ def paired_ranks(queries: Tensor, candidates: Tensor) -> Tensor:
 class PairedRetrieval(Metric):
     """Recall@1 and @5, mean reciprocal rank and NDCG where query i's only right answer is candidate i.
 
-    Candidates are all those of all batches and processes, and what `distract` adds.
+    Candidates are all those of all batches and processes, those that answer no query included.
 
     Example:
         metric.update(text_embeddings, code_embeddings)
@@ -42,12 +42,10 @@ class PairedRetrieval(Metric):
         self.add_state("candidates", [], dist_reduce_fx="cat")
         self.add_state("others", [], dist_reduce_fx="cat")
 
-    def distract(self, candidates: Tensor) -> None:
-        """Add candidates [B, D] that are nobody's right answer."""
-        self.others.append(candidates.detach())
-
-    def update(self, queries: Tensor, candidates: Tensor) -> None:
-        """Add rows [B, D] of each, normalised by whoever calls where cosines are wanted."""
+    def update(self, queries: Tensor, candidates: Tensor, others: Tensor | None = None) -> None:
+        """Add rows [B, D] of each, normalised by whoever calls where cosines are wanted; `others` answer no query."""
+        if others is not None:
+            self.others.append(others.detach())
         self.queries.append(queries.detach())
         self.candidates.append(candidates.detach())
 

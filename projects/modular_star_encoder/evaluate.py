@@ -97,9 +97,7 @@ class Evaluation(L.LightningModule):
         kind, name = self.trainer.datamodule.parts[dataloader_idx]
         if isinstance(batch, Others):
             for i, embeddings in self.encoder(**batch.code).items():
-                self.found["text"][name][str(i)].distract(embeddings)
-                if str(i) in self.single:
-                    self.found["single"][name][str(i)].distract(self.single[str(i)](**batch.code)[i])
+                self.found["text"][name][str(i)].update(embeddings[:0], embeddings[:0], embeddings)
             return
         text, code = self.encoder(**batch.text), self.encoder(**batch.code)
         if kind == "val":

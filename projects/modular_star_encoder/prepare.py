@@ -107,7 +107,7 @@ def described(functions: list[PythonFunction]) -> list[dict[str, str]]:
 
 
 def packages(found: Found, split: Split) -> list[Repository]:
-    """A split's modules with their files, in rows of at most `ROW`: a large package comes up as often as it has rows."""
+    """A split's modules with their files, in rows of at most `ROW`: a large package comes up more often."""
     grouped: dict[str, list[str]] = {}
     for path, text in found.texts.items():
         if split_of(path) == split and text.strip():

@@ -47,7 +47,7 @@ def arms(scale: Scale, stdlib: bool = False) -> dict[str, Arm]:
         return Stage("finetune", f"{HOME}.finetune", overrides, base="encoder")
 
     def measure(**settings: object) -> Stage:
-        overrides = {**tokenizer, **tested, **settings}
+        overrides = {**settings, **tokenizer, **tested}
         overrides |= {"model.facts": prepare.output("data.json")} if stdlib else {}
         return Stage("evaluate", f"{HOME}.evaluate", overrides, run="test", base="encoder")
 

@@ -97,7 +97,8 @@ class Formatter:
     Args:
         tokenizer: with MoSE's markers.
         max_length: tokens of an input.
-        code_instruction: before code; `{language}` is replaced, in lower case as in the model card. Cut to half of `max_length`.
+        code_instruction: before code; `{language}` is replaced, in lower case as in the model card. Cut to half of
+            `max_length`.
         text_instruction: before words.
     """
 

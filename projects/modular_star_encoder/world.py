@@ -1,8 +1,8 @@
 """The world of small programs: what they do depends on the order of their words, so that a search needs depth.
 
 A program is three steps; a step is a verb and the noun it acts on, on a line of its own after up to three labels with
-random names, which do nothing. Its description names the same steps in the same order, with synonyms and words that mean
-nothing between them:
+random names, which do nothing. Its description names the same steps in the same order, with synonyms, and words that
+mean nothing stand between them:
 
     k sort names            then arrange people
     trim dates              next trim days afterwards
@@ -11,8 +11,8 @@ nothing between them:
 Its twin says the same in another language, which puts the noun first and has other labels. Distractors are programs of
 the same verbs and nouns in another order or with other partners. They stand beside it in training batches and among
 the candidates of a search, six to a family: who reads words but no order finds the right one with an MRR of
-(1 + 1/2 + ... + 1/6) / 6 = 0.41 at best. Words between the steps make it uncertain how far from the end one stands, which
-is all that a single layer of attention sees of order.
+(1 + 1/2 + ... + 1/6) / 6 = 0.41 at best. What stands between the steps makes it uncertain how far from the end a word
+is, and that is all that a single layer of attention sees of order.
 
 Families (which verbs, which nouns) are divided among the splits; training programs are made as they are asked for.
 """
@@ -132,7 +132,7 @@ class Programs(FunctionSource):
 
 
 class Repositories(RepositorySource):
-    """Repositories of the world: files of programs in one language, with verbs, nouns and labels of the repository's own.
+    """Repositories of the world: files in one language, with verbs, nouns and labels of the repository's own.
 
     A repository comes up in proportion to the number of its files, which is 2 to 6.
 

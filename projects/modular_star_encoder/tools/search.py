@@ -2,12 +2,13 @@
 
     python -m projects.modular_star_encoder.tools.search FOLDER "copy a file to another place" --exit 2
     python -m projects.modular_star_encoder.tools.search FOLDER "copy a file" "send a mail" --json
-    python -m projects.modular_star_encoder.tools.search FOLDER "copy a file" --hub modularStarEncoder/ModularStarEncoder-finetuned
+    python -m projects.modular_star_encoder.tools.search FOLDER "copy a file" \\
+        --hub modularStarEncoder/ModularStarEncoder-finetuned
 
 Prints the best functions for each query, with file and line. Without `--run` or `--hub` it takes the run of the paper's
-method (or of `--arm`) that `make reproduce PAPER=modular_star_encoder DATA=stdlib` left. Embeddings are kept in the run's
-folder by the functions' sources: a second search computes those of new and changed functions alone, and an interrupted
-one goes on where it stopped. Where nothing can be written there, they are not kept.
+method (or of `--arm`) that `make reproduce PAPER=modular_star_encoder DATA=stdlib` left. Embeddings are kept in the
+run's folder by the functions' sources: a second search computes those of new and changed functions alone, and an
+interrupted one goes on where it stopped. Where nothing can be written there, they are not kept.
 """
 
 import argparse
