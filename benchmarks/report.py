@@ -18,6 +18,7 @@ from benchmarks.running import recipes, results
 from benchmarks.running.results import REPORTS
 from benchmarks.showing import page
 from benchmarks.showing.compare import compare
+from benchmarks.showing.outlook import power_lines
 from benchmarks.showing.terminal import is_pilot, shared_stages
 from common.errors import UserError, unknown, user_errors
 
@@ -129,8 +130,9 @@ def render(found: dict[str, Any], paper: Paper, runs: Path, links: list[dict[str
     numbers = {name: i for i, name in enumerate(sorted(arms, key=lambda name: not arms[name]["method"]))}
     reference = results.reference_for(found, paper) if found["scale"] != "rehearsal" else None
     there = {verdict["claim"]: verdict["status"] for verdict in reference["verdicts"]} if reference else {}
+    powers = power_lines(found, paper)
     cards = [
-        page.claim_card(claim, verdicts[claim.id], found, paper, there.get(claim.id))
+        page.claim_card(claim, verdicts[claim.id], paper, there.get(claim.id), powers.get(claim.id, ""))
         for claim in paper.claims
         if claim.id in verdicts
     ]

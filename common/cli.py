@@ -7,6 +7,8 @@ A run folder makes a stage resumable: the same command continues from its last g
 the stage is done. Without `--run_dir` a stage starts afresh in `runs/manual/<module>-<time>`.
 """
 
+import hashlib
+import json
 import logging
 import os
 import sys
@@ -14,25 +16,45 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NoReturn
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import lightning.pytorch as L
 import torch
+import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors import SafetensorError
 from safetensors.torch import save_model
 
+from common.data.files import write_atomic
 from common.errors import UserError
+from common.rehearsal.owned import keep_to
 from common.training.callbacks import Cost, NonFiniteGuard, ProgressFile, StopOnSignal
-from common.training.checkpoints import CheckpointFile, RandomState, StepCheckpoints, last_good, readable
+from common.paths import user_path
+from common.training.checkpoints import (
+    KEPT,
+    CheckpointFile,
+    RandomState,
+    StepCheckpoints,
+    failed_while_restoring,
+    last_good,
+    readable,
+    unfit_checkpoint,
+)
 from common.training.preset import FastPreset, gains_from_bf16
-from common.training.runs import disk_error, finish, locked
-from common.training.tracking import log_pictures, wandb_logger
+from common.training.runs import disk_error, finish, locked, read_done
+from common.training.tracking import Tracker, wandb_logger
+
+
+NOT_SETTINGS = {"run_dir", "config", "ckpt_path", "trainer.enable_progress_bar", "trainer.default_root_dir"}
+LISTED = 5
 
 
 class StageCLI(LightningCLI):
@@ -42,16 +64,50 @@ class StageCLI(LightningCLI):
     it). Its `run_dir` is set to the run folder before anything runs.
     """
 
-    def __init__(self, *args: Any, links: Callable[[LightningArgumentParser], None] | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        *classes: Any,
+        args: list[str] | None = None,
+        links: Callable[[LightningArgumentParser], None] | None = None,
+        **kwargs: Any,
+    ):
+        self.words = sys.argv[1:] if args is None else args
         self.links = links
         self.started = time.monotonic()
         self.cost = Cost()
         self.run_dir = Path()
+        self.trial = False
+        """Whether Lightning's `fast_dev_run` only tries whether everything runs: nothing is kept then."""
+        self.refused: UserError | None = None
+        """What a class raised while the classes were made; cleared once all of them are."""
+        self.resumed = ""
+        """The checkpoint that the run starts from."""
         with ExitStack() as self.stack:
             try:
-                super().__init__(*args, **kwargs)
+                super().__init__(*classes, args=args, **kwargs)
             except (OSError, SafetensorError) as error:
-                raise disk_error(error, self.run_dir) or error from error
+                raise self._users_error(error) or disk_error(error, self.run_dir) or error from error
+            except Exception as error:
+                raise self._users_error(error) or error from error
+
+    def _users_error(self, error: BaseException) -> UserError | None:
+        """The error that a user can mend behind another: jsonargparse wraps what classes raise, unions most of all."""
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, UserError):
+                return cause
+            cause = cause.__cause__
+        if self.refused is not None:
+            return self.refused
+        if self.resumed and failed_while_restoring(error):
+            return unfit_checkpoint(self.resumed, error)
+        return None
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """All of Lightning's, or the one that the command line begins with: building a parser takes 0.1 s."""
+        known = LightningCLI.subcommands()
+        first = self.words[0] if self.words else ""
+        return {first: known[first]} if first in known else known
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -79,12 +135,17 @@ class StageCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         super().parse_arguments(parser, args)
-        given = self.config.get(f"{self.config.get('subcommand')}.ckpt_path")
-        if given and "://" not in given:
-            check_checkpoint(Path(given))
+        config = self.config[self.config.subcommand]
+        if config.get("ckpt_path"):
+            config.ckpt_path = given_checkpoint(config.ckpt_path, config.run_dir)
+
+    def _parse_ckpt_path(self) -> None:
+        """Take no settings from a checkpoint: the command line and its configs have them all."""
 
     def before_instantiate_classes(self) -> None:
+        self.parser.add_instantiator(self._make, object, subclasses=True)
         config = self.config[self.subcommand]
+        self.trial = bool(config.trainer.fast_dev_run)
         if config.threads:
             torch.set_num_threads(config.threads)
         if config.preset and config.trainer.precision is None and gains_from_bf16():
@@ -92,26 +153,35 @@ class StageCLI(LightningCLI):
         self.run_dir = Path(config.run_dir or default_run_dir())
         if first_process():
             self.stack.enter_context(locked(self.run_dir, f"the stage in {self.run_dir}"))
-        if (self.run_dir / "done.json").exists():
+        text = self._parser(self.subcommand).dump(config, skip_none=False)
+        self.settings = settings(self.subcommand, yaml.safe_load(text))
+        if (done := read_done(self.run_dir)) is not None:
+            check_settings(self.run_dir, done, self.settings)
             say(f"{self.run_dir} is finished; remove the folder to run it again")
             raise SystemExit(0)
-        if first_process():
-            self._parser(self.subcommand).save(
-                config, self.run_dir / "config.yaml", overwrite=True, multifile=False, skip_none=False
-            )
+        if first_process() and not self.trial:
+            write_atomic(self.run_dir / "config.yaml", text.encode())
+
+    def _make(self, kind: type, *args: Any, **kwargs: Any) -> Any:
+        """Make a class of the config, and remember what it tells the user."""
+        try:
+            return kind(*args, **kwargs)
+        except UserError as error:
+            self.refused = error
+            raise
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config = self.config[self.subcommand]
         if config.trainer.get("logger") is None:
             attempt = len(list(self.run_dir.glob("curves/version_*")))
             loggers: list[Any] = [CSVLogger(self.run_dir, "curves", version=attempt, flush_logs_every_n_steps=1)]
-            if self.subcommand != "predict" and first_process():
+            if self.subcommand != "predict" and first_process() and not self.trial:
                 wandb = self.stack.enter_context(wandb_logger(self.run_dir, config.as_dict()))
                 loggers += [wandb] if wandb else []
             kwargs["logger"] = loggers
         trainer = super().instantiate_trainer(default_root_dir=str(self.run_dir), **kwargs)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            trainer.strategy.checkpoint_io = CheckpointFile()
+            trainer.strategy.checkpoint_io = CheckpointFile(resuming=self.subcommand == "fit")
         return trainer
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
@@ -120,21 +190,24 @@ class StageCLI(LightningCLI):
         stop.listen()
         self.checkpoints = StepCheckpoints(folder, self.config[self.subcommand].checkpoint_every, stop.wanted)
         progress = ProgressFile(self.run_dir / "progress.json")
-        ours = [RandomState(), NonFiniteGuard(folder), self.cost, progress, stop, self.checkpoints]
+        ours: list[L.Callback] = [RandomState(), NonFiniteGuard(folder), self.cost, progress, stop]
+        ours += [] if self.trial else [self.checkpoints]
         ours += [FastPreset()] if self.config[self.subcommand].preset else []
         return super()._instantiate_trainer(config, [*callbacks, *ours])
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
+        self.refused = None
         self.model.run_dir = self.run_dir
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
         if subcommand == "fit":
-            if kwargs.get("ckpt_path") is None and (good := last_good(self.run_dir / "checkpoints")):
+            if kwargs.get("ckpt_path") is None and not self.trial and (good := last_good(self.run_dir / "checkpoints")):
                 say(f"continuing from {good}")
                 kwargs["ckpt_path"] = str(good)
-            kwargs["weights_only"] = True
+        kwargs["weights_only"] = True
+        self.resumed = kwargs.get("ckpt_path") or ""
         if subcommand == "predict":
             kwargs["return_predictions"] = False
         return kwargs
@@ -147,7 +220,9 @@ class StageCLI(LightningCLI):
                 raise
             say("interrupted; with this run folder the same command goes on from the last checkpoint")
             raise SystemExit(143 if isinstance(end, SIGTERMException) else 130) from None
-        if self.trainer.is_global_zero:
+        if self.trial:
+            say("fast_dev_run has tried what it could; nothing was kept")
+        elif self.trainer.is_global_zero:
             self._conclude(subcommand)
 
     def _conclude(self, subcommand: str) -> None:
@@ -165,13 +240,14 @@ class StageCLI(LightningCLI):
         else:
             cost["seconds"] = time.monotonic() - self.started
         for logger in self.trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                log_pictures(logger, self.run_dir)
+            if isinstance(logger, Tracker):
+                logger.log_pictures(self.run_dir)
         latest = self.checkpoints.metrics | {
             name: value.item() for name, value in self.trainer.callback_metrics.items()
         }
         metrics = {name.removeprefix(f"{subcommand}/"): value for name, value in latest.items()}
-        finish(self.run_dir, metrics, cost, wall=time.monotonic() - self.started)
+        wall, cpu = time.monotonic() - self.started, self.cost.cpu_seconds()
+        finish(self.run_dir, metrics, cost, wall, cpu, named(self.settings))
 
 
 def default_run_dir() -> str:
@@ -196,6 +272,89 @@ def default_run_dir() -> str:
         run = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     environment["STAGE_RUN_DIR"] = folder = f"runs/manual/{Path(sys.argv[0]).stem}-{run}"
     return folder
+
+
+def settings(subcommand: str, config: dict[str, Any]) -> dict[str, Any]:
+    """What a stage's outputs follow from, flat: `model.lr`, ...; without where it runs and what it shows."""
+    found: dict[str, Any] = {"subcommand": subcommand}
+
+    def flatten(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                flatten(f"{prefix}.{key}" if prefix else str(key), inner)
+        elif prefix not in NOT_SETTINGS:
+            found[prefix] = value
+
+    flatten("", config)
+    return found
+
+
+def named(found: dict[str, Any]) -> str:
+    """A name for a stage's settings: the subcommand, and a digest."""
+    digest = hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()
+    return f"{found['subcommand']}-{digest[:16]}"
+
+
+def check_settings(run_dir: Path, done: dict[str, Any], now: dict[str, Any]) -> None:
+    """UserError where a finished folder's settings are not those of this command."""
+    known = done.get("settings")
+    if known is None or known == named(now):
+        return
+    try:
+        config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        config = None
+    before = settings(str(known).split("-")[0], config) if isinstance(config, dict) else {"subcommand": ""}
+    if named(before) == known:
+        keys = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+        listed = [f"{key} was {shown(before.get(key))}, now {shown(now.get(key))}" for key in keys[:LISTED]]
+        what = "; ".join(listed) + (f"; ... ({len(keys)} in all)" if len(keys) > LISTED else "")
+    else:
+        what = "which ones differ cannot be said, for its config.yaml is not what it was"
+    raise UserError(
+        f"{run_dir} is finished, with other settings: {what}. Give another --run_dir, or remove the folder to run it anew."
+    )
+
+
+def shown(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def given_checkpoint(given: str, run_dir: str | None) -> str:
+    """What a user's `--ckpt_path` stands for: a file, a file's URL, `last`, or what Lightning itself fetches.
+
+    Raises:
+        UserError: there is no such checkpoint, it cannot be read, or no stage keeps such a one.
+    """
+    folder = Path(run_dir) if run_dir else None
+    if given == "last":
+        if folder and (good := last_good(folder / "checkpoints")):
+            return str(good)
+        raise UserError(
+            f"--ckpt_path last: there is no checkpoint in {folder / 'checkpoints' if folder else 'a new run folder'}; "
+            "give the --run_dir of a run that has one, or a file"
+        )
+    if given == "hpc" and folder and any(folder.glob("hpc_ckpt_*.ckpt")):
+        return given
+    if given in ("best", "hpc"):
+        raise UserError(
+            f"--ckpt_path {given}: stages keep their {KEPT} newest checkpoints, and none that is named so. Give `last`, "
+            "a file of <run folder>/checkpoints, or leave it out: a run folder is continued by itself"
+        )
+    if given.startswith("registry"):
+        if find_spec("litmodels") is None:
+            raise UserError(
+                f"--ckpt_path {given}: Lightning's model registry needs the package litmodels (pip install)"
+            )
+        return given
+    if given.startswith("file:"):
+        given = url2pathname(urlsplit(given).path)
+    if "://" in given:
+        return given
+    path = user_path(given)
+    check_checkpoint(path)
+    return str(path)
 
 
 def check_checkpoint(path: Path) -> None:
@@ -238,6 +397,8 @@ def main(
         r" resumable|isinstance\(treespec|The `srun` command is available|predict returned None).*",
     )
     try:
+        if folder := os.environ.get("STAND_INS"):
+            keep_to(Path(folder))
         StageCLI(
             model,
             data,

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.judging.forms import OnReported, Ratio, Test, claimed_range, measures, negligible_range
+from benchmarks.judging.formats import figure
+from benchmarks.judging.forms import Metric, OnReported, Ratio, Test, claimed_range, measures, negligible_range
 from benchmarks.judging.looks import ALPHA, LOOKS, quantile, spread
+from benchmarks.judging.samples import sample
 from benchmarks.judging.tables import Paper
-from benchmarks.judging.verdict import judge, sample
+from benchmarks.judging.verdict import judge
 
 AS_GOOD_AS_ZERO = 0.2
 """Standard deviations from what would decide a claim below which hundreds of seeds would be needed."""
@@ -57,6 +59,20 @@ def power(found: dict[str, Any], paper: Paper, networks: dict[str, dict[str, flo
         if len(set(there.effects)) > 1 and len(there.effects) == len(there.seeds):
             powers[claim.id] = _power(claim.id, claim.test, there.effects)
     return powers
+
+
+def in_words(found: Power, test: Test, metric: Metric) -> str:
+    """`effect of 0.44 standard deviations; 3 seeds decide 0.030; SEEDS=auto would need more than 12 seeds`."""
+    smallest = f"{100 * found.smallest:.3g} %" if isinstance(test, Ratio) else figure(found.smallest, metric)
+    if found.decided_by is not None:
+        needed = f"decides it with {found.outlook} if effect and spread hold"
+    elif found.outlook.startswith("none"):
+        needed = "would not decide it: as good as zero"
+    else:
+        needed = f"would need {found.outlook}"
+    return (
+        f"effect of {found.effect:.2g} standard deviations; {found.seeds} seeds decide {smallest}; SEEDS=auto {needed}"
+    )
 
 
 def decided_by(effects: Sequence[float], test: Test) -> int | None:

@@ -17,19 +17,18 @@ first look that decides stands: seeds that exist because other claims needed the
 A premise is judged in the same way, and has to be confirmed; else its claim is inconclusive, "premise not met".
 
 Figures that no seed changes need no interval: those of `exact` metrics, of which one seed is enough, and those that
-came out the same for every one of several seeds; a tie is inconclusive. Where all stages behind all figures of a
-comparison are shared by the seeds, there is one figure however many seeds name it: one run, and no interval.
+came out the same for every one of several seeds (with `auto`, of three); a tie is inconclusive. Where all stages behind
+all figures of a comparison are shared by the seeds, there is one figure however many seeds name it: one run, and no
+interval.
 An arm that has not run, a figure that is not finite and a single seed leave a claim inconclusive: a diverged seed is
 not dropped.
 """
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from benchmarks.judging.forms import (
     Better,
-    Measure,
     Metric,
     NotBetter,
     NotWorse,
@@ -41,9 +40,10 @@ from benchmarks.judging.forms import (
     claimed_range,
     measures,
 )
-from benchmarks.judging.looks import ALPHA, LOOKS, Plan, decide, effect_interval, first_decision
+from benchmarks.judging.looks import ALIKE, ALPHA, LOOKS, Plan, decide, effect_interval, first_decision
+from benchmarks.judging.samples import Sample, absent, sample, unusable
 from benchmarks.judging.tables import Claim, Paper
-from benchmarks.judging.wording import arithmetic, demanded, effect_size, reduces, subject, too_small
+from benchmarks.judging.wording import arithmetic, demanded, effect_size, subject, too_small
 
 __all__ = ["STATUSES", "Status", "Verdict", "claimed_range", "decide", "effect_size", "judge", "measures", "undecided"]
 
@@ -117,52 +117,6 @@ def undecided(
     premises that were found not to hold.
     """
     return {verdict.claim: verdict.needs for verdict in judge(found, paper, networks, "auto", look) if verdict.needs}
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The figures that a test compares, by seed.
-
-    Attributes:
-        columns: each measure's figures by seed, in the order of the seeds' numbers.
-        seeds: those that all columns have; only the first where all seeds share the figures.
-        effects: for each of these seeds, up to the first one that has none.
-        shared: names of stages that all seeds share.
-        one_run: whether all stages are shared.
-    """
-
-    columns: list[dict[int, float]]
-    seeds: list[int]
-    effects: list[float]
-    shared: tuple[str, ...]
-    one_run: bool
-
-
-def sample(test: Test, found: dict[str, Any], paper: Paper, networks: dict[str, dict[str, float]]) -> Sample:
-    """What a results file holds for a test.
-
-    A seed has no effect where a figure is not finite, or not positive where a ratio is asked for.
-    """
-    compared = measures(test)
-    columns, stages = [], []
-    for measure in compared:
-        if measure.real:
-            entry: dict[str, Any] = {"seeds": {"0": networks.get(measure.arm, {})}}
-        else:
-            entry = found["arms"].get(measure.arm, {"seeds": {}})
-        figures = {int(seed): row[measure.metric] for seed, row in entry["seeds"].items() if measure.metric in row}
-        columns.append(dict(sorted(figures.items())))
-        stages.append(entry.get("stages", []))
-    one_run = all(arm and all(stage.get("shared") for stage in arm) for arm in stages)
-    seeds = [seed for seed in columns[0] if all(seed in column for column in columns)][: 1 if one_run else None]
-    effects = []
-    for seed in seeds:
-        values = [column[seed] for column in columns]
-        if not all(map(math.isfinite, values)) or (isinstance(test, Ratio) and min(values) <= 0):
-            break
-        effects.append(_effect(test, values, paper.metric(compared[0])))
-    shared = dict.fromkeys(stage["stage"] for arm in stages for stage in arm if stage.get("shared"))
-    return Sample(columns, seeds, effects, tuple(shared), one_run)
 
 
 def _judge(
@@ -240,9 +194,9 @@ def _judge_test(
         "exact": all(metric.exact for metric in metrics),
         "shared": there.shared,
     }
-    if problem := _absent(compared, metrics, there, networks if compared[0].real else found["arms"]):
+    if problem := absent(compared, metrics, there, networks if compared[0].real else found["arms"]):
         return Verdict(status="inconclusive", reason=problem, **known)
-    problem = _unusable(test, metrics, there, plan)
+    problem = unusable(test, metrics, there, plan)
     effects = there.effects
     if not effects or (problem and plan == "fixed"):
         return Verdict(status="inconclusive", reason=problem or "", **known)
@@ -250,22 +204,24 @@ def _judge_test(
     looks = {n: alpha for n, alpha in LOOKS.items() if n <= most} if plan == "auto" else {len(effects): ALPHA}
     status: Status = "inconclusive"
     seeds, ends, alpha, look = len(effects), None, None, None
-    first = effects[: min(looks)]
-    if known["exact"] and len(set(first)) == 1:
+    least = min(LOOKS) if plan == "auto" else len(effects)
+    first = effects[:least]
+    never_varies = all(len({column[seed] for seed in there.seeds[: len(first)]}) == 1 for column in there.columns)
+    if len(set(first)) == 1 and (known["exact"] or (never_varies and len(first) == least > 1)):
         seeds, ends, status = len(first), (first[0], first[0]), decide(first[0], first[0], test)
-    elif seeds > 1 and seeds >= min(looks):
+    elif looks and len(first) == least > 1:
         status, seeds = first_decision(effects, test, looks.items())
-        _, *interval = effect_interval(effects[:seeds], test, looks[seeds])
-        ends = (interval[0], interval[1])
-        alpha = looks[seeds] if ends[0] != ends[1] else None
-        look = seeds if plan == "auto" and status in DECIDED else None
+        _, low_end, high_end = effect_interval(effects[:seeds], test, looks[seeds])
+        if low_end != high_end or plan == "fixed" or seeds >= ALIKE:
+            ends = (low_end, high_end)
+            alpha = looks[seeds] if low_end != high_end else None
+    if plan == "auto" and status in DECIDED and not known["exact"]:
+        look = seeds
     constant = ends is not None and ends[0] == ends[1]
     if status == "inconclusive" and not constant and problem:
         return Verdict(status="inconclusive", reason=problem, **known)
 
-    final = (
-        status in DECIDED or constant or there.one_run or (plan == "auto" and ends is not None and seeds >= max(LOOKS))
-    )
+    final = status in DECIDED or constant or there.one_run or (plan == "auto" and seeds >= max(LOOKS))
     figures = [[column[seed] for seed in there.seeds[:seeds]] for column in there.columns]
     estimate = effect_interval(effects[:seeds], test)[0] if seeds > 1 else effects[0]
     evidence = _evidence(test, there, seeds, ends, alpha, plan, known["exact"])
@@ -284,35 +240,6 @@ def _judge_test(
     )
 
 
-def _absent(compared: list[Measure], metrics: list[Metric], there: Sample, measured: dict[str, Any]) -> str | None:
-    """Why there is nothing to compare; `measured`: the arms, or networks, that there are."""
-    absent = list(dict.fromkeys(measure.arm for measure in compared if measure.arm not in measured))
-    if absent and compared[0].real:
-        return f"{' and '.join(absent)}: not measured yet, run make speed"
-    if absent:
-        arms = f"arm {absent[0]} has" if len(absent) == 1 else f"arms {' and '.join(absent)} have"
-        return f"{arms} no results: not run, or failed"
-    for column, measure, metric in zip(there.columns, compared, metrics, strict=True):
-        if not column:
-            return f"{metric.label} was not measured for arm {measure.arm}"
-    if not there.seeds:
-        return f"arms {compared[0].arm} and {compared[-1].arm} have no seed in common"
-    return None
-
-
-def _unusable(test: Test, metrics: list[Metric], there: Sample, plan: Plan) -> str | None:
-    """Why a seed has no effect; looks that end before that seed may still be made."""
-    for column, measure, metric in zip(there.columns, measures(test), metrics, strict=True):
-        seeds = list(column) if plan == "fixed" else there.seeds
-        wrong = [str(seed) for seed in seeds if not math.isfinite(column[seed])]
-        if wrong:
-            numbers = f"seed{'s' if len(wrong) > 1 else ''} {', '.join(wrong)}"
-            return f"{metric.label} of arm {measure.arm} is not finite for {numbers}"
-        if isinstance(test, Ratio) and any(column[seed] <= 0 for seed in seeds):
-            return f"{metric.label} of arm {measure.arm} is not positive, so that no ratio can be taken"
-    return None
-
-
 def _evidence(
     test: Test,
     there: Sample,
@@ -329,7 +256,9 @@ def _evidence(
             return "; one run only, which all seeds share"
         if seeds == 1:
             return "; one seed has no spread, run SEEDS=3"
-        return f" over {counted}; the first look is after {min(LOOKS)}"
+        if seeds < min(LOOKS):
+            return f" over {counted}; the first look is after {min(LOOKS)}"
+        return f" for each of {counted}, on a scale too coarse to show their spread"
     if ends[0] != ends[1]:
         return f" over {counted}" + (f" ({100 * (1 - (alpha or ALPHA)):.4g} % interval)" if plan == "auto" else "")
     if measures(test)[0].real:
@@ -351,15 +280,6 @@ def _threshold(test: Test) -> float | None:
     if isinstance(test, OnReported) and test.equals is not None:
         return test.tolerance
     return test.below if test.above is None else test.above
-
-
-def _effect(test: Test, values: list[float], metric: Metric) -> float:
-    """The effect for one seed, from the figures of the claim's one or two arms."""
-    if isinstance(test, Ratio):
-        return values[0] / values[1]
-    if reduces(test, metric):
-        return values[1] - values[0]
-    return values[0] - values[1] if len(values) == 2 else values[0]
 
 
 def _claimed(test: Test, metric: Metric) -> str:

@@ -19,6 +19,7 @@ import lightning.pytorch as L
 import numpy as np
 
 from benchmarks.measuring.latency import load
+from benchmarks.measuring.starting import idle_stages
 from benchmarks.running.recipes import ROOT
 from common.errors import UserError
 from common.workload import Source, Training
@@ -140,11 +141,13 @@ def reading(source: Source, seconds: float = READ_SECONDS) -> dict[str, float]:
 
 
 def starting(training: Training | None) -> dict[str, Any]:
-    """Seconds from a command's start to its end, after one that fills the operating system's caches."""
+    """Seconds from a command's start to its end, after one that fills the operating system's caches; and those of a
+    stage in a warm worker, with where they go.
+    """
     commands = {"make list": ["-m", "benchmarks.catalogue"]}
     if training is not None:
         commands["--help of a stage"] = ["-m", training.command(Path())[0], "fit", "--help"]
-    found = {}
+    found = {"a stage of two steps": idle_stages()}
     for name, command in commands.items():
         times, own = [], []
         for attempt in range(STARTS + 1):

@@ -12,6 +12,7 @@ from benchmarks.running.recipes import Request
 from common.errors import UserError
 from common.paths import expand
 from common.recipe import Download, Output, Recipe, Stage, walk
+from common.rehearsal import owned
 
 VARIABLE = re.compile(r"\$\{?(\w+)")
 
@@ -145,11 +146,6 @@ def _disk(recipe: Recipe, request: Request) -> str | None:
 def environment(request: Request, stand_ins: Path | None = None) -> dict[str, str]:
     """Variables that the stages' configs refer to."""
     if stand_ins is not None:
-        return {
-            "DATA_ROOT": str(stand_ins / "data"),
-            "WEIGHTS_ROOT": str(stand_ins / "weights"),
-            "HF_HOME": str(stand_ins / "hub"),
-            "HF_HUB_OFFLINE": "1",
-        }
+        return owned.variables(stand_ins)
     wanted = ("DATA_ROOT", "WEIGHTS_ROOT") if request.scale == "paper" or request.data else ()
     return {name: os.environ[name] for name in wanted if os.environ.get(name)}

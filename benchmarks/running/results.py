@@ -142,6 +142,12 @@ def seconds_left(jobs: list[Job], slots: int) -> float:
     return sum(known) / slots
 
 
+def arm_seconds(arm: dict[str, Any]) -> float:
+    """About what one more seed of an arm costs, in seconds of one core: its stages that are not shared."""
+    own = [stage for stage in arm.get("stages", []) if not stage.get("shared")]
+    return sum(stage.get("cpu_seconds") or stage.get("seconds") or 0.0 for stage in own)
+
+
 def _planned(found: dict[str, Any]) -> dict[str, Any]:
     """Results without the seeds that a fixed plan did not ask for: others that happen to be there decide nothing."""
     plan = found.get("plan")

@@ -1,5 +1,6 @@
 """Runs jobs side by side, each in a process of its own, and shows where they stand."""
 
+import ctypes
 import errno
 import multiprocessing as mp
 import multiprocessing.forkserver as forkserver
@@ -7,10 +8,11 @@ import os
 import runpy
 import shutil
 import signal
-import subprocess
+import socket
 import sys
 import threading
 import time
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -22,10 +24,26 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.running.recipes import Job
-from common.errors import UserError
 from common.training.runs import disk_error, read_json
 
-PRELOAD = ["common.cli", "torchmetrics", "wandb"]
+PRELOAD = [
+    "common.cli", "torchmetrics", "wandb",
+    "wandb.sdk.launch", "wandb.wandb_run",  # what W&B imports when a run starts
+    "benchmarks.report", "benchmarks.running.rehearsal", "benchmarks.showing.terminal",  # its main module's
+]  # fmt: skip
+ALLOCATION = ("SLURM_", "PMI_", "PMIX_", "OMPI_", "JSM_", "LSB_", "TORCHELASTIC_")
+RANKS = {
+    "RANK",
+    "LOCAL_RANK",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+}
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
+PATIENCE = 5.0  # seconds that the other processes of a job have for ending by themselves, once one has failed
 FULL = 2**20  # bytes that are left of a disk on which nothing can run
 
 
@@ -46,10 +64,12 @@ class Outcome:
 
 def execute(argv: list[str], environment: dict[str, str], log: Path, warm: bool) -> None:
     """Body of a worker: `python -m <argv>`, with its output in `log`."""
+    die_with_parent()
     log.parent.mkdir(parents=True, exist_ok=True)
     handle = open(log, "a", buffering=1)  # noqa: SIM115 - stays open for the life of the process
     os.dup2(handle.fileno(), 1)
     os.dup2(handle.fileno(), 2)
+    leave_allocation(os.environ)
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the harness decides on Ctrl-C
     if not warm:
@@ -58,8 +78,30 @@ def execute(argv: list[str], environment: dict[str, str], log: Path, warm: bool)
     assert parent is not None
     mp.set_start_method(None, force=True)  # the stage's own processes start as they would without the server
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    if "RANK" in environment and (known := sys.modules.get("lightning_utilities.core.rank_zero")):
+        known.rank_zero_only.rank = int(environment["RANK"])  # Lightning reads it once, as the server imported it
     sys.argv = list(argv)
     runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process when the one that started it ends, however it ends (on Linux).
+
+    It holds across `exec`, where a thread that watches the parent would be gone.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def leave_allocation(environment: MutableMapping[str, str]) -> None:
+    """Take out what a cluster's manager or a launcher of several processes said to the harness.
+
+    A stage that the harness starts on this machine is a run of its own: Lightning would take it for one of the
+    allocation's tasks, and wait for the others.
+    """
+    for name in list(environment):
+        if name.startswith(ALLOCATION) or name in RANKS:
+            del environment[name]
 
 
 _served: dict[str, str] | None = None
@@ -75,6 +117,7 @@ def _start_server(environment: dict[str, str], modules: list[str]) -> None:
     server._stop()
     before = dict(os.environ)
     try:
+        leave_allocation(os.environ)
         os.environ.update(environment, WARM_MODULES=" ".join(modules))
         server.ensure_running()
     finally:
@@ -103,26 +146,80 @@ class Pool:
             self.context.set_forkserver_preload(["benchmarks.running.warm"])
             _start_server(environment, [*PRELOAD, *modules])
 
-    def start(self, job: Job, labels: str) -> Any:
+    def start(self, job: Job, labels: str, processes: int = 1) -> "Worker":
+        """Start a job as one process, or as so many ranks of one run on this machine."""
         environment = {**job.environment, "RUN_LABELS": labels}
         if self.warm:
             environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        process = self.context.Process(target=execute, args=(job.argv, environment, job.run_dir / "log.txt", self.warm))
-        process.start()
-        return process
+        started = []
+        for ranks in rank_variables(processes) if processes > 1 else [{}]:
+            arguments = (job.argv, environment | ranks, job.run_dir / "log.txt", self.warm)
+            started.append(self.context.Process(target=execute, args=arguments))
+            started[-1].start()
+        return Worker(started)
 
 
-def run(jobs: list[Job], paper: str, label: str, slots: int, console: Console, warm: bool = True) -> Outcome:
-    """Run all jobs that are not done, upstream first, `slots` at a time.
+def rank_variables(processes: int) -> list[dict[str, str]]:
+    """What torchrun would set for each of so many processes of one run on this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": f"ranks-{port}"}
+    common |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "GROUP_RANK": "0"}
+    return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
 
-    A failure stops what depends on it and nothing else. Ctrl-C stops all; everything stays resumable.
+
+class Worker:
+    """The processes of a job. When one of them fails, the others, which would wait for it, are ended."""
+
+    def __init__(self, processes: list[Any]):
+        self.processes = processes
+        self._failed: tuple[int, float] | None = None  # exit code, that of a user's error first; when it was seen
+
+    @property
+    def sentinels(self) -> list[int]:
+        return [process.sentinel for process in self.processes if process.is_alive()]
+
+    def is_alive(self) -> bool:
+        """Whether any process still runs."""
+        bad = [process.exitcode for process in self.processes if process.exitcode]
+        if bad and self._failed is None:
+            self._failed = 2 if 2 in bad else bad[0], time.monotonic()
+        alive = [process for process in self.processes if process.is_alive()]
+        if self._failed and time.monotonic() - self._failed[1] > PATIENCE:
+            for process in alive:
+                process.kill()
+        return bool(alive)
+
+    @property
+    def exitcode(self) -> int:
+        """0, or how the first process to fail has ended."""
+        self.is_alive()
+        return self._failed[0] if self._failed else 0
+
+    def terminate(self) -> None:
+        for process in self.processes:
+            process.terminate()
+
+    def join(self, timeout: float | None = None) -> None:
+        for process in self.processes:
+            process.join(timeout)
+
+
+def run(
+    jobs: list[Job], paper: str, label: str, slots: int, console: Console, warm: bool = True, processes: int = 1
+) -> Outcome:
+    """Run all jobs that are not done, upstream first, `slots` at a time; each as so many processes of one run.
+
+    Several processes find each other as those of torchrun do, and need `--trainer.devices <processes>`. A failure
+    stops what depends on it and nothing else. Ctrl-C stops all; everything stays resumable.
     """
     waiting = [job for job in jobs if job.done is None]
     outcome = Outcome()
     if not waiting:
         return outcome
     pool = Pool(sorted({job.stage.module for job in waiting}), warm, waiting[0].environment)
-    running: dict[Job, tuple[Any, float]] = {}
+    running: dict[Job, tuple[Worker, float]] = {}
     finished = len(jobs) - len(waiting)
     try:
         with Live(console=console, refresh_per_second=4, transient=True) as live:
@@ -133,42 +230,42 @@ def run(jobs: list[Job], paper: str, label: str, slots: int, console: Console, w
                         outcome.skipped.append(job)
                     elif len(running) < slots and all(before.done is not None for before in job.upstream):
                         waiting.remove(job)
-                        running[job] = (_start(pool, job, f"{paper}/{label}"), time.monotonic())
+                        running[job] = (_start(pool, job, f"{paper}/{label}", processes), time.monotonic())
                         if not console.is_terminal:
                             console.print(f"start  {describe(job)}")
-                wait([process.sentinel for process, _ in running.values()], timeout=0.25)
-                for job, (process, started) in list(running.items()):
-                    if process.is_alive():
+                wait([sentinel for worker, _ in running.values() for sentinel in worker.sentinels], timeout=0.25)
+                for job, (worker, started) in list(running.items()):
+                    if worker.is_alive():
                         continue
-                    process.join()
+                    worker.join()
                     del running[job]
-                    if process.exitcode == 0 and job.done is not None:
+                    if worker.exitcode == 0 and job.done is not None:
                         finished += 1
                         outcome.ran.append(job)
                         took = f"{time.monotonic() - started:.0f} s   [dim]({finished} of {len(jobs)})[/]"
                         console.print(f"[green]done[/]   {describe(job)}  {took}")
                     else:
-                        outcome.failed[job] = process.exitcode
-                        said = f" {describe(job)}: {failure(job, process.exitcode)}"
+                        outcome.failed[job] = worker.exitcode
+                        said = f" {describe(job)}: {failure(job, worker.exitcode)}"
                         console.print(Text.assemble(("failed", "red"), said), soft_wrap=True)
                 live.update(bars(running, finished, len(jobs), len(outcome.failed)))
     except BaseException:
-        for process, _ in running.values():
-            process.terminate()
-        for process, _ in running.values():
-            process.join(5)
+        for worker, _ in running.values():
+            worker.terminate()
+        for worker, _ in running.values():
+            worker.join(5)
         raise
     return outcome
 
 
-def _start(pool: Pool, job: Job, scale: str) -> Any:
+def _start(pool: Pool, job: Job, scale: str, processes: int) -> Worker:
     """Start a job in its run folder; UserError where there can be none."""
     try:
         job.run_dir.mkdir(parents=True, exist_ok=True)
         (job.run_dir / "progress.json").unlink(missing_ok=True)
     except OSError as error:
         raise disk_error(error, job.run_dir) or error from error
-    return pool.start(job, f"{scale}/{job.arms[0]}/{job.stage.name}/seed{job.seed}")
+    return pool.start(job, f"{scale}/{job.arms[0]}/{job.stage.name}/seed{job.seed}", processes)
 
 
 def describe(job: Job) -> str:
@@ -219,15 +316,3 @@ def read_progress(run_dir: Path) -> dict[str, Any] | None:
     if progress is None or not all(isinstance(progress.get(name), int | float | None) for name in names):
         return None
     return progress if isinstance(progress.get("step"), int) and {*names} <= progress.keys() else None
-
-
-def stand_ins(function: str, folder: Path) -> None:
-    """Have `module:function` write the rehearsal's stand-ins into `folder`, once; a half-written one is made anew."""
-    if (folder / "complete").exists():
-        return
-    module, name = function.split(":")
-    code = f"import sys, pathlib; from {module} import {name}; {name}(pathlib.Path(sys.argv[1]))"
-    made = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
-    if made.returncode:
-        raise UserError(f"the rehearsal's stand-ins could not be made in {folder}:\n{made.stderr[-2000:]}")
-    (folder / "complete").touch()

@@ -80,11 +80,11 @@ def figures(found: dict[str, Any], reference: dict[str, Any], metrics: list[Metr
     places = {}
     for name in found["arms"]:
         for metric in metrics:
-            sides = [
+            here, there = (
                 [seed[metric.name] for seed in side.get(name, {"seeds": {}})["seeds"].values() if metric.name in seed]
                 for side in (found["arms"], reference["arms"])
-            ]
-            if (where := place(*sides, metric)) is not None:
+            )
+            if (where := place(here, there, metric)) is not None:
                 places[name, metric.name] = where
     return places
 

@@ -14,7 +14,6 @@ from benchmarks.judging.tables import Claim, Metric, Paper, Table
 from benchmarks.judging.wording import effect_name
 from benchmarks.running import results
 from benchmarks.showing.charts import Line, interval_chart, line_chart, short
-from benchmarks.showing.outlook import power_line
 from common.training.runs import axes, saved_pictures
 
 PICTURE_BYTES = 4_000_000  # of a page; what does not fit stays in the run folders
@@ -28,9 +27,9 @@ def label(found: dict[str, Any]) -> str:
 
 
 def claim_card(
-    claim: Claim, verdict: dict[str, Any], found: dict[str, Any], paper: Paper, reference: str | None = None
+    claim: Claim, verdict: dict[str, Any], paper: Paper, reference: str | None = None, power: str = ""
 ) -> dict[str, Any]:
-    """A claim with its verdict and, where it was tested, its interval, its power and the reference's verdict."""
+    """A claim with its verdict and, where it was tested, its interval, the reference's verdict and a line of power."""
     card = {
         "id": claim.id,
         "text": claim.text,
@@ -38,7 +37,7 @@ def claim_card(
         "status": verdict["status"],
         "reason": verdict["reason"],
         "reference": reference,
-        "power": power_line(claim, found, paper),
+        "power": power,
     }
     estimate, low, high = verdict["estimate"], verdict["low"], verdict["high"]
     if claim.test is None or any(value is None or not math.isfinite(value) for value in (estimate, low, high)):

@@ -77,9 +77,8 @@ def shared_stages(found: dict[str, Any]) -> list[str]:
 
 def print_outlook(found: dict[str, Any], paper: Paper, console: Console) -> None:
     """What more seeds would decide, and how long they take here."""
-    lines = outlook(found, paper)
-    if lines:
-        _print(console, Text(lines, "dim"))
+    if line := outlook(found, paper):
+        _print(console, Text(line, "dim"))
 
 
 def seed_note(found: dict[str, Any]) -> str:
@@ -114,8 +113,9 @@ def measured_table(
             row.append(Text(f"{shown}{' *' if best else '  '}", "bold green" if best else ""))
         rows.append(row)
         if reference and (before := reference["arms"].get(name)):
-            cells = [mean_spread(own, metric) if (own := values(before, metric)) else "–" for metric in metrics]
-            rows.append([Text("  reference", "dim"), *(Text(f"{cell}  ", "dim") for cell in cells)])
+            theirs = [values(before, metric) for metric in metrics]
+            beside = [mean_spread(own, metric) if own else "–" for own, metric in zip(theirs, metrics, strict=True)]
+            rows.append([Text("  reference", "dim"), *(Text(f"{cell}  ", "dim") for cell in beside)])
         reported = [paper.reported(name, metric.name) for metric in metrics]
         if any(reported):
             figures = [_reported(tables, metric, notes) for tables, metric in zip(reported, metrics, strict=True)]

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from common.data.files import is_file, matching, readable, reason, write_atomic
+from common.data.files import is_file, matching, readable, reason, shown, write_atomic
 from common.data.scene import UnreadableSample
 from common.errors import UserError
 from common.paths import expand
@@ -147,10 +147,11 @@ def _pairs(tar: Path, index: TarIndex, media: tuple[str, ...], caption: str) -> 
     # of members with the same name the last one counts, as where a tar is unpacked
     parts = [(k, *name.rpartition(".")[::2]) for k, name in enumerate(index.names)]
     texts = {key: k for k, key, suffix in parts if suffix == caption}
-    shown = {key: k for k, key, suffix in parts if suffix.lower() in media}
-    pairs = [(k, texts[key]) for key, k in shown.items() if key in texts]
-    if alone := [key for key in shown if key not in texts]:
-        log.warning("%s: %d samples lack their .%s and are left out, %s first", tar, len(alone), caption, alone[0])
+    media_of = {key: k for k, key, suffix in parts if suffix.lower() in media}
+    pairs = [(k, texts[key]) for key, k in media_of.items() if key in texts]
+    if alone := [key for key in {**media_of, **texts} if key not in texts or key not in media_of]:
+        pair = f".{media[0]} or .{caption}"
+        log.warning("%s: %d samples lack their %s and are left out, %s first", tar, len(alone), pair, alone[0])
     first, second = np.array(pairs, np.int64).reshape(-1, 2).T
     return np.stack([index.offsets[first], index.sizes[first], index.offsets[second], index.sizes[second]], 1)
 
@@ -184,7 +185,7 @@ def _read_index(cache: Path, stamp: np.ndarray) -> TarIndex | None:
     except Exception:  # zipfile and numpy raise many kinds of errors; the index is made anew then
         return None
     whole = offsets.dtype == sizes.dtype == np.int64 and offsets.shape == sizes.shape == (len(names),)
-    return TarIndex(names, offsets, sizes) if whole else None
+    return TarIndex(names, offsets, sizes) if whole and (offsets >= 0).all() and (sizes >= 0).all() else None
 
 
 def _scan(path: Path) -> TarIndex:
@@ -197,7 +198,7 @@ def _scan(path: Path) -> TarIndex:
             with tarfile.open(fileobj=file, mode="r:") as tar:
                 for member in tar:
                     if member.size < 0 or tar.offset <= end:
-                        raise tarfile.ReadError(f"member {member.name!r} has a size of {member.size}")
+                        raise tarfile.ReadError(f"member {shown(member.name)} has a size of {member.size}")
                     end = tar.offset
                     if member.isreg() and not member.issparse():
                         names.append(member.name)
@@ -212,6 +213,10 @@ def _scan(path: Path) -> TarIndex:
             raise UserError(f"{path} is damaged: behind its {len(names)} files {problem}. Please {advice}.")
     if odd:
         log.warning("%s: %d members are no regular files and left out, %s first", path, len(odd), odd[0])
+    if strange := [
+        name for name in names if not (name and name.isprintable())
+    ]:  # perhaps content that a header calls a name
+        log.warning("%s: %d files have names of odd characters, %s first", path, len(strange), shown(strange[0]))
     offsets, sizes = np.array(spans, np.int64).reshape(-1, 2).T
     return TarIndex(names, offsets, sizes)
 
@@ -226,5 +231,5 @@ def _after_the_last(file: BinaryIO, end: int) -> str | None:
     file.seek(end)
     while content := file.read(1 << 20):
         if content.count(0) != len(content):
-            return "there is more, but no header that makes sense"
+            return "something follows that is no file (a broken header, or a second archive)"
     return None

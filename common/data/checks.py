@@ -63,8 +63,8 @@ def check_source(class_path: str, arguments: dict[str, Any]) -> None:
             reader.check(**arguments)
         else:
             try_source(reader(**arguments))
-    except OSError as error:
-        raise UserError(f"{name}: {error}") from error
+    except (OSError, TypeError, ValueError) as error:  # the config's values have no types yet
+        raise UserError(f"{name} cannot be made with {arguments}: {error}") from error
 
 
 def try_source(source: Any) -> None:

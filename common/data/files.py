@@ -1,5 +1,6 @@
 """Files: written whole or not at all, found and read with errors that name the file and say what it is instead."""
 
+import fnmatch
 import gzip
 import os
 import re
@@ -9,7 +10,7 @@ import zlib
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -81,8 +82,47 @@ def matching(path: Path) -> list[Path]:
     if not path.name or not is_folder(path.parent):
         return []
     with readable(path.parent):
-        found = sorted(file for file in path.parent.glob(path.name) if not file.name.startswith("."))
+        names = [name for name in os.listdir(path.parent) if not name.startswith(".")]
+    found = sorted(path.parent / name for name in fnmatch.filter(names, path.name))
     return [file for file in found if is_file(file)]
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder under a folder, itself first, with the names in it that are no folders, both in order.
+
+    Links to folders are followed, but no folder is entered twice: a link may lead back.
+    """
+    seen = set()
+    with readable(folder):
+        for parent, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
+            folders.sort()
+            real = os.path.realpath(parent)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            yield Path(parent), sorted(names)
+
+
+def files_under(folder: Path) -> set[str]:
+    """Names of the files under a folder at any depth, relative to it."""
+    return {(parent / name).relative_to(folder).as_posix() for parent, names in walk(folder) for name in names}
+
+
+def place(name: str, there: set[str]) -> str | None:
+    """The file that a name in an annotation means, None where it is not there.
+
+    It may hold folders of the machine that it was written on: `/data/mine/val2017/a.jpg` is `val2017/a.jpg` or `a.jpg`.
+
+    Args:
+        there: what `files_under` has found.
+    """
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return next((path for k in range(len(parts)) if (path := "/".join(parts[k:])) in there), None)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def reason(error: Exception) -> str:

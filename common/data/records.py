@@ -53,7 +53,7 @@ def problems(error: ValidationError) -> str:
     said = []
     for one in found[:SHOWN]:
         place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in one["loc"]).lstrip(".")
-        value = "" if one["type"] in ("missing", "json_invalid") else f", here {shown(one['input'], 60)}"
+        value = "" if one["type"] in ("missing", "json_invalid") else f", here {shown(repr(one['input']), 60)}"
         said.append(f"{place}: {one['msg']}{value}" if place else f"{one['msg']}{value}")
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return "; ".join(said) + more

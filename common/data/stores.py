@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, TypeAdapter
 from pydantic.dataclasses import dataclass as schema
 
-from common.data.files import is_file, readable, write_atomic
+from common.data.files import is_file, readable, reason, write_atomic
 from common.data.records import STRICT, parse
 from common.errors import UserError
 
@@ -31,7 +31,11 @@ T = TypeVar("T")
 
 
 def _number(name: str) -> str:
-    if np.dtype(name).kind not in "biuf":
+    try:
+        numbers = np.dtype(name).kind in "biuf"
+    except TypeError:
+        numbers = False
+    if not numbers:
         raise ValueError("not a type of numbers")
     return name
 
@@ -159,7 +163,10 @@ class ArrayStore:
         meta = Meta(length, list(shape), np.dtype(dtype).str, world_size, names is not None, key)
         if names is not None and len(names) != length:
             raise ValueError(f"{len(names)} names for {length} rows")
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the folder {folder} ({reason(error)}): choose another") from error
         if is_file(folder / "meta.json"):
             found, now = asdict(_read_json(folder / "meta.json", META)), asdict(meta)
             if changed := [name for name in now if found[name] != now[name]]:

@@ -1,6 +1,8 @@
 """Callbacks that every training stage has: the non-finite guard, progress for people and the cost of a run."""
 
 import math
+import os
+import resource
 import signal
 import threading
 import time
@@ -94,14 +96,17 @@ class Cost(L.Callback):
 
     def __init__(self) -> None:
         self.seconds, self.step_flops, self.steps = 0.0, 0, 0
+        self._cpu_before = 0.0
         self._since: float | None = None
         self._counter: FlopCounterMode | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self._elapsed(), "step_flops": self.step_flops, "steps": self.steps}
+        found: dict[str, Any] = {"seconds": self._elapsed(), "step_flops": self.step_flops, "steps": self.steps}
+        return found | {"cpu_seconds": self.cpu_seconds()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.seconds, self.step_flops, self.steps = state["seconds"], state["step_flops"], state["steps"]
+        self.seconds, self._cpu_before = float(state["seconds"]), float(state["cpu_seconds"])
+        self.step_flops, self.steps = int(state["step_flops"]), int(state["steps"])
 
     def _elapsed(self) -> float:
         return self.seconds + (time.monotonic() - self._since if self._since is not None else 0.0)
@@ -110,7 +115,9 @@ class Cost(L.Callback):
         self._since = time.monotonic()
 
     def _start_counting(self) -> None:
-        if not self.step_flops:
+        if (
+            not self.step_flops and "STAND_INS" not in os.environ
+        ):  # a rehearsal's figures mean nothing; counting is slow
             self._counter = flop_counter()
             self._counter.__enter__()
 
@@ -142,6 +149,11 @@ class Cost(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.seconds, self._since = self._elapsed(), None
+
+    def cpu_seconds(self) -> float:
+        """Seconds that processors worked for this process, and for its data loaders' once they have ended."""
+        loaders = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return self._cpu_before + time.process_time() + loaders.ru_utime + loaders.ru_stime
 
     def total(self) -> dict[str, float]:
         """Seconds and operations so far."""

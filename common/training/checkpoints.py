@@ -3,7 +3,9 @@
 import logging
 import os
 import random
-from collections.abc import Callable
+import traceback
+import zipfile
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,10 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.trainer.connectors import checkpoint_connector
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from common.errors import UserError
 
 log = logging.getLogger(__name__)
 KEPT = 2
@@ -25,10 +30,16 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def readable(path: Path) -> bool:
-    """Whether a checkpoint can be read whole."""
+    """Whether a checkpoint is whole, to the bit: what `torch.save` writes is a zip file with a checksum of each part.
+
+    Nothing is loaded, however large it is. A file in torch's format before 1.6, which has no checksums, is.
+    """
     try:
+        if zipfile.is_zipfile(path) or path.read_bytes()[:2] == b"PK":
+            with zipfile.ZipFile(path) as parts:
+                return parts.testzip() is None
         torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # a torn zip raises RuntimeError, EOFError, UnpicklingError, OSError, ...
+    except Exception:  # BadZipFile, RuntimeError, EOFError, UnpicklingError, OSError, zlib.error, ...
         return False
     return True
 
@@ -43,8 +54,57 @@ def last_good(folder: Path) -> Path | None:
     return None
 
 
+def failed_while_restoring(error: BaseException) -> bool:
+    """Whether an error arose while Lightning put a checkpoint's content back, or loaded it."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(
+        frame.f_code.co_filename == checkpoint_connector.__file__
+        and frame.f_code.co_name.lstrip("_").startswith(("restore", "resume"))
+        for frame in frames
+    )
+
+
+def unfit_checkpoint(path: str, error: BaseException) -> UserError:
+    """The user's message for a checkpoint that is whole, and does not go with this stage."""
+    if isinstance(error, OSError):
+        return UserError(f"{path} cannot be read: {error}; correct --ckpt_path.")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = " ".join(lines[:3])[:300] or type(error).__name__
+    reason = f"it has no {reason}" if isinstance(error, KeyError) else reason
+    return UserError(
+        f"{path} does not fit this stage: {reason}. It was written by another model, other settings or another version: "
+        "give the checkpoint that belongs to them, or begin anew in another --run_dir."
+    )
+
+
 class CheckpointFile(TorchCheckpointIO):
-    """Writes a checkpoint straight to its path, where Lightning takes the way through the system's temporary folder."""
+    """Writes a checkpoint straight to its path, where Lightning takes the way through the system's temporary folder.
+
+    Reading, it makes sure that there is in it what a stage needs.
+
+    Args:
+        resuming: whether trainings are resumed; an evaluation takes nothing but the weights.
+    """
+
+    def __init__(self, resuming: bool):
+        super().__init__()
+        self.resuming = resuming
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        content = super().load_checkpoint(path, *args, **kwargs)
+        if not isinstance(content, dict):
+            raise TypeError(f"it holds a {type(content).__name__}, not a checkpoint of Lightning")
+        kinds = {"state_dict": Mapping, "pytorch-lightning_version": str}
+        kinds |= {"callbacks": Mapping, "loops": Mapping} if self.resuming else {}
+        for key, kind in kinds.items():
+            if not isinstance(content.get(key), kind):
+                raise TypeError(f"its '{key}' is {'of another kind' if key in content else 'missing'}")
+        lacking = {StepCheckpoints.__name__, RandomState.__name__, "Cost"} - content.get("callbacks", {}).keys()
+        if self.resuming and lacking:
+            raise TypeError(f"it lacks the state of {', '.join(sorted(lacking))}, without which a run does not resume")
+        if not self.resuming:
+            content.pop("callbacks", None)
+        return content
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         content = BytesIO()  # torch.save into a file would hide a full disk behind a RuntimeError
@@ -77,7 +137,7 @@ class StepCheckpoints(Checkpoint):
         return {"metrics": self.metrics}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.metrics = state["metrics"]
+        self.metrics = {str(name): float(value) for name, value in state["metrics"].items()}
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._saved = self._step = trainer.global_step
@@ -139,16 +199,24 @@ class RandomState(L.Callback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._restore = state
+        name, keys, position, has_gauss, gauss = state["numpy"]
+        version, words, gauss_next = state["python"]
+        self._restore = {
+            "torch": state["torch"].cpu(),
+            "cuda": [cuda.cpu() for cuda in state["cuda"]],
+            "numpy": (name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss),
+            "python": (version, tuple(words), gauss_next),
+        }
+        torch.Generator().set_state(self._restore["torch"])  # what is wrong with them shows here, not in mid-training
+        np.random.RandomState().set_state(self._restore["numpy"])
+        random.Random().setstate(self._restore["python"])
 
     def on_train_batch_start(self, *_: Any) -> None:
         if self._restore is None:
             return
         state, self._restore = self._restore, None
-        torch.set_rng_state(state["torch"].cpu())
+        torch.set_rng_state(state["torch"])
         if len(state["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all([cuda.cpu() for cuda in state["cuda"]])
-        name, keys, position, has_gauss, gauss = state["numpy"]
-        np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss))
-        version, words, gauss_next = state["python"]
-        random.setstate((version, tuple(words), gauss_next))
+            torch.cuda.set_rng_state_all(state["cuda"])
+        np.random.set_state(state["numpy"])
+        random.setstate(state["python"])

@@ -37,6 +37,11 @@ def main(kind=""):
     done |= {"wall_seconds": 4.0, "versions": {"python": "3"}, "hardware": {"cores": 2}, "finished": "2025-01-01"}
     (run / "done.json").write_text(json.dumps(done))
 """
+DONE: dict[str, Any] = {
+    "metrics": {}, "cost": {"seconds": 2.0, "flops": 3e12}, "wall_seconds": 4.0, "cpu_seconds": 3.0,
+    "versions": {"torch": "2"}, "hardware": {"cores": 2}, "finished": "2025-01-01T00:00:00Z",
+}  # fmt: skip
+"""What a finished stage leaves at the least."""
 FILES = {
     "projects/__init__.py": "",
     "projects/demo/__init__.py": "",
@@ -138,8 +143,7 @@ def make_project(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def finish(job: Job, seconds: float = 2.0, **metrics: float) -> None:
     """Leave what a finished stage leaves."""
     job.run_dir.mkdir(parents=True, exist_ok=True)
-    done = {"metrics": metrics, "cost": {"seconds": seconds, "flops": 3e12}, "wall_seconds": 2 * seconds}
-    done |= {"versions": {"torch": "2"}, "hardware": {"cores": 2}, "finished": "2025-01-01T00:00:00Z"}
+    done = DONE | {"metrics": metrics, "cost": {"seconds": seconds, "flops": 3e12}, "wall_seconds": 2 * seconds}
     (job.run_dir / "done.json").write_text(json.dumps(done))
 
 

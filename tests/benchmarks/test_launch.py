@@ -15,6 +15,7 @@ from benchmarks.running import launch, preflight, recipes
 from benchmarks.running.launch import Launch, Queued
 from benchmarks.running.recipes import Request, jobs, unique
 from common.errors import UserError
+from tests.benchmarks.demo import DONE
 
 STUB = """#!/bin/sh
 printf '%s' "$(basename "$0")" >>"$SAID"
@@ -79,7 +80,9 @@ def record(runs: Path) -> list[dict]:
 def finish(runs: Path, stage: str, seed: int) -> None:
     for entry in record(runs):
         if entry["stage"] == stage:
-            Path(entry["tasks"][str(seed)], "done.json").write_text('{"wall_seconds": 3, "finished": "now"}')
+            Path(entry["tasks"][str(seed)], "done.json").write_text(
+                json.dumps(DONE | {"wall_seconds": 3, "finished": "now"})
+            )
 
 
 def test_every_stage_is_submitted_once_after_what_it_reads_and_the_table_last(cluster, runs, capsys):

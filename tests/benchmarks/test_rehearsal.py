@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from benchmarks import reproduce
@@ -17,9 +18,10 @@ from common.recipe import Stage
 def job(tmp_path) -> Job:
     """A training stage that ran two steps."""
     (tmp_path / "checkpoints").mkdir()
-    for name in ("checkpoints/step=1.ckpt", "checkpoints/step=2.ckpt", "weights.safetensors"):
-        (tmp_path / name).write_text(name)
-    (tmp_path / "done.json").write_text("{}")
+    for step, seconds in ((1, 3.0), (2, 4.0)):
+        torch.save({"callbacks": {"Cost": {"cpu_seconds": seconds}}}, tmp_path / f"checkpoints/step={step}.ckpt")
+    (tmp_path / "weights.safetensors").write_text("weights.safetensors")
+    (tmp_path / "done.json").write_text('{"metrics": {}, "cost": {}, "wall_seconds": 1, "cpu_seconds": 5}')
     (tmp_path / "log.txt").write_text("")
     return Job(Stage("fit", "module"), 0, "", tmp_path, [], [], {})
 
@@ -27,8 +29,10 @@ def job(tmp_path) -> Job:
 def test_rewinding_leaves_the_first_checkpoint(job):
     rehearsal.rewind(job)
     left = {str(path.relative_to(job.run_dir)) for path in job.run_dir.rglob("*") if path.is_file()}
-    assert left == {"checkpoints/step=1.ckpt", "log.txt", rehearsal.UNDISTURBED}
+    assert left == {"checkpoints/step=1.ckpt", "log.txt", rehearsal.UNDISTURBED, rehearsal.FIRST}
     assert job.done is None
+    (job.run_dir / "done.json").write_text('{"cpu_seconds": 4.5}')  # of the resumed run, with the 3 before it
+    assert rehearsal.cpu_seconds(job) == 5 + 1.5
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,7 @@ def test_a_rehearsal_stands_in_the_index_as_what_it_is(
     monkeypatch.setattr(recipes, "names", lambda: ["mobilesam"])
     rehearsed = {**found, "scale": "rehearsal"}
     rehearsed["verdicts"] = [{**verdict, "status": "untested"} for verdict in found["verdicts"]]
-    report.make_report(rehearsed, paper, None)
+    report.make_report(rehearsed, paper, runs)
     index = (folders / "index.html").read_text()
     assert 'href="mobilesam.rehearsal.html"' in index and "no claim is tested" in index
     assert "Measured so far: 0 of 1" in index and "not measured yet" in index

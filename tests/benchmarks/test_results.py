@@ -122,7 +122,7 @@ def test_a_stage_whose_output_nothing_reads_counts_too(project: Path) -> None:
     for job in pair["untrained"][0]:
         finish(job, accuracy=0.5)
     only = {"untrained": ARMS["untrained"]}
-    results.write(request(project), results.collect(request(project), only, pair))
+    results.write(results.path(request(project)), results.collect(request(project), only, pair))
     edit(project, "projects/demo/train.py")
     later = {"untrained": {0: [jobs(project)["plain"][0][1], last]}}
     assert results.collect(request(project), only, later)["arms"] == {}

@@ -19,10 +19,9 @@ from rich.console import Console
 from benchmarks import reproduce
 from benchmarks.running import preflight, recipes, runner
 from benchmarks.running.recipes import Job
-from common.errors import UserError
 from common.recipe import Stage
 from common.training.runs import locked
-from tests.benchmarks.demo import ran, request
+from tests.benchmarks.demo import DONE, ran, request
 
 Pool = runner.Pool  # before the demonstration project replaces it
 
@@ -221,7 +220,8 @@ def test_a_full_disk_is_named_and_what_was_there_stays(
     for big in small_disk.rglob("big"):
         big.unlink()
     assert reproduce.main(options) == 0
-    assert "1 of them done before" in capsys.readouterr().out and measured(project) == {"plain": ["0"]}
+    assert "1 of them done before" in capsys.readouterr().out
+    assert json.loads((small_disk / "runs/demo/mini/results.json").read_text())["arms"].keys() == {"plain"}
 
 
 def test_missing_data_stop_it_before_anything_is_written(
@@ -271,7 +271,7 @@ SLEEPER = """
 import signal, sys, time
 from pathlib import Path
 run = Path(sys.argv[-1])
-(run / "done.json").write_text("{}") if (run / "asked").exists() else None
+(run / "done.json").write_text(DONE) if (run / "asked").exists() else None
 def end(*_):
     (run / "asked").write_text("to end")
     sys.exit(143)
@@ -284,7 +284,7 @@ while not (run / "done.json").exists():
 
 def sleeper(project: Path) -> Job:
     """A job that runs until it is told to end; and to its end, the next time."""
-    (project / "projects/demo/sleep.py").write_text(SLEEPER)
+    (project / "projects/demo/sleep.py").write_text(SLEEPER.replace("DONE", repr(json.dumps(DONE))))
     folder = project / "runs/sleep"
     stage = Stage("sleep", "projects.demo.sleep")
     return Job(stage, 0, "f", folder, ["projects.demo.sleep", "--run_dir", str(folder)], [], {}, ["arm"])
@@ -335,7 +335,7 @@ def test_a_warm_worker_runs_a_stage_as_a_command_would(
         "    print('seen', flush=True)\n"
         "    seen = {'argv': sys.argv[1:], 'cwd': os.getcwd(), 'warm': 'look' in sys.modules}\n"
         "    seen |= {name: os.environ.get(name) for name in ('RUN_LABELS', 'OMP_NUM_THREADS', 'DATA_ROOT')}\n"
-        "    Path(sys.argv[-1], 'done.json').write_text(json.dumps(seen))\n"
+        f"    Path(sys.argv[-1], 'done.json').write_text(json.dumps({DONE!r} | dict(seen=seen)))\n"
     )
     (project / "warm/broken.py").write_text("this is no Python\n")
     folder = project / "runs/look"
@@ -346,7 +346,7 @@ def test_a_warm_worker_runs_a_stage_as_a_command_would(
     outcome = runner.run([broken, job], "demo", "mini", 1, quiet())
     assert outcome.failed == {broken: 1} and "SyntaxError" in (project / "b/log.txt").read_text()
     assert outcome.ran == [job] and (folder / "log.txt").read_text() == "seen\n"
-    assert job.done == {
+    assert job.done is not None and job.done["seen"] == {
         "argv": argv[1:],
         "cwd": str(project / "warm"),
         "warm": True,
@@ -356,10 +356,110 @@ def test_a_warm_worker_runs_a_stage_as_a_command_would(
     }
 
 
+def script(project: Path, monkeypatch: pytest.MonkeyPatch, code: str, arguments: list[str] | None = None) -> Job:
+    """A job of a script that warm workers run."""
+    monkeypatch.setattr(runner, "Pool", Pool)
+    (project / "warm").mkdir()
+    monkeypatch.chdir(project / "warm")
+    monkeypatch.syspath_prepend(str(project / "warm"))
+    (project / "warm/script.py").write_text(code.replace("DONE", repr(json.dumps(DONE))))
+    folder = project / "runs/script"
+    argv = ["script", *(arguments or []), "--run_dir", str(folder)]
+    return Job(Stage("script", "script"), 0, "f", folder, argv, [], {}, ["arm"])
+
+
+RANK = """
+import json, os, sys, time
+from pathlib import Path
+if __name__ == "__main__":
+    folder, rank = Path(sys.argv[-1]), int(os.environ["RANK"])
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "SLURM_NTASKS")
+    (folder / f"{rank}.json").write_text(json.dumps({name: os.environ.get(name) for name in names}))
+    while not (folder / "1.json").exists():
+        time.sleep(0.01)
+    if "fail" in sys.argv and rank == 1:
+        print("error: wrong")
+        sys.exit(2)
+    while "fail" in sys.argv:
+        time.sleep(0.01)
+    (folder / "done.json").write_text(DONE)
+"""
+
+
+def test_a_job_of_two_processes(project: Path, fresh_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    job = script(project, monkeypatch, RANK)
+    assert runner.run([job], "demo", "mini", 1, quiet(), processes=2).ran == [job]
+    seen = [json.loads((job.run_dir / f"{rank}.json").read_text()) for rank in (0, 1)]
+    for rank, one in enumerate(seen):
+        expected = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+        assert one == expected | {"SLURM_NTASKS": None}
+
+
+def test_where_one_process_fails_the_other_does_not_wait_for_it(
+    project: Path, fresh_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "PATIENCE", 0.1)
+    job = script(project, monkeypatch, RANK, ["fail"])
+    assert runner.run([job], "demo", "mini", 1, quiet(), processes=2).failed == {job: 2}
+    assert "error: wrong" in (job.run_dir / "log.txt").read_text()
+
+
+def test_two_processes_train_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    argv = ["tests.common.tiny_stage", "fit", "--trainer.max_steps", "2", "--trainer.accelerator", "cpu"]
+    argv += ["--trainer.devices", "2", "--threads", "1", "--run_dir", str(tmp_path / "run")]
+    job = Job(Stage("fit", "tests.common.tiny_stage"), 0, "", tmp_path / "run", argv, [], {}, ["arm"])
+    outcome = runner.run([job], "demo", "mini", 1, quiet(), processes=2)
+    log = (tmp_path / "run/log.txt").read_text()
+    assert outcome.ran == [job], log
+    step = 2 * 4 * (4 * 8 + 8) + 2 * 4 * (4 * 8 + 2 * 8)  # forward; gradients of weights and of the second input
+    assert job.done is not None and job.done["cost"]["flops"] == 2 * 2 * step  # two steps in two processes
+
+
+def test_a_stage_takes_no_part_in_an_allocation(monkeypatch: pytest.MonkeyPatch) -> None:
+    outside = {"HOME": "/h", "DATA_ROOT": "/d"}
+    given = {"SLURM_NTASKS": "4", "SLURM_PROCID": "1", "RANK": "1", "WORLD_SIZE": "2", "OMPI_COMM_WORLD_SIZE": "2"}
+    environment = {**outside, **given, "TORCHELASTIC_RUN_ID": "1", "LSB_JOBID": "1", "JSM_NAMESPACE_RANK": "1"}
+    runner.leave_allocation(environment)
+    assert environment == outside
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux ends them")
+def test_a_command_of_its_own_ends_with_the_harness(project: Path) -> None:
+    """Killed, the harness can end nothing; what it started must not go on, and keep its lock."""
+    job = sleeper(project)
+    code = (
+        "import sys; from pathlib import Path; from rich.console import Console; from common.recipe import Stage\n"
+        "from benchmarks.running import runner; from benchmarks.running.recipes import Job\n"
+        "if __name__ == '__main__':\n"
+        "    folder = Path(sys.argv[1])\n"
+        "    argv = ['projects.demo.sleep', '--run_dir', str(folder)]\n"
+        "    job = Job(Stage('s', 'projects.demo.sleep'), 0, 'f', folder, argv, [], {}, ['arm'])\n"
+        "    runner.run([job], 'demo', 'mini', 1, Console(), warm=False)\n"
+    )
+    (project / "elsewhere").mkdir()
+    (project / "elsewhere/harness.py").write_text(code)
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    harness = subprocess.Popen([sys.executable, "elsewhere/harness.py", str(job.run_dir)], cwd=project, env=environment)
+    wait_for(job.run_dir / "started")
+    harness.kill()
+    harness.wait()
+    wait_for(job.run_dir / "asked")
+
+
+def wait_for(file: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not file.exists():
+        assert time.monotonic() < end, f"{file} did not appear"
+        time.sleep(0.02)
+
+
 def test_stages_that_are_done_start_no_process(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = sleeper(project)
     job.run_dir.mkdir(parents=True)
-    (job.run_dir / "done.json").write_text("{}")
+    (job.run_dir / "done.json").write_text(json.dumps(DONE))
     monkeypatch.setattr(runner, "Pool", None)
     assert runner.run([job], "demo", "mini", 1, Console()) == runner.Outcome()
 
@@ -389,18 +489,3 @@ def test_people_see_arm_seed_stage_share_loss_and_time_left(project: Path) -> No
 def test_a_shared_stage_says_whose_it_is(project: Path) -> None:
     teacher = recipes.jobs(request(project))["plain"][0][0]
     assert runner.describe(teacher) == "2 arms, all seeds: teacher"
-
-
-def stand_in_module(project: Path, code: str) -> None:
-    (project / "projects/demo/stand_ins.py").write_text(f"def make(folder):\n    {code}\n")
-
-
-def test_stand_ins_are_made_once_and_a_half_written_folder_anew(project: Path) -> None:
-    folder = project / "stand-ins"
-    stand_in_module(project, "folder.mkdir(); (folder / 'half').touch(); raise OSError('no space')")
-    with pytest.raises(UserError, match=r"stand-ins could not be made in .*\n(.*\n)*OSError: no space"):
-        runner.stand_ins("projects.demo.stand_ins:make", folder)
-    stand_in_module(project, "folder.mkdir(exist_ok=True); open(folder / 'whole', 'a').write('x')")
-    for _ in range(2):
-        runner.stand_ins("projects.demo.stand_ins:make", folder)
-    assert (folder / "whole").read_text() == "x"

@@ -115,7 +115,7 @@ def wrong(item: Any) -> str | None:
             good = good and all(text(m.mention) and 0 <= m.entity < len(item.entities) for m in item.mentions)
             good = good and all(m.mention in ("cat", "red cat") for m in item.mentions)
         case np.ndarray():
-            good = item.shape == (2, 3) and item.dtype == np.float32 and bool(np.isfinite(item).all())
+            good = item.shape == (2, 3) and item.dtype == np.float32
         case _:
             good = text(*item) if isinstance(item, tuple) else False
     return None if good else f"{item!r:.300}"

@@ -54,4 +54,4 @@ def test_claims_of_several_scales_share_a_table():
 
 def test_results_that_are_not_there_are_named():
     with pytest.raises(UserError, match="projects/mobilesam/README.md shows mini-mars"):
-        measurements("mobilesam", "mini-mars")
+        measurements(page(), "mini-mars")

@@ -1,11 +1,12 @@
 """COCO's captions, as 2014 and 2017 unpack: a folder of pictures, and `captions_<split>.json` beside it."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import FailFast, TypeAdapter
 from pydantic.dataclasses import dataclass as schema
 
-from common.data.files import decode_rgb, is_folder, read_file
+from common.data.files import decode_rgb, files_under, is_folder, place, read_file
 from common.data.images import Picture, PictureSource
 from common.data.records import STRICT, FileName, Int, Words, json_file
 from common.errors import UserError
@@ -59,9 +60,13 @@ class CocoCaptions(PictureSource):
         for entry in content.annotations:
             found = entry.id, entry.caption.strip()
             said[entry.image_id] = min(said.get(entry.image_id, found), found)
-        self.pictures = [(names[k], said[k][1]) for k in sorted(names) if k in said][:limit]
-        if not self.pictures:
+        there = files_under(self.folder)
+        captioned = [(names[k], said[k][1]) for k in sorted(names) if k in said]
+        if not captioned:
             raise UserError(f"{file} has no captions for its pictures: give COCO's captions_<split>.json.\n{ABOUT}")
+        if not any(place(name, there) for name, _ in captioned):
+            raise UserError(f"none of the pictures in {file} ({captioned[0][0]}, ...) is in {self.folder}.\n{ABOUT}")
+        self.pictures = [(place(name, there) or Path(name).name, caption) for name, caption in captioned][:limit]
 
     def __len__(self) -> int:
         return len(self.pictures)

@@ -1,7 +1,6 @@
 """COCO's panoptic format: a JSON that lists segments, and a PNG per image whose colours are their ids."""
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable
 from io import BytesIO
@@ -13,7 +12,7 @@ from PIL import Image
 from pydantic import FailFast, Field, TypeAdapter
 from pydantic.dataclasses import dataclass as schema
 
-from common.data.files import decode_rgb, is_file, is_folder, read_file
+from common.data.files import decode_rgb, files_under, is_file, is_folder, place, read_file
 from common.data.records import STRICT, FileName, Id, Words, json_file
 from common.data.scene import Scene, SceneSource, UnreadableSample
 from common.errors import UserError
@@ -81,8 +80,7 @@ class CocoPanoptic(SceneSource):
     """Images of COCO that have panoptic annotations, by image id; a mask per segment, never overlapping.
 
     Crowd regions are left out. Images or PNGs that are not there are left out with a warning, so that a part of COCO
-    works with the full JSON. Their names may hold folders; those that do not exist here are passed over
-    (`/data/mine/val2017/a.jpg` is `val2017/a.jpg` or `a.jpg`). PNGs hold ids as colours, or as grey values.
+    works with the full JSON. PNGs hold ids as colours, or as grey values.
 
     Args:
         root: folder of the data set; `$DATA_ROOT` is replaced.
@@ -130,12 +128,14 @@ class CocoPanoptic(SceneSource):
         if twice := [a.image_id for a, b in zip(entries, entries[1:], strict=False) if a.image_id == b.image_id]:
             raise UserError(f"{index} annotates image {twice[0]} twice: keep one of the annotations")
         entries = [entry for entry in entries if entry.image_id in files]
-        there, drawn = _files_in(self._images), _files_in(self._pngs)
-        found = [(entry, _place(files[entry.image_id], there), _place(entry.file_name, drawn)) for entry in entries]
+        there, drawn = files_under(self._images), files_under(self._pngs)
+        found = [(entry, place(files[entry.image_id], there), place(entry.file_name, drawn)) for entry in entries]
         usable = [(entry, image, png) for entry, image, png in found if image and png]
         if not usable:
+            first = f"{files[entries[0].image_id]} and {entries[0].file_name}" if entries else "it annotates nothing"
             raise UserError(
-                f"none of the {len(entries)} images in {index} is in {self._images}, its PNG in {self._pngs}: {ABOUT}"
+                f"none of the {len(entries)} images in {index} ({first}) is in {self._images}, its PNG in "
+                f"{self._pngs}: {ABOUT}"
             )
         if len(usable) < len(entries):
             log.warning("%d of the %d annotated images are in %s", len(usable), len(entries), self._images)
@@ -239,25 +239,6 @@ def _by_id(entries: list[Any], index: Path, what: str) -> dict[Any, int]:
         [(twice, _)] = Counter(entry.id for entry in entries).most_common(1)
         raise UserError(f"{index}: several entries have the {what} id {twice}: give each its own")
     return found
-
-
-def _files_in(folder: Path) -> set[str]:
-    """Files under a folder at any depth, relative to it; a link to a folder is followed once."""
-    found, seen = set(), set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(parent)) in seen:
-            folders.clear()  # a link that leads back
-            continue
-        seen.add(real)
-        within = Path(parent).relative_to(folder)
-        found |= {(within / file).as_posix() for file in files}
-    return found
-
-
-def _place(name: str, there: set[str]) -> str | None:
-    """The file that a name in the JSON means: itself, or without the folders that are not here."""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    return next((path for k in range(len(parts)) if (path := "/".join(parts[k:])) in there), None)
 
 
 def _name(file: str) -> str:

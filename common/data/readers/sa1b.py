@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass as schema
 
 from common.data.archives import index_tar, pack_tar, read_member
 from common.data.checks import try_source
-from common.data.files import decode_rgb, is_file, is_folder, read_file, write_atomic
+from common.data.files import decode_rgb, is_file, is_folder, read_file, walk, write_atomic
 from common.data.records import STRICT, parse
 from common.data.scene import Scene, SceneSource, UnreadableSample
 from common.errors import UserError
@@ -102,7 +102,7 @@ class SA1B(SceneSource):
         if not chosen:
             raise UserError(f"SA-1B: offset {offset} leaves nothing of the {len(names)} images in {folder}")
         # arrays, not lists of objects: forked workers share them, spawned ones receive them quickly
-        self._names = np.array([name.encode() for name in chosen], dtype="S")
+        self._names = np.array([os.fsencode(name) for name in chosen], dtype="S")
         self._places = np.array([places[name] for name in chosen], dtype=PLACE)
 
     @classmethod
@@ -132,12 +132,12 @@ class SA1B(SceneSource):
         return decode_rgb(content, path, orient=False)
 
     def name(self, index: int) -> str:
-        return self._names[index].decode()
+        return os.fsdecode(self._names[index])
 
     @property
     def names(self) -> list[str]:
         """What an `ArrayStore` of features of these images checks its rows against."""
-        return [name.decode() for name in self._names]
+        return [os.fsdecode(name) for name in self._names]
 
     def _read(self, index: int, kind: str) -> tuple[str, bytes]:
         """Path (for messages) and content of one file of a pair."""
@@ -178,24 +178,18 @@ def _find(folder: Path) -> tuple[list[Path], list[Path]]:
     if not is_folder(folder):
         raise UserError(f"no folder {folder} for {ABOUT}")
     tars, loose = [], []
-    seen = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(parent)) in seen:
-            folders.clear()  # a link that leads back
-            continue
-        seen.add(real)
-        folders.sort()
-        for file in sorted(files):
-            if file.startswith("sa_") and file.endswith(".tar"):
-                tars.append(Path(parent, file))
-            elif FILE.fullmatch(file):
-                loose.append(Path(parent, file))
+    for parent, names in walk(folder):
+        for name in names:
+            if name.startswith("sa_") and name.endswith(".tar"):
+                tars.append(parent / name)
+            elif FILE.fullmatch(name):
+                loose.append(parent / name)
     return sorted(tars, key=lambda tar: _numeric(tar.stem)), loose
 
 
 def _numeric(name: str) -> tuple[list[int], str]:
     """Sorts sa_9 before sa_10, and so images in the order of the tars that hold them."""
-    return [int(digits) for digits in re.findall(r"\d+", name)], name
+    return [int(digits) for digits in re.findall(r"[0-9]{1,18}", name)], name
 
 
 class EncodedMasks:

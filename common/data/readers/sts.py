@@ -82,6 +82,7 @@ class SemEvalSTS(PairSource):
             yield whole, scored_lines(whole)
             return
         files = matching(folder / "*.test.tsv") or matching(folder / "STS*.input.*.txt") if folder else []
+        files = [file for file in files if ".ALL." not in file.name]  # the subsets once more, all in one file
         if not files:
             raise UserError(
                 f"no STS {self.year} in {self.root}.\n{ABOUT_STS.format(year=self.year, short=self.year % 100)}"
