@@ -162,7 +162,7 @@ RECIPE = Recipe(
         ),
     ),
     disk=400,
-    stand_ins=f"{HOME}.rehearsal:make",
-    plan=f"{HOME}.plan:workload",
-    speed=f"{HOME}.speed:speed",
+    stand_ins=f"{HOME}.harness.rehearsal:make",
+    plan=f"{HOME}.harness.plan:workload",
+    speed=f"{HOME}.harness.speed:speed",
 )

@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,13 @@ def portable(value: object) -> object:
         settings = sorted((k, str(v)) for k, v in value.stage.overrides.items() if not isinstance(v, Output))
         return value.stage.name, str(settings), value.file
     return value
+
+
+def test_what_the_recipe_names_is_there():
+    recipe = load("modular_star_encoder")
+    for named in (recipe.stand_ins, recipe.plan, recipe.speed):
+        module, function = named.split(":")
+        assert callable(getattr(import_module(module), function))
 
 
 def test_the_paper_configs_have_the_paper_s_settings():

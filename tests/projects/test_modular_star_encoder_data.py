@@ -24,9 +24,10 @@ from common.errors import UserError
 from common.rehearsal.tokenizers import byte_level
 from projects.modular_star_encoder.clones import ClonePairs
 from projects.modular_star_encoder.corpus import IGNORED, Corpus
-from projects.modular_star_encoder.lexical import weighted
+from projects.modular_star_encoder.lexical import contents, weighted
 from projects.modular_star_encoder.pairs import PairData
 from projects.modular_star_encoder.prepare import Library, Preparation, described, facts, module_of, split_of
+from projects.modular_star_encoder.testing import EvaluationData
 from projects.modular_star_encoder.tokens import (
     Formatter,
     batched,
@@ -427,6 +428,22 @@ def test_frequent_tokens_of_training_code_are_replaced_throughout(tokenizer):
     row = code["input_ids"][0]
     assert "def f0(x): return x + x" in data.formatter.tokenizer.decode(row)
     assert "do 0" in data.formatter.tokenizer.decode(text["input_ids"][0])
+
+
+def test_test_data_are_named_in_the_order_of_their_loaders(tokenizer, tmp_path):
+    (tmp_path / "go").mkdir()
+    for part, count in (("test", 3), ("valid", 2), ("codebase", 5)):
+        rows = [{"code": f"{part if part != 'codebase' else 'test'}{k}", "docstring": f"do {k}"} for k in range(count)]
+        (tmp_path / f"go/{part}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    fixed = {"code_instruction": "in {language}", "text_instruction": "text", "max_length": 30}
+    sets = {"a": CodeSearchNet(str(tmp_path), "go"), "b": Functions()}
+    data = EvaluationData(sets, str(tokenizer), validated=True, **fixed)
+    loaders = data.test_dataloader()
+    assert data.parts == [("test", "a"), ("others", "a"), ("val", "a"), ("test", "b"), ("val", "b")]
+    batches = [next(iter(loader)) for loader in loaders]
+    assert [len(batch.code["input_ids"]) for batch in batches[:3]] == [3, 2, 2]
+    read = contents(data.formatter.code(["x = 1"], ["Go"]), data)
+    assert data.formatter.tokenizer.decode(read[0]) == "x = 1"  # what TF-IDF reads: no instruction, no marker
 
 
 def test_common_words_find_what_they_share_and_rare_ones_weigh_more():
