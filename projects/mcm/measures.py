@@ -12,8 +12,8 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from transformers import AutoTokenizer, CLIPModel, VideoMAEModel
 
 from common.data.worlds.moving_glyphs import OBEYS, bar_contrast, centroid_velocity, commanded_velocity
-from common.errors import UserError
 from common.evaluators.frechet import Inception, frechet_distance
+from common.hub import from_pretrained
 from projects.mcm.features import MEAN, STD, FrameEncoder, FrameJudge
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -55,10 +55,7 @@ class VideoMAEFeatures(nn.Module):
 
     def __init__(self, source: str):
         super().__init__()
-        try:
-            self.net = VideoMAEModel.from_pretrained(source, dtype=torch.float32).requires_grad_(False).eval()
-        except OSError as error:
-            raise UserError(f"no VideoMAE '{source}', neither a folder nor a hub id: {error}") from error
+        self.net = from_pretrained(VideoMAEModel, source, dtype=torch.float32).requires_grad_(False).eval()
         self.num_features: int = self.net.config.hidden_size
 
     def forward(self, videos: Tensor) -> Tensor:
@@ -75,11 +72,8 @@ class ClipSimilarity(nn.Module):
 
     def __init__(self, source: str):
         super().__init__()
-        try:
-            self.net = CLIPModel.from_pretrained(source, dtype=torch.float32).requires_grad_(False).eval()
-            self.tokenizer = AutoTokenizer.from_pretrained(source)
-        except OSError as error:
-            raise UserError(f"no CLIP '{source}', neither a folder nor a hub id: {error}") from error
+        self.net = from_pretrained(CLIPModel, source, dtype=torch.float32).requires_grad_(False).eval()
+        self.tokenizer = from_pretrained(AutoTokenizer, source)
 
     def forward(self, videos: Tensor, captions: list[str]) -> Tensor:
         """[N, 3, F, H, W] in [0, 1] -> [N]."""

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import torch
-import yaml
 
 from common.errors import UserError, user_errors
-from common.paths import expand
+from common.paths import expand, runs_folder
+from common.training.runs import run_config
 from common.training.weights import load_weights
 from projects.mcm.consistency import guidance_embedding
 from projects.mcm.distill import GUIDANCE_DIM
@@ -33,15 +33,16 @@ from projects.mcm.sampling import sample_student
 SMALLEST = 128  # pixels of the written video's side; smaller frames grow by a whole factor
 
 
-def newest_run(runs: Path = Path("runs/mcm/mini")) -> Path:
+def newest_run(runs: Path | None = None) -> Path:
     """The run folder of the newest finished distillation with the whole method.
 
     Raises:
         UserError: there is none.
     """
+    runs = runs or runs_folder() / "mcm" / "mini"
     finished = sorted(runs.glob("distill-*/seed*/done.json"), key=lambda path: path.stat().st_mtime)
     for done in reversed(finished):
-        settings = yaml.safe_load((done.parent / "config.yaml").read_text())["model"]
+        settings = run_config(done.parent)["model"]
         if settings["motion"] == "learn" and settings["adversary"] and 0 < settings["simulated"] < 1:
             return done.parent
     raise UserError(f"no finished MCM in {runs}: run `make reproduce PAPER=mcm ARMS=mcm` first, or name one with --run")
@@ -58,7 +59,7 @@ def make_video(run: Path, prompt: str, steps: int, seed: int, device: torch.devi
         raise UserError(
             f"{run} is not the run folder of a finished distillation: it needs config.yaml and {weights.name}"
         )
-    settings = yaml.safe_load(config.read_text())
+    settings = run_config(run)
     model, data = settings["model"], settings["data"]
     if not 1 <= steps <= model["knots"]:
         raise UserError(f"--steps {steps}: this student knows 1 to {model['knots']}")

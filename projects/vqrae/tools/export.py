@@ -10,10 +10,11 @@ import argparse
 import sys
 from pathlib import Path
 
-import yaml
 from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
 from common.errors import UserError, user_errors
+from common.hub import from_pretrained
+from common.training.runs import run_config
 from common.training.weights import load_state
 
 
@@ -23,16 +24,13 @@ def export(run: Path, out: Path) -> PreTrainedModel:
     Raises:
         UserError: no finished run there, one without a model on the hub, or an encoder of another size.
     """
-    file = run / "config.yaml"
-    if not file.is_file():
-        raise UserError(f"{run} is no run folder of a training stage: it has no config.yaml")
-    encoder = yaml.safe_load(file.read_text())["model"]["encoder"]
+    encoder = run_config(run).get("model", {}).get("encoder") or {}
     if not encoder.get("hub"):
         raise UserError(f"the encoder of {run} is no part of a model on the hub: there is nothing to put it back into")
     state = load_state(run / "weights.safetensors")
     tuned = {k.removeprefix("encoder.vit."): v for k, v in state.items() if k.startswith("encoder.vit.")}
     kind = AutoModel if encoder["kind"] == "siglip" else AutoModelForImageTextToText
-    whole = kind.from_pretrained(encoder["hub"])
+    whole = from_pretrained(kind, encoder["hub"])
     tower = whole.vision_model if encoder["kind"] == "siglip" else whole.model.vision_tower
     own = tower.state_dict()
     wrong = [k for k in tuned if k not in own or own[k].shape != tuned[k].shape]
@@ -41,7 +39,7 @@ def export(run: Path, out: Path) -> PreTrainedModel:
         raise UserError(f"the encoder of {run} does not fit {encoder['hub']}: {(wrong + untouched)[0]} differs")
     tower.load_state_dict(tuned, strict=False)
     whole.save_pretrained(out)
-    AutoProcessor.from_pretrained(encoder["hub"]).save_pretrained(out)
+    from_pretrained(AutoProcessor, encoder["hub"]).save_pretrained(out)
     return whole
 
 
