@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.judging.forms import Better
-from benchmarks.judging.null import Null, count, planted
+from benchmarks.judging.null import Null, null_result, planted
 from benchmarks.judging.tables import Paper
 from benchmarks.judging.verdict import Verdict, judge
 from benchmarks.running import preflight, recipes, results, runner
@@ -61,8 +61,8 @@ def strongest_baseline(paper: Paper, method: str, scale: str, known: dict[str, A
     return max(dict.fromkeys(test.worse.arm for test in tests), key=strength)
 
 
-def run(request: Request, console: Console, slots: int = 0) -> tuple[list[Verdict], Paper]:
-    """Train what is missing and judge; the verdicts, and the page whose claims they are about."""
+def run(request: Request, console: Console, slots: int = 0) -> list[Verdict]:
+    """Train what is missing and judge."""
     recipe, arms = recipes.check(request)
     paper = recipes.page(request.paper)
     known = results.read(results.path(request)) or results.read(results.reference(request.paper, request.label))
@@ -75,7 +75,8 @@ def run(request: Request, console: Console, slots: int = 0) -> tuple[list[Verdic
     copy = recipes.jobs(replace(wanted, first_seed=OTHER_SEEDS), variables)[baseline]
     if all(job.stage.shared for job in original[0]):
         raise UserError(f"{baseline} has one run for all seeds: a copy with other seeds would be the same run")
-    jobs = list(dict.fromkeys(job for chains in (original, copy) for chain in chains.values() for job in chain))
+    chains = [*original.values(), *copy.values()]
+    jobs = list({(job.fingerprint, job.seed): job for chain in chains for job in chain}.values())
     console.print(
         f"null of [bold]{request.paper}[/] at {request.label} scale: {method} is a copy of {baseline}, {request.seeds} "
         f"seeds of each, {len(jobs)} stages, {sum(job.done is not None for job in jobs)} of them done before"
@@ -89,12 +90,11 @@ def run(request: Request, console: Console, slots: int = 0) -> tuple[list[Verdic
         "scale": request.scale,
         "data": request.data or "default",
         "arms": {
-            name: {"seeds": {str(k): results.metrics(chain) for k, chain in enumerate(chains.values())}}
-            for name, chains in ((method, copy), (baseline, original))
+            name: {"seeds": {str(k): results.metrics(chain) for k, chain in enumerate(side.values())}}
+            for name, side in ((method, copy), (baseline, original))
         },
     }
-    page = planted(paper, method, baseline)
-    return judge(found, page), page
+    return judge(found, planted(paper, method, baseline))
 
 
 def print_null(verdicts: list[Verdict], null: Null, console: Console) -> None:
@@ -123,8 +123,8 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
     runs = user_path(options.runs) if options.runs else results.runs_folder()
     wanted = Request(options.paper, options.scale, options.seeds, data=options.data, runs=runs)
-    verdicts, page = run(wanted, console, options.jobs)
-    null = count(verdicts, page)
+    verdicts = run(wanted, console, options.jobs)
+    null = null_result(verdicts)
     print_null(verdicts, null, console)
     return int(null.more_than_chance)
 

@@ -211,8 +211,6 @@ def reproduce(
             for job in jobs:
                 if not job.foundation:
                     shutil.rmtree(job.run_dir, ignore_errors=True)
-        if stand_ins is not None:
-            runner.stand_ins(recipe.stand_ins, stand_ins)
         before = sum(job.done is not None for job in jobs)
         seeds = f"seeds {results.seeds_word(request)}" if request.pilot or request.auto else f"{request.seeds} seeds"
         console.print(
@@ -224,12 +222,15 @@ def reproduce(
         if collect:
             outcome = runner.Outcome()
         elif stand_ins is not None:
-            outcome = rehearsal.run(jobs, request.paper, request.label, slots, console)
+            made = (recipe.stand_ins, stand_ins)
+            outcome = rehearsal.run(jobs, request.paper, request.label, slots, console, made)
         else:
             outcome = run_looks(request, jobs, paper, variables, slots, console, launch, limits)
         report(request, paper, chosen, jobs, variables, console)
         if stand_ins is not None:
             rehearsal.print_coverage(jobs, console)
+            if not outcome.failed and not collect:
+                console.print(rehearsal.certify(request, jobs, stand_ins), soft_wrap=True)
     if collect:
         missing = [job for job in jobs if job.done is None]
         console.print(f"{len(jobs) - len(missing)} of {len(jobs)} stages have finished")

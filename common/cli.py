@@ -36,6 +36,7 @@ from safetensors.torch import save_model
 from common.data.files import write_atomic
 from common.errors import UserError
 from common.paths import user_path
+from common.rehearsal.owned import keep_to
 from common.training.callbacks import Cost, NonFiniteGuard, ProgressFile, StopOnSignal
 from common.training.checkpoints import (
     KEPT,
@@ -397,6 +398,8 @@ def main(
         r" resumable|isinstance\(treespec|The `srun` command is available|predict returned None).*",
     )
     try:
+        if folder := os.environ.get("STAND_INS"):
+            keep_to(Path(folder))
         StageCLI(
             model,
             data,

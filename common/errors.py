@@ -1,10 +1,15 @@
 """Errors that a user can mend: they end a command with exit code 2 and one message."""
 
 import functools
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import ParamSpec
+
+from common.console import tolerant_console
 
 P = ParamSpec("P")
 
@@ -22,12 +27,28 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
 
 
 def user_errors(main: Callable[P, int]) -> Callable[P, int]:
-    """Have a command's `main` say what the user can mend in one message, and return 2."""
+    """Have a command's `main` end as people and shells expect.
+
+    What the user can mend is one message and exit code 2, Ctrl-C is 130; where nobody reads the output any more
+    (`| head`) it is 141, and nothing is said. Characters that the console cannot show do not stop it.
+    """
 
     @functools.wraps(main)
     def command(*args: P.args, **kwargs: P.kwargs) -> int:
+        tolerant_console()
         try:
-            return main(*args, **kwargs)
+            try:
+                return main(*args, **kwargs)
+            finally:
+                if sys.stdout is not None:  # None: closed by the shell, `>&-`
+                    sys.stdout.flush()
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 128 + signal.SIGINT
+        except BrokenPipeError:
+            with suppress(OSError, AttributeError):  # what is still in the buffer has no reader either
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
         except (UserError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2

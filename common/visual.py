@@ -1,4 +1,6 @@
-"""Pictures for reports: colours and letters of charts; masks and prompts drawn onto images."""
+"""Pictures for reports: masks and prompts drawn onto images, strips of frames, lists of words; videos as files."""
+
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -17,6 +19,13 @@ COLORS = np.array(
         (130, 110, 90),
     ]
 )
+
+
+class Themed(NamedTuple):
+    """A picture for light pages and the same for dark ones, uint8 RGB [H, W, 3] each."""
+
+    light: np.ndarray
+    dark: np.ndarray
 
 
 def enlarge(image: np.ndarray, side: int) -> tuple[np.ndarray, float]:

@@ -12,7 +12,12 @@ from common.errors import UserError, user_errors
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = Path(__file__).resolve().parent / "recipe_template"
-ELSEWHERE = {"page.yaml": "benchmarks/papers/{}.yaml", "test.py": "tests/projects/test_{}.py"}
+ELSEWHERE = {
+    "page.yaml": "benchmarks/papers/{}.yaml",
+    "test.py": "tests/projects/test_{}.py",
+    "rehearsal_test.py": "tests/projects/test_{}_rehearsal.py",
+}
+"""Where a template goes that is no part of the recipe's folder."""
 
 
 def create(paper: str, root: Path = ROOT) -> list[Path]:
@@ -41,7 +46,7 @@ def main(arguments: list[str]) -> int:
         return 2
     files = create(arguments[0])
     print(*(file.relative_to(ROOT) for file in files), sep="\n")
-    print(f"\nIt runs as it is: make reproduce PAPER={arguments[0]}")
+    print(f"\nIt runs as it is: make reproduce PAPER={arguments[0]} (and make rehearse). Begin in train.py.")
     return 0
 
 

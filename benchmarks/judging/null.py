@@ -7,8 +7,8 @@ the table to the verdicts. No comparison of the two may come out decided more of
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from benchmarks.judging.forms import Better, Measure, OnReported, Ratio, measures
-from benchmarks.judging.looks import ALPHA, holds
+from benchmarks.judging.forms import Better, Measure
+from benchmarks.judging.looks import ALPHA
 from benchmarks.judging.tables import TESTABLE, Claim, Paper, Source
 from benchmarks.judging.verdict import Verdict
 
@@ -22,7 +22,7 @@ class Null:
 
     Attributes:
         comparisons: how many had an interval.
-        confirmed, refuted: what they came out as, right or wrong ("at most 0.02 apart" is rightly confirmed).
+        confirmed, refuted: what they came out as.
         wrong: decisions that are false of two copies.
         expected: how many wrong decisions chance brings about, at most.
         p: how likely at least so many wrong decisions are by chance (binomial, as if comparisons were independent).
@@ -46,59 +46,44 @@ class Null:
 
 
 def planted(paper: Paper, method: str, baseline: str) -> Paper:
-    """The page with the claims that a planted null is judged by.
-
-    They are the page's own claims that compare the two arms by one metric that is not exact, and "better" for every
-    such metric that has a direction and no claim of that form.
-    """
-    own = [
-        replace(claim, premise=())
-        for claim in paper.claims
-        if claim.test is not None and _compares(claim, paper, method, baseline)
-    ]
-    tested = {claim.test.better.metric for claim in own if isinstance(claim.test, Better)}
+    """The page with the claims that a planted null is judged by: of every metric that has a direction and is not exact,
+    that the method, now a copy of the baseline, is better, with each margin that a claim of the page asks for."""
+    margins: dict[str, set[float]] = {
+        name: {0.0} for name, one in paper.metrics.items() if one.better and not one.exact
+    }
+    for claim in paper.claims:
+        test = claim.test
+        if isinstance(test, Better) and test.better.arm == method and test.better.metric in margins:
+            margins[test.better.metric].add(test.margin)
     source = Source("two copies of one arm", "repository")
-    further = [
+    claims = [
         Claim(
-            id=f"null-{metric.name}",
-            text=f"A copy of {baseline} differs from it by {metric.label}.",
+            id=paper.metrics[metric].label + (f" + {margin:g}" if margin else ""),
+            text=f"A copy of {baseline} is better than it by {paper.metrics[metric].label}.",
             source=source,
             scales=TESTABLE,
             untested={},
-            test=Better(Measure(method, metric.name), Measure(baseline, metric.name)),
+            test=Better(Measure(method, metric), Measure(baseline, metric), margin),
         )
-        for metric in paper.metrics.values()
-        if metric.better and not metric.exact and metric.name not in tested
+        for metric, asked in margins.items()
+        for margin in sorted(asked)
     ]
-    return replace(paper, claims=(*own, *further))
+    return replace(paper, claims=tuple(claims))
 
 
-def _compares(claim: Claim, paper: Paper, method: str, baseline: str) -> bool:
-    assert claim.test is not None
-    compared = [] if isinstance(claim.test, OnReported) else measures(claim.test)
-    return (
-        {measure.arm for measure in compared if not measure.real} == {method, baseline}
-        and len({measure.metric for measure in compared}) == 1
-        and not paper.metric(compared[0]).exact
-    )
+def null_result(verdicts: Iterable[Verdict]) -> Null:
+    """How often "better" comparisons of two copies came out decided.
 
-
-def count(verdicts: Iterable[Verdict], paper: Paper) -> Null:
-    """How often the claims of a `planted` page came out decided.
+    That one is better is false of two copies; that it is not is false too, unless a margin was asked for.
 
     Args:
-        verdicts: of that page. Those without an interval (arms without results, ties) are no comparisons.
+        verdicts: of such comparisons. Those without an interval (arms without results, ties) do not count.
     """
     from scipy.stats import binom  # here, because `make list` starts without scipy
 
-    tests = {claim.id: claim.test for claim in paper.claims}
     compared = [verdict for verdict in verdicts if verdict.low is not None and verdict.low != verdict.high]
     statuses = [verdict.status for verdict in compared]
-    wrong = 0
-    for verdict in compared:
-        test = tests[verdict.claim]
-        if test is not None and verdict.status != "untested":
-            wrong += not holds(verdict.status, 1.0 if isinstance(test, Ratio) else 0.0, test)
+    wrong = sum(v.status == "confirmed" or (v.status == "refuted" and not v.threshold) for v in compared)
     p = float(binom.sf(wrong - 1, len(compared), ALPHA))
     return Null(
         comparisons=len(compared),

@@ -5,11 +5,14 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
+from benchmarks.running import recipes
 from benchmarks.running.recipes import Request
 from common.errors import UserError
 from common.paths import expand
-from common.recipe import Download, Recipe
+from common.recipe import Download, Output, Recipe, Stage, walk
+from common.rehearsal import owned
 
 VARIABLE = re.compile(r"\$\{?(\w+)")
 
@@ -50,7 +53,7 @@ def preflight(recipe: Recipe, request: Request, runs_here: bool = True) -> None:
     """Raise a UserError that lists everything `request` lacks; the GPU, only where the stages run on this machine."""
     downloads = [recipe.data[request.data]] if request.data else []
     downloads += recipe.downloads if request.scale == "paper" else []
-    lacks = [problem for download in downloads if (problem := missing(download))]
+    lacks = [problem for download in downloads if (problem := missing(download))] or _wrong_sources(request)
     if request.scale == "paper":
         if runs_here and not gpus():
             lacks.append(
@@ -66,6 +69,41 @@ def preflight(recipe: Recipe, request: Request, runs_here: bool = True) -> None:
         names = dict.fromkeys(name for download in downloads for name in VARIABLE.findall(download.path))
         command += [f"{name}={os.environ.get(name) or '<folder>'}" for name in names]
         raise UserError(f"{request.paper} at SCALE={request.label} lacks:\n{listed}\nThen: {' '.join(command)}")
+
+
+def _wrong_sources(request: Request) -> list[str]:
+    """What is wrong with the data that stages read from disk, tried before the first of them is trained.
+
+    What other stages write is not there yet, and what ARGS change is left to the stages.
+    """
+    here = request.scale == "paper" or request.data
+    if not here or any(word.startswith(("--data", "--config")) for word in request.args):
+        return []
+    from common.data import checks  # here, because readers need torch
+
+    _, arms = recipes.check(request)
+    stages = walk([stage for arm in arms.values() for stage in arm.stages])
+    problems = []
+    for class_path, arguments in checks.readers([_settings(stage, request) for stage in stages]):
+        try:
+            checks.check_source(class_path, arguments)
+        except UserError as error:
+            problems.append(str(error).replace("\n", "\n      "))
+    return list(dict.fromkeys(problems))
+
+
+def _settings(stage: Stage, request: Request) -> dict[str, Any]:
+    """A stage's config with its overrides; without what another stage's output takes the place of."""
+    config = recipes.settings(stage, request.scale, request.data)
+    for key, value in stage.overrides.items():
+        *parents, last = key.split(".")
+        place = config
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+        if isinstance(value, Output):
+            del place[last]
+    return config
 
 
 def check_memory(recipe: Recipe, request: Request, gpu: str) -> None:
@@ -108,11 +146,6 @@ def _disk(recipe: Recipe, request: Request) -> str | None:
 def environment(request: Request, stand_ins: Path | None = None) -> dict[str, str]:
     """Variables that the stages' configs refer to."""
     if stand_ins is not None:
-        return {
-            "DATA_ROOT": str(stand_ins / "data"),
-            "WEIGHTS_ROOT": str(stand_ins / "weights"),
-            "HF_HOME": str(stand_ins / "hub"),
-            "HF_HUB_OFFLINE": "1",
-        }
+        return owned.variables(stand_ins)
     wanted = ("DATA_ROOT", "WEIGHTS_ROOT") if request.scale == "paper" or request.data else ()
     return {name: os.environ[name] for name in wanted if os.environ.get(name)}

@@ -9,7 +9,6 @@ import runpy
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -25,7 +24,6 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.running.recipes import Job
-from common.errors import UserError
 from common.training.runs import disk_error, read_json
 
 PRELOAD = [
@@ -318,15 +316,3 @@ def read_progress(run_dir: Path) -> dict[str, Any] | None:
     if progress is None or not all(isinstance(progress.get(name), int | float | None) for name in names):
         return None
     return progress if isinstance(progress.get("step"), int) and {*names} <= progress.keys() else None
-
-
-def stand_ins(function: str, folder: Path) -> None:
-    """Have `module:function` write the rehearsal's stand-ins into `folder`, once; a half-written one is made anew."""
-    if (folder / "complete").exists():
-        return
-    module, name = function.split(":")
-    code = f"import sys, pathlib; from {module} import {name}; {name}(pathlib.Path(sys.argv[1]))"
-    made = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
-    if made.returncode:
-        raise UserError(f"the rehearsal's stand-ins could not be made in {folder}:\n{made.stderr[-2000:]}")
-    (folder / "complete").touch()

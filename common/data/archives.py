@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import BinaryIO
 
 import numpy as np
 
-from common.data.files import write_atomic
+from common.data.files import is_file, matching, readable, reason, shown, write_atomic
 from common.data.scene import UnreadableSample
 from common.errors import UserError
 from common.paths import expand
 
 log = logging.getLogger(__name__)
+BLOCK = tarfile.BLOCKSIZE
+INDEX_VERSION = 2  # an index that was made otherwise is made anew
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,13 @@ def index_tar(path: Path) -> TarIndex:
     The cached index is ignored when the tar's size or time of change differs from when it was made.
 
     Raises:
-        UserError: truncated, compressed, or not a tar.
+        UserError: cut off, damaged anywhere between its first header and its end, compressed, or not a tar.
     """
-    status = path.stat()
-    stamp = np.array([status.st_size, status.st_mtime_ns])
+    if not is_file(path):
+        raise UserError(f"{path} is missing")
+    with readable(path):
+        status = path.stat()
+    stamp = np.array([INDEX_VERSION, status.st_size, status.st_mtime_ns])
     cache = path.with_name(path.name + ".index.npz")
     if (cached := _read_index(cache, stamp)) is not None:
         return cached
@@ -83,7 +88,7 @@ def read_member(path: Path, offset: int, size: int, name: str) -> bytes:
             while len(content) < size and (more := file.read(size - len(content))):
                 content += more
     except OSError as error:
-        raise UnreadableSample(f"{path}:{name}", error.strerror or str(error)) from error
+        raise UnreadableSample(f"{path}:{name}", reason(error)) from error
     if len(content) < size:
         raise UnreadableSample(f"{path}:{name}", f"the tar ends after {len(content)} of {size} bytes")
     return content
@@ -92,7 +97,7 @@ def read_member(path: Path, offset: int, size: int, name: str) -> bytes:
 class PairedTars:
     """Samples of two files, `<key>.<medium>` and `<key>.<caption>`, in a range of tars that are read where they lie.
 
-    Samples that lack one of the two are left out.
+    Samples that lack one of the two are left out with a warning.
 
     Args:
         root: folder of the tars; `$DATA_ROOT` is replaced.
@@ -106,12 +111,8 @@ class PairedTars:
     """
 
     def __init__(self, root: str, first: int, last: int | None, media: tuple[str, ...], caption: str):
-        folder = expand(root, "root of the tars")
-        tars = sorted(folder.glob("*.tar"))[first:last] if folder.is_dir() else []
-        if not tars:
-            raise UserError(f"no tars number {first} to {'the end' if last is None else last - 1} in {folder}")
-        self.tars = tars
-        self.spans = [_pairs(index_tar(tar), media, caption) for tar in tars]
+        self.tars = tars = tars_in(root, first, last)
+        self.spans = [_pairs(tar, index_tar(tar), media, caption) for tar in tars]
         self.ends = list(accumulate(len(spans) for spans in self.spans))
         if not self.ends[-1]:
             raise UserError(f"{tars[0]} and {len(tars) - 1} more tars hold no <key>.{media[0]} with a <key>.{caption}")
@@ -128,14 +129,29 @@ class PairedTars:
         return read_member(tar, medium, medium_size, name), read_member(tar, caption, caption_size, name), name
 
 
-def _pairs(index: TarIndex, media: tuple[str, ...], caption: str) -> np.ndarray:
+def tars_in(root: str, first: int = 0, last: int | None = None) -> list[Path]:
+    """The tars `first` to `last` (exclusive) of a folder in alphabetical order; UserError where there are none."""
+    folder = expand(root, "root of the tars")
+    if first < 0 or (last is not None and last <= first):
+        raise UserError(f"tars number {first} to {last} are none: first must be 0 or more, last greater than first")
+    if not (tars := matching(folder / "*.tar")[first:last]):
+        raise UserError(f"no tars number {first} to {'the end' if last is None else last - 1} in {folder}")
+    return tars
+
+
+def _pairs(tar: Path, index: TarIndex, media: tuple[str, ...], caption: str) -> np.ndarray:
     """Offset and size of the medium, then of the caption, of every sample in the order of the media: int64 [P, 4].
 
     Numbers alone are kept: the names of millions of samples would fill the memory.
     """
-    texts = {name.rpartition(".")[0]: k for k, name in enumerate(index.names) if name.endswith(f".{caption}")}
+    # of members with the same name the last one counts, as where a tar is unpacked
     parts = [(k, *name.rpartition(".")[::2]) for k, name in enumerate(index.names)]
-    pairs = [(k, texts[key]) for k, key, suffix in parts if suffix.lower() in media and key in texts]
+    texts = {key: k for k, key, suffix in parts if suffix == caption}
+    media_of = {key: k for k, key, suffix in parts if suffix.lower() in media}
+    pairs = [(k, texts[key]) for key, k in media_of.items() if key in texts]
+    if alone := [key for key in {**media_of, **texts} if key not in texts or key not in media_of]:
+        pair = f".{media[0]} or .{caption}"
+        log.warning("%s: %d samples lack their %s and are left out, %s first", tar, len(alone), pair, alone[0])
     first, second = np.array(pairs, np.int64).reshape(-1, 2).T
     return np.stack([index.offsets[first], index.sizes[first], index.offsets[second], index.sizes[second]], 1)
 
@@ -157,29 +173,63 @@ def pack_tar(path: Path, files: Iterable[Path]) -> None:
 
 
 def _read_index(cache: Path, stamp: np.ndarray) -> TarIndex | None:
+    """A cached index, None where it is missing, damaged or another tar's."""
     try:
+        if not cache.is_file():
+            return None
         with np.load(cache, allow_pickle=False) as saved:
             if not np.array_equal(saved["stamp"], stamp):
                 return None
             names = [name.decode("utf-8", "surrogateescape") for name in saved["names"].tolist()]
-            return TarIndex(names, saved["offsets"], saved["sizes"])
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            offsets, sizes = saved["offsets"], saved["sizes"]
+    except Exception:  # zipfile and numpy raise many kinds of errors; the index is made anew then
         return None
+    whole = offsets.dtype == sizes.dtype == np.int64 and offsets.shape == sizes.shape == (len(names),)
+    return TarIndex(names, offsets, sizes) if whole and (offsets >= 0).all() and (sizes >= 0).all() else None
 
 
 def _scan(path: Path) -> TarIndex:
-    names, spans = [], []
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                if member.isreg() and not member.issparse():
-                    names.append(member.name)
-                    spans.append((member.offset_data, member.size))
-    except tarfile.TarError as error:
-        raise UserError(
-            f"{path} is not a whole, uncompressed tar ({error}): download it again, or remove it to go on without it."
-        ) from error
+    """Read all headers. Python's tarfile takes a broken one for the end: so the end must be what follows the last."""
+    names, spans, odd = [], [], []
+    advice = "download it again, or remove it to go on without it"
+    with readable(path), path.open("rb") as file:
+        try:
+            end = 0
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                for member in tar:
+                    if member.size < 0 or tar.offset <= end:
+                        raise tarfile.ReadError(f"member {shown(member.name)} has a size of {member.size}")
+                    end = tar.offset
+                    if member.isreg() and not member.issparse():
+                        names.append(member.name)
+                        spans.append((member.offset_data, member.size))
+                    elif not member.isdir():
+                        odd.append(member.name)
+        except OSError:
+            raise
+        except Exception as error:  # crafted headers raise ValueError, OverflowError, RecursionError, MemoryError, ...
+            raise UserError(f"{path} is not a whole, uncompressed tar ({reason(error)}): {advice}.") from error
+        if problem := _after_the_last(file, end):
+            raise UserError(f"{path} is damaged: behind its {len(names)} files {problem}. Please {advice}.")
+    if odd:
+        log.warning("%s: %d members are no regular files and left out, %s first", path, len(odd), odd[0])
+    if strange := [
+        name for name in names if not (name and name.isprintable())
+    ]:  # perhaps content that a header calls a name
+        log.warning("%s: %d files have names of odd characters, %s first", path, len(strange), shown(strange[0]))
     offsets, sizes = np.array(spans, np.int64).reshape(-1, 2).T
-    if len(spans) and (end := int((offsets + sizes).max())) > path.stat().st_size:
-        raise UserError(f"{path} is truncated: it should have at least {end} bytes. Download it again.")
     return TarIndex(names, offsets, sizes)
+
+
+def _after_the_last(file: BinaryIO, end: int) -> str | None:
+    """What is wrong behind the last member, where a tar has blocks of zeros and nothing else."""
+    size = file.seek(0, os.SEEK_END)
+    if end > size:
+        return f"{end - size} bytes are missing"
+    if size - end < BLOCK:
+        return "the mark of the end is missing: it was cut off"
+    file.seek(end)
+    while content := file.read(1 << 20):
+        if content.count(0) != len(content):
+            return "something follows that is no file (a broken header, or a second archive)"
+    return None

@@ -8,20 +8,51 @@ shard-00000-of-00002.done    a byte for each of them: 1 once it is on the disk
 
 import errno
 import json
+import math
 import operator
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
+from pydantic import AfterValidator, Field, TypeAdapter
+from pydantic.dataclasses import dataclass as schema
 
-from common.data.files import write_atomic
+from common.data.files import is_file, readable, reason, write_atomic
+from common.data.records import STRICT, parse
 from common.errors import UserError
 
 FLUSH_ROWS = 32  # rows that a crash may cost
+T = TypeVar("T")
+
+
+def _number(name: str) -> str:
+    try:
+        numbers = np.dtype(name).kind in "biuf"
+    except TypeError:
+        numbers = False
+    if not numbers:
+        raise ValueError("not a type of numbers")
+    return name
+
+
+@schema(config=STRICT, slots=True)
+class Meta:
+    """Content of meta.json."""
+
+    length: Annotated[int, Field(ge=0, lt=2**40)]
+    shape: list[Annotated[int, Field(ge=1, lt=2**31)]]
+    dtype: Annotated[str, AfterValidator(_number)]
+    shards: Annotated[int, Field(ge=1, lt=2**16)]
+    named: bool
+    key: str
+
+
+META, NAMES = TypeAdapter(Meta), TypeAdapter(list[str])
 
 
 class ShardWriter:
@@ -98,9 +129,9 @@ class ArrayStore:
         store = ArrayStore.open(folder)
     """
 
-    def __init__(self, folder: Path, meta: dict[str, Any]):
+    def __init__(self, folder: Path, meta: Meta):
         self.folder, self.meta = folder, meta
-        self.shape, self.dtype = tuple(meta["shape"]), np.dtype(meta["dtype"])
+        self.shape, self.dtype = tuple(meta.shape), np.dtype(meta.dtype)
         self._maps: dict[int, np.ndarray] = {}
 
     @staticmethod
@@ -129,21 +160,17 @@ class ArrayStore:
             UserError: the folder holds another store, or the disk is too small (all space is taken now).
         """
         folder = Path(folder)
-        meta = {
-            "length": length,
-            "shape": list(shape),
-            "dtype": np.dtype(dtype).str,
-            "shards": world_size,
-            "named": names is not None,
-            "key": key,
-        }
+        meta = Meta(length, list(shape), np.dtype(dtype).str, world_size, names is not None, key)
         if names is not None and len(names) != length:
             raise ValueError(f"{len(names)} names for {length} rows")
-        folder.mkdir(parents=True, exist_ok=True)
-        if (folder / "meta.json").exists():
-            found = _read_json(folder / "meta.json")
-            if changed := [name for name in meta if found.get(name) != meta[name]]:
-                listed = ", ".join(f"{name} {found.get(name)!r}, now {meta[name]!r}" for name in changed)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the folder {folder} ({reason(error)}): choose another") from error
+        if is_file(folder / "meta.json"):
+            found, now = asdict(_read_json(folder / "meta.json", META)), asdict(meta)
+            if changed := [name for name in now if found[name] != now[name]]:
+                listed = ", ".join(f"{name} {found[name]!r}, now {now[name]!r}" for name in changed)
                 raise UserError(
                     f"{folder} was begun differently ({listed}): run as before, or delete the folder to start anew"
                 )
@@ -151,7 +178,7 @@ class ArrayStore:
         else:
             if names is not None:
                 write_atomic(folder / "names.json", json.dumps(list(names)).encode())
-            write_atomic(folder / "meta.json", json.dumps(meta, indent=1).encode())
+            write_atomic(folder / "meta.json", json.dumps(asdict(meta), indent=1).encode())
         return ShardWriter(folder, length, tuple(shape), np.dtype(dtype), rank, world_size)
 
     @classmethod
@@ -166,17 +193,17 @@ class ArrayStore:
             UserError: not a store, unfinished, truncated, of another key or of other samples.
         """
         folder = Path(folder)
-        if not (folder / "meta.json").exists():
+        if not is_file(folder / "meta.json"):
             raise UserError(f"no stored arrays at {folder} (no meta.json): run the stage that writes them first")
-        meta = _read_json(folder / "meta.json")
-        if key is not None and meta["key"] != key:
+        meta = _read_json(folder / "meta.json", META)
+        if key is not None and meta.key != key:
             raise UserError(
-                f"{folder} was produced by {meta['key']!r}, not by {key!r}: delete it and run the stage that writes it"
+                f"{folder} was produced by {meta.key!r}, not by {key!r}: delete it and run the stage that writes it"
             )
-        missing = sum(_unfinished(folder, meta, rank) for rank in range(meta["shards"]))
+        missing = sum(_unfinished(folder, meta, rank) for rank in range(meta.shards))
         if missing:
             raise UserError(
-                f"{missing} of {meta['length']} rows are missing in {folder}: run the stage that writes them again "
+                f"{missing} of {meta.length} rows are missing in {folder}: run the stage that writes them again "
                 "(python -m <stage> predict --config ..., or the same make reproduce); it computes only these"
             )
         if names is not None:
@@ -186,19 +213,23 @@ class ArrayStore:
     @property
     def names(self) -> list[str] | None:
         """The sample of each row, where the store has names."""
-        return _read_json(self.folder / "names.json") if self.meta["named"] else None
+        return _read_json(self.folder / "names.json", NAMES) if self.meta.named else None
 
     def __len__(self) -> int:
-        return self.meta["length"]
+        return self.meta.length
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Row `index`, a read-only view of the file."""
         if not 0 <= index < len(self):
             raise IndexError(index)
-        row, shard = divmod(operator.index(index), self.meta["shards"])
+        row, shard = divmod(operator.index(index), self.meta.shards)
         if shard not in self._maps:
-            path = _shard(self.folder, shard, self.meta["shards"])
-            self._maps[shard] = np.asarray(np.memmap(path, self.dtype, "r").reshape(-1, *self.shape))
+            path = _shard(self.folder, shard, self.meta.shards)
+            rows = len(range(shard, len(self), self.meta.shards))
+            try:
+                self._maps[shard] = np.asarray(np.memmap(path, self.dtype, "r", shape=(rows, *self.shape)))
+            except (OSError, ValueError) as error:
+                raise UserError(f"{path} cannot be read ({error}): run the stage that writes it again") from error
         return self._maps[shard][row]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -209,19 +240,23 @@ def _shard(folder: Path, rank: int, world_size: int) -> Path:
     return folder / f"shard-{rank:05d}-of-{world_size:05d}.bin"
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path, kind: TypeAdapter[T]) -> T:
+    if not is_file(path):
+        raise UserError(f"{path} is missing: delete {path.parent} and run the stage that writes it")
+    with readable(path):
+        content = path.read_bytes()
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        return parse(kind, content)
+    except ValueError as error:
         raise UserError(
             f"{path} is damaged ({error}): delete {path.parent} and run the stage that writes it"
         ) from error
 
 
-def _check_names(folder: Path, meta: dict[str, Any], names: Sequence[str] | None) -> None:
-    if not meta["named"] or names is None:
+def _check_names(folder: Path, meta: Meta, names: Sequence[str] | None) -> None:
+    if not meta.named or names is None:
         return
-    saved = _read_json(folder / "names.json")
+    saved = _read_json(folder / "names.json", NAMES)
     again = "delete the folder and run the stage that writes it"
     if len(saved) != len(names):
         raise UserError(f"{folder} has rows of {len(saved)} samples, here are {len(names)}: {again}")
@@ -230,16 +265,18 @@ def _check_names(folder: Path, meta: dict[str, Any], names: Sequence[str] | None
             raise UserError(f"row {row} of {folder} belongs to '{old}', sample {row} is '{new}': {again}")
 
 
-def _unfinished(folder: Path, meta: dict[str, Any], rank: int) -> int:
+def _unfinished(folder: Path, meta: Meta, rank: int) -> int:
     """Rows of a shard that cannot be read yet."""
-    rows = len(range(rank, meta["length"], meta["shards"]))
-    path = _shard(folder, rank, meta["shards"])
+    rows = len(range(rank, meta.length, meta.shards))
+    path = _shard(folder, rank, meta.shards)
     marks = path.with_suffix(".done")
-    if not path.exists() or not marks.exists():
+    if not is_file(path) or not is_file(marks):
         return rows
-    row_bytes = int(np.prod(meta["shape"])) * np.dtype(meta["dtype"]).itemsize
-    done = np.fromfile(marks, np.uint8)[: path.stat().st_size // row_bytes]  # rows behind a truncation do not count
-    return rows - int(np.count_nonzero(done))
+    row_bytes = math.prod(meta.shape) * np.dtype(meta.dtype).itemsize
+    with readable(marks):
+        done = np.fromfile(marks, np.uint8)
+        whole = path.stat().st_size // row_bytes  # rows behind a truncation do not count
+    return rows - int(np.count_nonzero(done[:whole] == 1)) if len(done) == rows else rows
 
 
 def _allocate(path: Path, size: int) -> bool:

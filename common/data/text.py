@@ -3,7 +3,13 @@
 from abc import ABC, abstractmethod
 from typing import Literal, NamedTuple
 
+from common.errors import UserError
+
 Split = Literal["train", "val", "test"]
+
+
+class AbsentSplit(UserError):
+    """A split that is not there; a stage that reads another one does not need it."""
 
 
 class LabelledText(NamedTuple):

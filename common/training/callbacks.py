@@ -1,6 +1,7 @@
 """Callbacks that every training stage has: the non-finite guard, progress for people and the cost of a run."""
 
 import math
+import os
 import resource
 import signal
 import threading
@@ -114,7 +115,9 @@ class Cost(L.Callback):
         self._since = time.monotonic()
 
     def _start_counting(self) -> None:
-        if not self.step_flops:
+        if (
+            not self.step_flops and "STAND_INS" not in os.environ
+        ):  # a rehearsal's figures mean nothing; counting is slow
             self._counter = flop_counter()
             self._counter.__enter__()
 

@@ -4,7 +4,7 @@ config.yaml              the merged configuration
 checkpoints/step=N.ckpt  the two newest
 weights.safetensors      what later stages read, written when a fit ends
 curves/version_K/        metrics.csv of attempt K
-pictures/                PNG files and index.json
+pictures/                PNG files, some with a twin for dark pages, and index.json
 axes.json                what a logged series runs along, where it is not the step
 progress.json            where a running stage stands
 done.json                metrics, cost, versions, hardware; its presence means: finished
@@ -31,8 +31,10 @@ from PIL import Image
 
 from common.data.files import write_atomic
 from common.errors import UserError
+from common.visual import Themed
 
 T = TypeVar("T")
+INDEXED = {"key": str, "file": str, "caption": str, "reference": bool}  # of a picture, in pictures/index.json
 
 
 @contextmanager
@@ -125,36 +127,46 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def save_picture(run_dir: Path, key: str, image: np.ndarray, caption: str, reference: bool = False) -> None:
+def save_picture(run_dir: Path, key: str, image: np.ndarray | Themed, caption: str, reference: bool = False) -> None:
     """Keep a picture for the report; one of the same key takes the place of the earlier one.
 
     Args:
         key: pictures of different arms with the same key stand side by side ("scene 3, box").
-        image: uint8 RGB, [H, W, 3].
+        image: uint8 RGB, [H, W, 3]; or two for light and dark pages, of which the dark one becomes `<stem>-dark.png`.
         reference: the same for every arm (an input, the ground truth): shown once, first.
     """
     folder = run_dir / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
-    index = {(e["key"], e["reference"]): {**e, "file": e["file"].name} for e in saved_pictures(run_dir)}
+    kept = [{**e, "file": e["file"].name} for e in saved_pictures(run_dir)]
+    index = {(e["key"], e["reference"]): {name: e[name] for name in INDEXED} for e in kept}
     new = {"file": f"{len(index):03d}{'-reference' if reference else ''}.png"}
     file = index.get((key, reference), new)["file"]
-    Image.fromarray(image).save(folder / file, optimize=True)
+    light, dark = image if isinstance(image, Themed) else (image, None)
+    Image.fromarray(light).save(folder / file, optimize=True)
+    if dark is not None:
+        Image.fromarray(dark).save(_dark(folder / file), optimize=True)
+    else:
+        _dark(folder / file).unlink(missing_ok=True)
     index[key, reference] = {"key": key, "file": file, "caption": caption, "reference": reference}
     write_json(folder / "index.json", list(index.values()))
 
 
 def saved_pictures(run_dir: Path) -> list[dict[str, Any]]:
-    """The pictures in a run folder: key, file, caption, reference."""
+    """The pictures in a run folder: key, file, caption, reference, and the file for dark pages, `dark`, or None."""
     folder = run_dir / "pictures"
-    kinds = {"key": str, "file": str, "caption": str, "reference": bool}
-    return [
+    found = [
         {**entry, "file": folder / entry["file"]}
         for entry in read_json(folder / "index.json", list) or []
         if isinstance(entry, dict)
-        and all(isinstance(entry.get(name), kind) for name, kind in kinds.items())
+        and all(isinstance(entry.get(name), kind) for name, kind in INDEXED.items())
         and Path(entry["file"]).name == entry["file"]
         and (folder / entry["file"]).is_file()
     ]
+    return [{**entry, "dark": dark if (dark := _dark(entry["file"])).is_file() else None} for entry in found]
+
+
+def _dark(file: Path) -> Path:
+    return file.with_name(f"{file.stem}-dark{file.suffix}")
 
 
 def save_axis(run_dir: Path, names: list[str], axis: str) -> None:

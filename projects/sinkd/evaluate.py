@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
+from common.charts import heat_map, side_by_side
 from common.cli import main
 from common.errors import UserError
 from common.paths import expand
@@ -19,12 +20,12 @@ from common.training.runs import save_picture
 from common.training.weights import load_weights
 from projects.sinkd.data import Batch, EvaluationData
 from projects.sinkd.finetune import Score, logits, score_metric
-from projects.sinkd.harness.pictures import heat_map, side_by_side
 from projects.sinkd.model import ClassifierConfig, build_classifier
 from projects.sinkd.sinkhorn import pairwise_l1, sinkhorn_plan
 
 SHOWN = 16  # texts of the picture, a batch of the paper's size
 TEMPERATURE, EPSILON, ITERATIONS = 2.0, 0.1, 20  # of the plan in the picture: the paper's
+SQUARE = (330, 330)  # pixels of a panel
 
 
 class Evaluation(L.LightningModule):
@@ -111,17 +112,17 @@ class Evaluation(L.LightningModule):
             self.run_dir,
             "a batch and its transport plan",
             side_by_side(
-                heat_map(p, "student's predictions", "classes", "texts"),
-                heat_map(cost / 2, "cost (L1 / 2)", "teacher's texts", "student's texts"),
-                heat_map(plan, "transport plan", "teacher's texts", "student's texts"),
+                heat_map(p, "classes", "texts", "student's predictions", size=SQUARE),
+                heat_map(cost / 2, "teacher's texts", "student's texts", "cost (L1 / 2)", size=SQUARE),
+                heat_map(plan, "teacher's texts", "student's texts", "transport plan", size=SQUARE),
             ),
             f"{words}: the student's softened predictions, their L1 distances to the teacher's, and the transport "
-            "plan. Dark is much. A diagonal plan matches every text with itself.",
+            "plan. The more, the bluer. A diagonal plan matches every text with itself.",
         )
         save_picture(
             self.run_dir,
             "a batch and its transport plan",
-            heat_map(q, "teacher's predictions", "classes", "texts"),
+            heat_map(q, "classes", "texts", "teacher's predictions", size=SQUARE),
             f"{words}: the teacher's softened predictions",
             reference=True,
         )

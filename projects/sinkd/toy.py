@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from common.charts import Line, line_chart, side_by_side
 from common.cli import main
 from common.losses.distillation import jensen_shannon, reverse_kl, soft_cross_entropy
 from common.training.runs import save_picture
-from projects.sinkd.harness.pictures import line_chart, side_by_side
 from projects.sinkd.sinkhorn import sinkhorn_loss
 
 Divergence = Literal["kl", "rkl", "js", "transport"]
@@ -162,10 +162,10 @@ class Toy(L.LightningModule):
             ("one narrow mode", narrow, one, 0.3, f"one mode at {NARROW[0]:g}"),
             ("two modes", double, two, 0.1, f"{1 - RARE:.0%} of the mass at {MAJOR[0]:g}, {RARE:.0%} at {MINOR[0]:g}"),
         ):
-            fits = [(x, mass.tolist()) for mass in log_gaussian(*ends, self.floor).exp()]
-            chart = line_chart(
-                {"students": fits, "teacher": (x, target.exp().tolist())}, self.divergence, "x", "probability", high
-            )
+            masses = log_gaussian(*ends, self.floor).exp().tolist()
+            fits = [Line(x, mass, "students", faint=True) for mass in masses]
+            teacher = Line(x, target.exp().tolist(), "teacher")
+            chart = line_chart([*fits, teacher], "x", "probability", self.divergence, limits=(0.0, high))
             caption = f"{what}: the student after {self.steps} steps from each of {len(fits)} starts, over the teacher"
             save_picture(self.run_dir, key, chart, caption[0].upper() + caption[1:])
         certainties = np.linspace(0, 20, 41).tolist()
@@ -174,18 +174,18 @@ class Toy(L.LightningModule):
             "gradient where teacher and student disagree",
             side_by_side(
                 line_chart(
-                    {f"floor {floor:g}": (x, self.gradients(floor)) for floor in (1e-6, 1e-12, 1e-20)},
-                    f"{self.divergence}, teacher at {NARROW[0]:g}",
+                    [Line(x, self.gradients(floor), f"floor {floor:g}") for floor in (1e-6, 1e-12, 1e-20)],
                     "student's mean",
                     "|gradient|",
-                    2.0,
+                    f"{self.divergence}, teacher at {NARROW[0]:g}",
+                    limits=(0.0, 2.0),
                 ),
                 line_chart(
-                    {"at the logits": (certainties, [logit_gradient(self.divergence, a) for a in certainties])},
-                    "one sample, teacher (0, 10, 0)",
+                    [Line(certainties, [logit_gradient(self.divergence, a) for a in certainties])],
                     "a, of a student (a, 0, 0)",
                     "largest |gradient|",
-                    0.5,
+                    "one sample, teacher (0, 10, 0)",
+                    limits=(0.0, 0.5),
                 ),
             ),
             "Left: gradient of the student's mean, for several floors under the probabilities. Right: gradient of the "

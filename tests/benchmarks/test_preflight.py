@@ -1,16 +1,20 @@
 """What a run lacks is said at once, before anything is written."""
 
+import json
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from benchmarks import reproduce
 from benchmarks.running import preflight, recipes
 from benchmarks.running.recipes import Request, load
 from common.errors import UserError
+from common.rehearsal.sa1b import make_sa1b
 
 GB = 10**9
 
@@ -22,8 +26,8 @@ def request_(tmp_path, monkeypatch) -> Request:
     monkeypatch.setenv("WEIGHTS_ROOT", str(tmp_path / "weights"))
     for folder in ("data/sa1b/train", "data/sa1b/test", "weights"):
         (tmp_path / folder).mkdir(parents=True)
-    for tar in ("train/sa_000000.tar", "test/sa_000010.tar"):
-        (tmp_path / "data/sa1b" / tar).touch()
+    for part, first in (("train", 1), ("test", 111861)):
+        make_sa1b(tmp_path / "data/sa1b" / part, images=2, resolution=(8, 12), first=first)
     sparse(weights(tmp_path), 2.56)
     monkeypatch.setattr(preflight, "gpus", lambda: 1)
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=300 * GB))
@@ -112,11 +116,64 @@ def test_too_little_disk_counts_what_an_interrupted_run_has_written(request_, mo
 def test_another_data_set_at_mini_scale_needs_only_itself(request_, tmp_path, monkeypatch):
     monkeypatch.setattr(preflight, "gpus", lambda: 0)
     coco = replace(request_, scale="mini", data="coco")
+    write_coco(tmp_path / "data")
     preflight.preflight(load("mobilesam"), coco)
     monkeypatch.setenv("DATA_ROOT", "")
     said = lacks(coco)
     assert "$DATA_ROOT, but DATA_ROOT is not set" in said and "CC BY 4.0" in said and "GPU" not in said
     assert "make reproduce PAPER=mobilesam SCALE=mini DATA=coco DATA_ROOT=<folder>" in said
+
+
+def write_coco(root: Path) -> None:
+    """As many photographs of one segment as the configs ask for."""
+    for split, count in (("train", 86), ("val", 2)):
+        images, pngs = root / f"{split}2017", root / f"annotations/panoptic_{split}2017"
+        images.mkdir(parents=True)
+        pngs.mkdir(parents=True)
+        for number in range(count):
+            Image.new("RGB", (6, 4)).save(images / f"{number}.jpg")
+            Image.new("RGB", (6, 4), (1, 0, 0)).save(pngs / f"{number}.png")
+        content = {
+            "images": [{"id": k, "file_name": f"{k}.jpg"} for k in range(count)],
+            "annotations": [
+                {"image_id": k, "file_name": f"{k}.png", "segments_info": [{"id": 1, "category_id": 1}]}
+                for k in range(count)
+            ],
+            "categories": [{"id": 1, "name": "wall"}],
+        }
+        pngs.with_suffix(".json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("wrong", ["layout", "schema", "png", "selection"])
+def test_data_are_tried_before_anything_is_trained(request_, tmp_path, capsys, wrong):
+    """DATA=coco with another layout or damaged files ends here, not minutes later in a foundation's training."""
+    root = tmp_path / "data"
+    write_coco(root)
+    index = root / "annotations/panoptic_val2017.json"
+    if wrong == "layout":
+        (root / "val2017").rename(root / "validation")
+        said = f"no {root}/images/val2017 and no {root}/val2017 for COCO 2017"
+    elif wrong == "schema":
+        index.write_text(index.read_text().replace('"segments_info"', '"segments"'))
+        said = f"{index} is not as expected: annotations[0]"
+    elif wrong == "png":
+        Image.new("RGB", (6, 4), (2, 0, 0)).save(root / "annotations/panoptic_val2017/0.png")
+        said = "does not belong to its JSON: ids in the PNG alone: 2; in the JSON alone: 1"
+    else:
+        for file in (root / "train2017").glob("[1-9].jpg"):
+            file.unlink()
+        said = "COCO: offset 85, limit None leave nothing"
+    command = ["mobilesam", "--data", "coco", "--data-root", str(root), "--runs", str(tmp_path / "runs")]
+    before = time.process_time()
+    assert reproduce.main(command) == 2
+    assert said in capsys.readouterr().err and not list((tmp_path / "runs").glob("*/*/*/seed*"))
+    assert time.process_time() - before < 5
+
+
+def test_data_that_arguments_change_are_left_to_the_stages(request_, tmp_path):
+    (tmp_path / "data/sa1b/train/sa_000000.tar").write_bytes(b"")
+    assert "sa_000000.tar is" in lacks(request_)
+    preflight.preflight(load("mobilesam"), replace(request_, args=("--data.train.init_args.limit", "3")))
 
 
 def test_stages_are_done_for_this_data_whatever_else_is_beside_it(request_, tmp_path):

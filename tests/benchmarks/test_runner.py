@@ -19,7 +19,6 @@ from rich.console import Console
 from benchmarks import reproduce
 from benchmarks.running import preflight, recipes, runner
 from benchmarks.running.recipes import Job
-from common.errors import UserError
 from common.recipe import Stage
 from common.training.runs import locked
 from tests.benchmarks.demo import DONE, ran, request
@@ -363,7 +362,7 @@ def script(project: Path, monkeypatch: pytest.MonkeyPatch, code: str, arguments:
     (project / "warm").mkdir()
     monkeypatch.chdir(project / "warm")
     monkeypatch.syspath_prepend(str(project / "warm"))
-    (project / "warm/script.py").write_text(code)
+    (project / "warm/script.py").write_text(code.replace("DONE", repr(json.dumps(DONE))))
     folder = project / "runs/script"
     argv = ["script", *(arguments or []), "--run_dir", str(folder)]
     return Job(Stage("script", "script"), 0, "f", folder, argv, [], {}, ["arm"])
@@ -383,13 +382,13 @@ if __name__ == "__main__":
         sys.exit(2)
     while "fail" in sys.argv:
         time.sleep(0.01)
-    (folder / "done.json").write_text(json.dumps(DONE))
+    (folder / "done.json").write_text(DONE)
 """
 
 
 def test_a_job_of_two_processes(project: Path, fresh_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_NTASKS", "4")
-    job = script(project, monkeypatch, RANK.replace("DONE", repr(DONE)))
+    job = script(project, monkeypatch, RANK)
     assert runner.run([job], "demo", "mini", 1, quiet(), processes=2).ran == [job]
     seen = [json.loads((job.run_dir / f"{rank}.json").read_text()) for rank in (0, 1)]
     for rank, one in enumerate(seen):
@@ -490,18 +489,3 @@ def test_people_see_arm_seed_stage_share_loss_and_time_left(project: Path) -> No
 def test_a_shared_stage_says_whose_it_is(project: Path) -> None:
     teacher = recipes.jobs(request(project))["plain"][0][0]
     assert runner.describe(teacher) == "2 arms, all seeds: teacher"
-
-
-def stand_in_module(project: Path, code: str) -> None:
-    (project / "projects/demo/stand_ins.py").write_text(f"def make(folder):\n    {code}\n")
-
-
-def test_stand_ins_are_made_once_and_a_half_written_folder_anew(project: Path) -> None:
-    folder = project / "stand-ins"
-    stand_in_module(project, "folder.mkdir(); (folder / 'half').touch(); raise OSError('no space')")
-    with pytest.raises(UserError, match=r"stand-ins could not be made in .*\n(.*\n)*OSError: no space"):
-        runner.stand_ins("projects.demo.stand_ins:make", folder)
-    stand_in_module(project, "folder.mkdir(exist_ok=True); open(folder / 'whole', 'a').write('x')")
-    for _ in range(2):
-        runner.stand_ins("projects.demo.stand_ins:make", folder)
-    assert (folder / "whole").read_text() == "x"

@@ -590,17 +590,17 @@ def test_outlook_of_the_looks_to_come() -> None:
 def test_a_planted_null_counts_what_is_wrong_of_two_copies() -> None:
     tests = (BETTER, Better(of("a"), of("b"), margin=0.95), Better(of("a", "recall"), of("b", "recall")))
     alike = results(a=[0.50, 0.52, 0.47], b=[0.51, 0.50, 0.49], a_recall=[1.0, 2.0, 3.0], b_recall=[1.0, 2.0, 3.0])
-    found = null.count(judge(alike, page(*tests)), page(*tests))
+    found = null.null_result(judge(alike, page(*tests)))
     assert (found.comparisons, found.confirmed, found.refuted, found.wrong) == (2, 0, 1, 0)  # rightly not 0.95 better
     assert found.p == 1 and not found.more_than_chance and "0 of 2 comparisons" in str(found)
     leaking = results(
         **{f"a_{metric}": [0.90, 0.91, 0.92] for metric in ("accuracy", "recall")},
         **{f"b_{metric}": [0.1, 0.1, 0.1] for metric in ("accuracy", "recall")},
     )
-    worse = null.count(judge(leaking, page(*tests)), page(*tests))
+    worse = null.null_result(judge(leaking, page(*tests)))
     assert (worse.wrong, worse.comparisons, worse.refuted) == (2, 3, 1) and worse.more_than_chance
     assert worse.p == pytest.approx(stats.binomtest(2, 3, 0.05, alternative="greater").pvalue)
-    assert null.count([], page(*tests)).p == 1
+    assert null.null_result([]).p == 1
 
 
 @pytest.mark.parametrize("plan", PLANS)
@@ -612,7 +612,7 @@ def test_two_copies_are_found_alike_in_a_planted_null(plan: Plan) -> None:
     for _ in range(150):
         figures = {f"{arm}_{metric}": rng.normal(size=12).tolist() for arm in "ab" for metric in metrics}
         verdicts += judge(results(**figures), claims, plan=plan)
-    found = null.count(verdicts, claims)
+    found = null.null_result(verdicts)
     assert found.comparisons == 450 and 5 < found.wrong < 40 and not found.more_than_chance
 
 

@@ -1,5 +1,6 @@
 """Readers of COCO panoptic and SA-1B: what they yield, and what they say about bad input."""
 
+import io
 import json
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ from pycocotools import mask as coco_mask
 from torch.utils.data import DataLoader
 
 from common.data import archives
+from common.data.readers.captioned_tars import CaptionedTars
 from common.data.readers.coco_panoptic import CocoPanoptic
 from common.data.readers.sa1b import SA1B, EncodedMasks, pack_sa1b, rle_runs, write_sa1b
 from common.data.scene import UnreadableSample
@@ -133,8 +135,8 @@ def test_coco_without_any_of_its_images(coco):
     "content, said",
     [
         ('{"images": [', "truncated or damaged"),
-        ('{"images": []}', "without annotations, categories"),
-        ("[]", "without"),
+        ('{"images": []}', "annotations: Field required; categories: Field required"),
+        ("[]", "should be an object"),
     ],
 )
 def test_coco_bad_json(coco, content, said):
@@ -148,7 +150,7 @@ def test_coco_bad_json(coco, content, said):
 def test_coco_instances_json_is_not_panoptic(coco):
     path = coco / "annotations/panoptic_val2017.json"
     path.write_text(json.dumps({"images": [], "categories": [], "annotations": [{"image_id": 7, "bbox": []}]}))
-    with pytest.raises(UserError, match="without segments_info"):
+    with pytest.raises(UserError, match=r"annotations\[0\].*segments_info: Field required"):
         CocoPanoptic(str(coco), "val")
 
 
@@ -170,6 +172,132 @@ def test_coco_png_of_another_size_is_unreadable(coco):
     Image.new("RGB", (5, 5)).save(coco / "annotations/panoptic_val2017/000000000007.png")
     with pytest.raises(UnreadableSample, match=r"\(5, 5\) pixels, its image \(4, 6\)"):
         CocoPanoptic(str(coco), "val")[0]
+
+
+def rewritten(coco: Path, edit) -> Path:
+    """The fixture's JSON, changed by `edit`."""
+    path = coco / "annotations/panoptic_val2017.json"
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def moved(path: Path, name: str) -> str:
+    (path.parent / name).parent.mkdir(parents=True, exist_ok=True)
+    path.rename(path.parent / name)
+    return name
+
+
+def test_coco_without_isthing_has_things(coco):
+    rewritten(coco, lambda c: [kind.pop("isthing") for kind in c["categories"]])
+    assert CocoPanoptic(str(coco), "val", min_area=0.1, things_only=True)[0].categories == ["person", "sky"]
+
+
+@pytest.mark.parametrize(
+    "said, there, name",
+    [
+        ("val2017/000000000007.jpg", None, "000000000007"),
+        ("/data/mine/val2017/000000000007.jpg", None, "000000000007"),
+        ("C:\\coco\\000000000007.jpg", None, "000000000007"),
+        ("city/a b ü.jpg", "city/a b ü.jpg", "city/a b ü"),
+        ("/data/city/7.jpg", "city/7.jpg", "city/7"),
+    ],
+)
+def test_coco_file_names_may_hold_folders(coco, said, there, name):
+    if there:
+        moved(coco / "val2017/000000000007.jpg", there)
+    rewritten(coco, lambda c: c["images"][0].update(file_name=said))
+    source = CocoPanoptic(str(coco), "val", min_area=0.1)
+    assert source.names == [name] and source[0].name == name and len(source[0].masks) == 2
+
+
+def test_coco_names_that_lead_out_of_the_folder_are_refused(coco):
+    rewritten(coco, lambda c: c["images"][0].update(file_name="../val2017/000000000007.jpg"))
+    with pytest.raises(UserError, match=r"images\[0\].file_name: .*must not lead out of its folder"):
+        CocoPanoptic(str(coco), "val")
+
+
+def test_coco_folders_that_link_to_themselves_end(coco):
+    (coco / "val2017/again").symlink_to(coco / "val2017")
+    assert len(CocoPanoptic(str(coco), "val")) == 1
+
+
+SECOND = {"image_id": 8, "file_name": "000000000007.png", "segments_info": []}
+
+
+@pytest.mark.parametrize(
+    "edit, said",
+    [
+        (
+            lambda c: c["annotations"].append({"image_id": 8, "file_name": "8.png"}),
+            r"annotations\[1\].segments_info: Fi",
+        ),
+        (lambda c: c["annotations"].append(c["annotations"][0]), "annotates image 7 twice"),
+        (lambda c: c["annotations"].append(SECOND), "several images are called 000000000007.png"),
+        (lambda c: c["images"].append(c["images"][0]), "several entries have the image id 7"),
+        (lambda c: c["categories"].append(c["categories"][0]), "several entries have the category id 1"),
+        (lambda c: c["categories"].pop(), "category 187, which is none"),
+        (lambda c: c["annotations"][0]["segments_info"][0].update(id="258"), r"segments_info\[0\].id: .*here '258'"),
+        (lambda c: c["annotations"][0]["segments_info"][1].update(id=258), "two segments of 000000000007.png"),
+        (lambda c: c["annotations"][0]["segments_info"][0].update(id=1 << 24), "less than 16777216"),
+        (lambda c: c["annotations"][0]["segments_info"][0].update(iscrowd=None), "iscrowd"),
+        (lambda c: c["annotations"][0].update(segments_info={}), "segments_info: Input should be a valid array"),
+        (lambda c: c["annotations"][0].update(image_id=7.5), "image_id"),
+        (lambda c: c["categories"][0].update(name=None), r"categories\[0\].name: Input should be a valid string"),
+        (lambda c: c["images"][0].update(file_name=""), r"images\[0\].file_name"),
+    ],
+)
+def test_coco_says_which_field_is_wrong(coco, edit, said):
+    path = rewritten(coco, edit)
+    with pytest.raises(UserError, match=said) as error:
+        CocoPanoptic(str(coco), "val")
+    assert str(path) in str(error.value) and len(str(error.value)) < 1500
+
+
+IDS = np.array([[1] * 4 + [25] * 2] * 4)
+
+
+@pytest.mark.parametrize("mode", ["grey", "16 bit", "alpha", "palette of colours"])
+def test_coco_pngs_hold_ids_as_greys_or_as_colours(coco, mode):
+    big = 26001 if mode == "16 bit" else 25
+    ids = np.where(IDS == 25, big, IDS)
+    colours = Image.fromarray(np.stack([ids % 256, ids // 256, 0 * ids], -1).astype(np.uint8))
+    image = {
+        "grey": lambda: Image.fromarray(ids.astype(np.uint8)),
+        "16 bit": lambda: Image.fromarray(ids.astype(np.uint16)),
+        "alpha": lambda: Image.fromarray(np.dstack([np.array(colours), IDS.astype(np.uint8) * 0])),
+        "palette of colours": lambda: colours.quantize(4),
+    }[mode]()
+    image.save(coco / "annotations/panoptic_val2017/000000000007.png")
+    segments = [{"id": big, "category_id": 1}, {"id": 1, "category_id": 187}]
+    rewritten(coco, lambda c: c["annotations"][0].update(segments_info=segments))
+    masks = CocoPanoptic(str(coco), "val")[0].masks
+    assert np.array_equal(masks, np.stack([IDS == 25, IDS == 1]))
+
+
+def test_coco_png_of_another_json_is_unreadable(coco):
+    Image.fromarray(np.full((4, 6, 3), (1, 1, 0), np.uint8)).save(
+        coco / "annotations/panoptic_val2017/000000000007.png"
+    )
+    with pytest.raises(UnreadableSample, match=r"in the PNG alone: 257; in the JSON alone: 1, 5, 258, 65536"):
+        CocoPanoptic(str(coco), "val")[0]
+
+
+@pytest.mark.parametrize("kind", ["web page", "pointer", "deep", "latin-1"])
+def test_coco_json_that_is_something_else(coco, kind):
+    path = coco / "annotations/panoptic_val2017.json"
+    content = {
+        "web page": b"<!DOCTYPE html><html></html>",
+        "pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0",
+        "deep": b'{"images": ' + b"[" * 100_000,
+        "latin-1": path.read_bytes().replace(b"person", b"caf\xe9"),
+    }[kind]
+    path.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        CocoPanoptic(str(coco), "val")
+    said = {"web page": "is a web page", "pointer": "Git LFS", "deep": "recursion limit", "latin-1": "unicode"}[kind]
+    assert str(path) in str(error.value) and said in str(error.value)
 
 
 @real_coco
@@ -350,12 +478,20 @@ BROKEN = {
     "truncated json": (lambda _, path: path.write_bytes(path.read_bytes()[:200]), "json", "not SA-1B's format"),
     "binary json": (lambda _, path: path.write_bytes(b"\xff\xfe\x00"), "json", "not SA-1B's format"),
     "a list": (lambda _, path: path.write_text("[1]"), "json", "not SA-1B's format"),
-    "no annotations": (edited(lambda c: c.pop("annotations")), "json", "'annotations' is missing"),
-    "no segmentation": (edited(lambda c: c["annotations"][0].pop("segmentation")), "json", "'segmentation' is missing"),
-    "no counts": (edited(lambda c: c["annotations"][0]["segmentation"].pop("counts")), "json", "'counts' is missing"),
+    "no annotations": (edited(lambda c: c.pop("annotations")), "json", "annotations: Field required"),
+    "no segmentation": (
+        edited(lambda c: c["annotations"][0].pop("segmentation")),
+        "json",
+        r"annotations\[0\].segmentation: Field required",
+    ),
+    "no counts": (
+        edited(lambda c: c["annotations"][0]["segmentation"].pop("counts")),
+        "json",
+        "counts: Field required",
+    ),
     "other size": (edited(lambda c: c["annotations"][0]["segmentation"].update(size=[9, 9])), "json", r"\[9, 9\]"),
     "no runs": (counts(""), "json", "broken RLE"),
-    "a list of runs": (counts([2400]), "json", "broken RLE"),
+    "a list of runs": (counts([2400]), "json", "counts: Input should be a valid string"),
     "too short": (counts("5"), "json", "cover 5 of 2400"),
     "too long": (counts("oooooo1"), "json", "broken RLE"),
     "cut off": (counts("5o"), "json", "cut off"),
@@ -426,6 +562,94 @@ def test_broken_tar_is_named(tmp_path, damage):
     with pytest.raises(UserError, match="download it again|Download it again") as error:
         SA1B(str(tmp_path))
     assert str(tar) in str(error.value)
+
+
+def header_of(content: bytes, number: int) -> int:
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        return tar.getmembers()[number].offset
+
+
+@pytest.mark.parametrize("damage", ["bit", "zeros", "cut", "cut at a member", "no end", "joined", "negative size"])
+def test_a_damaged_tar_never_loses_samples_in_silence(tmp_path, damage):
+    tar = make_sa1b(tmp_path, images=3, resolution=(64, 64))
+    content = bytearray(tar.read_bytes())
+    third = header_of(content, 2)
+    if damage == "bit":
+        content[third + 5] ^= 4
+    elif damage == "zeros":  # as the end of an archive looks
+        content[third : third + 512] = bytes(512)
+    elif damage == "cut":
+        del content[third + 100 :]
+    elif damage == "cut at a member":
+        del content[third:]
+    elif damage == "no end":
+        content = content.rstrip(b"\0") + bytes(-len(content.rstrip(b"\0")) % 512)
+    elif damage == "joined":
+        content = content + bytes(content)
+    else:
+        content[third + 124 : third + 136] = b"\xff" * 12
+        content[third + 148 : third + 156] = b" " * 8
+        content[third + 148 : third + 156] = b"%06o\0 " % sum(content[third : third + 512])
+    tar.write_bytes(content)
+    with pytest.raises(UserError, match="download it again") as error:
+        SA1B(str(tmp_path))
+    assert str(tar) in str(error.value)
+
+
+def test_content_that_a_header_calls_a_name_is_told(tmp_path, caplog):
+    tar = make_sa1b(tmp_path, images=2, resolution=(8, 8))
+    content = bytearray(tar.read_bytes())
+    content[156:157] = b"L"  # the first picture is the name of what follows it
+    content[148:156] = b" " * 8
+    content[148:156] = b"%06o\0 " % sum(content[:512])
+    tar.write_bytes(content)
+    assert SA1B(str(tmp_path)).names == ["sa_2"] and "1 files have names of odd characters" in caplog.text
+
+
+def test_an_index_of_before_is_made_anew(tmp_path):
+    tar = make_sa1b(tmp_path, images=2, resolution=(8, 8))
+    status = tar.stat()
+    stamp = np.array([status.st_size, status.st_mtime_ns])
+    np.savez(
+        tar.with_name("sa_000000.tar.index.npz"),
+        stamp=stamp,
+        names=np.array([b"sa_1.jpg", b"sa_1.json"]),
+        offsets=np.array([512, 512]),
+        sizes=np.array([1, 1]),
+    )
+    assert len(SA1B(str(tmp_path))) == 2 and len(SA1B(str(tar))) == 2
+
+
+def test_names_of_any_bytes_and_any_number_are_read(tmp_path):
+    make_sa1b(tmp_path, images=1, resolution=(8, 8), tar=False)
+    for name in (b"sa_caf\xe9", b"sa_" + b"9" * 200):
+        for kind in ("jpg", "json"):
+            shutil.copy(tmp_path / f"sa_1.{kind}", os.fsencode(tmp_path) + b"/" + name + f".{kind}".encode())
+    source = SA1B(str(tmp_path))
+    assert len(source) == 3 and all(same_masks(source[k], source[0]) for k in range(3))
+
+
+def same_masks(left, right) -> bool:
+    return np.array_equal(left.masks, right.masks)
+
+
+def test_deep_json_is_an_unreadable_sample(tmp_path):
+    make_sa1b(tmp_path, images=2, resolution=(8, 8), tar=False)
+    (tmp_path / "sa_1.json").write_text('{"annotations": ' + "[" * 200_000)
+    with pytest.raises(UnreadableSample, match="sa_1.json: .*recursion limit"):
+        SA1B(str(tmp_path))[0]
+
+
+def test_captions_and_pictures_that_stand_alone_are_told(tmp_path, caplog):
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for name in ("a.jpg", "a.txt", "b.jpg", "c.txt"):
+            tar.addfile(tarfile.TarInfo(name))
+        link = tarfile.TarInfo("d.jpg")
+        link.type, link.linkname = tarfile.LNKTYPE, "a.jpg"
+        tar.addfile(link)
+    assert len(CaptionedTars(str(tmp_path))) == 1
+    assert "2 samples lack their .jpg or .txt and are left out, b first" in caplog.text
+    assert "1 members are no regular files and left out, d.jpg first" in caplog.text
 
 
 def test_tar_that_shrinks_later_is_unreadable(tmp_path):

@@ -149,7 +149,7 @@ def test_resuming_something_else_is_refused(tmp_path, change):
 
 def test_opening_under_another_key_is_refused(tmp_path):
     fill(tmp_path)
-    assert ArrayStore.open(tmp_path, key="teacher").meta["key"] == "teacher"
+    assert ArrayStore.open(tmp_path, key="teacher").meta.key == "teacher"
     with pytest.raises(UserError, match="produced by 'teacher', not by 'student'"):
         ArrayStore.open(tmp_path, key="student")
 

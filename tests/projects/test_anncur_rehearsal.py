@@ -6,9 +6,9 @@ FITS = ("dual_encoder", "emb_cross_encoder", "cls_cross_encoder", "distill_match
 SCORES = ("emb_scores", "cls_scores", "item_scores")
 
 
-def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, capsys):
+def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, request, capsys):
     others = dict.fromkeys(SCORES, 1) | {"evaluate": 13}
-    found = rehearse("anncur", tmp_path, capsys, dict.fromkeys(FITS, 1), others)
+    found = rehearse("anncur", tmp_path, request, capsys, dict.fromkeys(FITS, 1), others)
     assert "data ZeShEL" in found.shown
     for stage in FITS:
         assert {"train/loss", "val/loss"} <= set(found.metrics(stage)[0])

@@ -8,9 +8,9 @@ ARMS = ("teacher", "ddim", "dpm", "lcm", "mcm", "mcm_videos", "animatediff_mcm")
 
 
 @pytest.mark.timeout(900)  # minutes on two busy cores
-def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, capsys):
+def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, request, capsys):
     fits = {"distill": 1, "distill_animatediff": 1}
-    found = rehearse("mcm", tmp_path, capsys, fits, {"evaluate": 2, "evaluate_animatediff": 1})
+    found = rehearse("mcm", tmp_path, request, capsys, fits, {"evaluate": 2, "evaluate_animatediff": 1})
     assert "in two processes" in found.shown
     for arm in ARMS:
         assert f"\n{arm} " in found.shown  # its row of the table

@@ -11,8 +11,8 @@ from tests.projects.rehearsing import rehearse
 FITS = dict.fromkeys(("distill", "semi_coupled", "coupled", "decoder_finetuning"), 1)
 
 
-def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, capsys, monkeypatch):
-    found = rehearse("mobilesam", tmp_path, capsys, FITS, {"embed": 1, "evaluate": 6})
+def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, request, capsys, monkeypatch):
+    found = rehearse("mobilesam", tmp_path, request, capsys, FITS, {"embed": 1, "evaluate": 6})
     for arm in ("teacher", "decoupled", "semi_coupled", "coupled", "decoupled_finetuned", "untrained"):
         assert f"\n{arm} " in found.shown  # its row of the table
     for stage in FITS:

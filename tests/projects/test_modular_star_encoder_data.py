@@ -211,10 +211,10 @@ def test_code_search_net_in_both_layouts(tmp_path):
     with pytest.raises(UserError, match="no valid split"):
         CodeSearchNet(str(tmp_path / "plain"), "go").read("val")
     (plain / "valid.jsonl").write_text('{"docstring": "x"}\n')
-    with pytest.raises(UserError, match=r"valid\.jsonl:1 is not a function"):
+    with pytest.raises(UserError, match=r"valid\.jsonl, line 1, is not as expected: code: Field required"):
         CodeSearchNet(str(tmp_path / "plain"), "go").read("val")
     (plain / "valid.jsonl").write_text(text + '{"docstring": "x"')
-    with pytest.raises(UserError, match="cannot be read after line 2"):
+    with pytest.raises(UserError, match="line 3, is not as expected: Invalid JSON"):
         CodeSearchNet(str(tmp_path / "plain"), "go").read("val")
 
 

@@ -6,9 +6,9 @@ from tests.projects.rehearsing import rehearse
 DEPTHS = (11, 25, 50, 75, 100)
 
 
-def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, capsys):
+def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, request, capsys):
     fits = {"pretrain": 1, "finetune": 1, "clones": 1}
-    found = rehearse("modular_star_encoder", tmp_path, capsys, fits, {"evaluate": 2, "clones_test": 1})
+    found = rehearse("modular_star_encoder", tmp_path, request, capsys, fits, {"evaluate": 2, "clones_test": 1})
     assert found.shown.count("equal weights; in two processes") == len(fits)  # all train on many GPUs
     assert "weights model.safetensors" in found.shown  # the released trunk, by its parameters' names
     (whole,) = (metrics for metrics in found.metrics("evaluate") if "mrr_11" in metrics)  # the other has one exit

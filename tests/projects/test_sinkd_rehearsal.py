@@ -4,10 +4,10 @@ from projects.sinkd.recipe import GLUE, LOSSES, TOY
 from tests.projects.rehearsing import rehearse
 
 
-def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, capsys):
+def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, request, capsys):
     trained = dict.fromkeys([f"{kind}_{task}" for kind in ("teacher", "student") for task in GLUE], 1)
     # evaluated are the teacher, and a student for every loss
-    found = rehearse("sinkd", tmp_path, capsys, trained, {"toy": len(TOY), "evaluate": 2})
+    found = rehearse("sinkd", tmp_path, request, capsys, trained, {"toy": len(TOY), "evaluate": 2})
     for stage in trained:
         assert {"train/loss", "val/score"} <= set(found.metrics(stage)[0])
     scores = {*GLUE, "mnli_mm", "score", "accuracy", "macro_f1", "agreement", "distance", "params"}

@@ -1,11 +1,9 @@
 """SinKD's toy study: closed forms of the transport between bins, and of the gradients it is about."""
 
-import numpy as np
 import pytest
 import torch
 from scipy.stats import wasserstein_distance
 
-from projects.sinkd.harness.pictures import DARK, LEFT, TOP, heat_map, line_chart, side_by_side
 from projects.sinkd.toy import BETWEEN_BINS, GRID, bin_transport, fit, log_gaussian, logit_gradient, mean_gradient
 
 FLOOR = 1e-12
@@ -69,15 +67,3 @@ def test_gradient_at_the_logits_of_one_sure_and_wrong_student():
     assert logit_gradient("transport", 10.0) == pytest.approx((p[0] * (1 - p[0] + p[1]) / 2).item(), rel=1e-3)
     q = torch.tensor([0.0, 5.0, 0.0]).softmax(0)
     assert logit_gradient("kl", 10.0) == pytest.approx(((p - q).abs().max() / 2).item(), rel=1e-4)
-
-
-def test_a_heat_map_is_white_at_zero_and_dark_at_one():
-    picture = heat_map(np.array([[0.0, 1.0], [1.0, 0.0]]), "title", "across", "down", side=64)
-    assert picture.dtype == np.uint8 and picture.shape[2] == 3
-    assert (picture[TOP + 16, LEFT + 16] == 255).all() and (picture[TOP + 16, LEFT + 48] == DARK).all()
-
-
-def test_curves_that_leave_the_chart_stay_inside_it():
-    chart = line_chart({"a": ([0, 1], [0, 50]), "b": [([0, 1], [1, 1]), ([0, 1], [0, 0])]}, "title", "x", "y", 2.0)
-    assert chart.dtype == np.uint8 and len(np.unique(chart.reshape(-1, 3), axis=0)) > 3
-    assert side_by_side(chart, chart).shape == (chart.shape[0], 2 * chart.shape[1], 3)

@@ -54,7 +54,7 @@ def test_a_year_in_tables(tmp_path, file, caplog):
         assert SemEvalSTS(2012, str(tmp_path)).read("test") == [Pair("one", "two", 0.8), Pair('"five', "six", 0.0)]
     assert ("lacks MSRvid" in caplog.text) == ("/" in file)  # a year in parts shows what is missing
     write(tmp_path / file, ["4.0\tone\ttwo", "7\tthree\tfour"])
-    with pytest.raises(UserError, match="entry 2, is not a score from 0 to 5"):
+    with pytest.raises(UserError, match="line 2, is not a score from 0 to 5"):
         SemEvalSTS(2012, str(tmp_path)).read("test")
 
 
@@ -75,7 +75,7 @@ def test_the_sts_benchmark(tmp_path):
     with pytest.raises(UserError, match="(?s)sts-test.csv is missing.*Stsbenchmark.tar.gz"):
         STSBenchmark(str(tmp_path / "csv")).read("test")
     write(tmp_path / "csv/sts-dev.csv", ["main\tx\t2012\t2\t0.5\ta"])
-    with pytest.raises(UserError, match="entry 1"):
+    with pytest.raises(UserError, match="line 1"):
         STSBenchmark(str(tmp_path / "csv")).read("val")
 
 

@@ -191,9 +191,8 @@ def test_mistakes_are_explained(language, tmp_path):
 def test_pictures():
     gold = [0.1, 0.5, 0.9]
     panels = {"bi-encoder": [0.0, 0.2, 0.1], "cross-encoder": [0.3, 0.1, 0.2]}
-    for picture in (
-        scatter(gold, panels), listing([Pair("a b", "c " * 99)] * 3, gold, panels), cycles_chart(50.0, {"bi": [51, 52]})
-    ):  # fmt: skip
+    list_of_pairs = listing([Pair("a b", "c " * 99)] * 3, gold, panels)
+    for picture in (*scatter(gold, panels), *cycles_chart(50.0, {"bi": [51, 52]}), list_of_pairs):
         assert picture.dtype == "uint8" and picture.ndim == 3 and picture.min() < 100 < picture.max()
 
 

@@ -7,8 +7,8 @@ ARMS = ("lexical", "simcse", "simcse_roberta", "self", "self_roberta", "mutual",
 SETS = ("sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sickr")
 
 
-def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, capsys):
-    found = rehearse("trans_encoder", tmp_path, capsys, FITS, {"evaluate": 11})
+def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, request, capsys):
+    found = rehearse("trans_encoder", tmp_path, request, capsys, FITS, {"evaluate": 11})
     for arm in ARMS:
         assert f"\n{arm} " in found.shown  # its row of the table
     for stage in FITS:

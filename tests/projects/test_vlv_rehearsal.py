@@ -3,9 +3,9 @@
 from tests.projects.rehearsing import rehearse
 
 
-def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, capsys):
+def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, request, capsys):
     # arms that differ in a number share their stages here; evaluated are the captioner, and the data's captions
-    found = rehearse("vlv", tmp_path, capsys, {"reconstruct": 1, "describe": 1}, {"redraw": 1, "evaluate": 2})
+    found = rehearse("vlv", tmp_path, request, capsys, {"reconstruct": 1, "describe": 1}, {"redraw": 1, "evaluate": 2})
     assert found.shown.count("in two processes") == 2
     assert {"train/loss", "val/own", "val/shuffled"} <= set(found.metrics("reconstruct")[0])
     assert {"train/loss", "val/loss"} <= set(found.metrics("describe")[0])

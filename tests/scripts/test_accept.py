@@ -66,3 +66,20 @@ def test_a_pilot_is_never_a_reference(project: Path) -> None:
     reproduced(project, "--seeds", "100-102")
     with pytest.raises(UserError, match="nothing was measured yet"):
         accept.accept(request(project))
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [([], ""), ([], "killed"), ([], "error: no"), (["--args=--model.size 3"], ""), (["--seeds", "100-101"], "")],
+    ids=["finished", "killed", "failed", "other settings", "a pilot"],
+)
+def test_a_run_in_any_state_leaves_the_checkout_as_it_was(project: Path, options: list[str], fault: str) -> None:
+    def status() -> str:
+        return subprocess.run(["git", "status", "--porcelain"], cwd=project, capture_output=True, text=True).stdout
+
+    (project / "faults").mkdir(exist_ok=True)
+    if fault:
+        (project / "faults/train-plain-0").write_text(fault)
+    before = status()
+    code = reproduce.main(["demo", "--runs", str(project / "runs"), "--jobs", "2", "--seeds", "1", *options])
+    assert (code == 0) == (not fault) and status() == before

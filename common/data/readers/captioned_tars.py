@@ -1,8 +1,10 @@
 """Captioned images in tars, as webdataset and img2dataset write them: `<key>.jpg` and `<key>.txt` side by side."""
 
-from common.data.archives import PairedTars
+from common.data.archives import PairedTars, tars_in
+from common.data.checks import try_source
 from common.data.files import decode_rgb
 from common.data.images import Picture, PictureSource
+from common.data.scene import UnreadableSample
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
 
@@ -22,9 +24,20 @@ class CaptionedTars(PictureSource):
     def __init__(self, root: str, first: int = 0, last: int | None = None):
         self.samples = PairedTars(root, first, last, IMAGES, "txt")
 
+    @classmethod
+    def check(cls, root: str, first: int = 0, last: int | None = None, **_: object) -> None:
+        """Try the first and the last of the tars."""
+        count = len(tars_in(root, first, last))
+        for number in {first, first + count - 1}:
+            try_source(cls(root, number, number + 1))
+
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Picture:
         image, text, name = self.samples.read(index, "pair")
-        return Picture(decode_rgb(image, name), -1, text.decode("utf-8", "replace").strip(), name)
+        try:
+            caption = text.decode("utf-8-sig").strip()
+        except UnicodeDecodeError as error:
+            raise UnreadableSample(name, f"its caption is not UTF-8 (byte {error.start})") from error
+        return Picture(decode_rgb(image, name), -1, caption, name)

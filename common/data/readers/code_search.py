@@ -1,16 +1,17 @@
 """Functions with descriptions as data sets of code search store them: CodeSearchNet's JSONL, triplets in parquet."""
 
-import gzip
-import json
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass as schema
 
 from common.data.code import Function, FunctionSource
-from common.data.text import Split
+from common.data.files import is_file, matching
+from common.data.records import STRICT, Column, Words, check_columns, json_lines, parquet, table
+from common.data.text import AbsentSplit, Split
 from common.errors import UserError
 from common.paths import expand
 
@@ -19,7 +20,22 @@ NAMES = {"python": "Python", "java": "Java", "javascript": "JavaScript", "go": "
 ABOUT = """CodeSearchNet (MIT for the collection, each function under its repository's terms).
   from: github.com/microsoft/CodeXGLUE, Code-Text/code-to-text (the cleaned six languages), or CodeSearchNet itself
   expected: <root>/<language>/{train,valid,test}.jsonl as CodeXGLUE's script leaves them,
-    or <root>/<language>/final/jsonl/{train,valid,test}/*.jsonl.gz as CodeSearchNet's archives unpack"""
+    or <root>/<language>/final/jsonl/{train,valid,test}/*.jsonl.gz as CodeSearchNet's archives unpack;
+    each line an object with `code` and `docstring`, or a list `docstring_tokens`"""
+ABOUT_TRIPLETS = """Triplets of a description and two versions of its code, parquet files from the hub."""
+
+
+@schema(config=STRICT, slots=True)
+class Row:
+    code: Words
+    docstring: str | None = None
+    docstring_tokens: list[str] | None = None
+    code_b: str | None = None
+    url: str | None = None
+    path: str | None = None
+
+
+ROW = TypeAdapter(Row)
 
 
 class CodeSearchNet(FunctionSource):
@@ -38,22 +54,22 @@ class CodeSearchNet(FunctionSource):
         self.folder, self.language, self.limit = expand(root, "root of CodeSearchNet") / language, language, limit
 
     def read(self, split: Split) -> list[Function]:
+        return list(islice(self.rows(split), self.limit))
+
+    def rows(self, split: Split) -> Iterator[Function]:
+        """What `read` gives, one by one."""
         part = "valid" if split == "val" else split
         plain, archive = self.folder / f"{part}.jsonl", self.folder / "final/jsonl" / part
-        files = [plain] if plain.is_file() else sorted(archive.glob("*.jsonl.gz"))
+        files = [plain] if is_file(plain) else matching(archive / "*.jsonl.gz")
         if not files:
-            raise UserError(f"no {part} split in {self.folder}.\n{ABOUT}")
-        return [self._function(row, where) for file in files for where, row in json_lines(file)][: self.limit]
-
-    def _function(self, row: dict[str, Any], where: str) -> Function:
-        try:
-            name = NAMES.get(self.language, self.language)
-            words = row.get("docstring_tokens") or row["docstring"].split()
-            text = " ".join(words)
-            place = row.get("url") or row.get("path") or where
-            return Function(text, row["code"], row.get("code_b", ""), name, name, place)
-        except (KeyError, AttributeError, TypeError) as error:
-            raise UserError(f"{where} is not a function with `code` and `docstring` ({error}).\n{ABOUT}") from error
+            raise AbsentSplit(f"no {part} split in {self.folder}.\n{ABOUT}")
+        name = NAMES.get(self.language, self.language)
+        for file in files:
+            for where, row in json_lines(file, ROW, ABOUT):
+                words = row.docstring_tokens or (row.docstring or "").split()
+                if row.docstring is None and row.docstring_tokens is None:
+                    raise UserError(f"{where} has neither `docstring` nor `docstring_tokens`.\n{ABOUT}")
+                yield Function(" ".join(words), row.code, row.code_b or "", name, name, row.url or row.path or where)
 
 
 class CodeTriplets(FunctionSource):
@@ -66,10 +82,13 @@ class CodeTriplets(FunctionSource):
         files: a file, or a pattern as "$DATA_ROOT/SynthCoNL/data/train-*.parquet".
         text: column of the descriptions.
         code: column of the first version.
-        twin: column of the second.
+        twin: column of the second; rows may have none.
         language: column of the first version's language; None where there is none.
         twin_language: column of the second's.
         held_out: rows for validation, taken from the end.
+
+    Raises:
+        UserError: no such files, damaged ones, other columns or types, or fewer rows than are held out.
     """
 
     def __init__(
@@ -83,56 +102,39 @@ class CodeTriplets(FunctionSource):
         held_out: int = 0,
     ):
         path = expand(files, "files")
-        self.files = sorted(path.parent.glob(path.name))
+        self.files = matching(path)
         if not self.files:
             raise UserError(f"no parquet files at {path}: download the data set's parquet files from the hub")
         self.columns = (text, code, twin, language, twin_language)
+        kinds: tuple[Column, ...] = ("text", "text", "optional text", "optional text", "optional text")
+        self.kinds = {name: kind for name, kind in zip(self.columns, kinds, strict=True) if name}
         self.held_out = held_out
+
+    @classmethod
+    def check(cls, files: str, **settings: Any) -> None:
+        """Look at the columns of all files, which are too large to be read now."""
+        source = cls(files, **settings)
+        for file in source.files:
+            with parquet(file) as opened:
+                check_columns(file, opened.schema_arrow, source.kinds, ABOUT_TRIPLETS)
+                if not opened.metadata.num_rows:
+                    raise UserError(f"{file} has no rows: download it again.\n{ABOUT_TRIPLETS}")
 
     def read(self, split: Split) -> list[Function]:
         rows = [function for file in self.files for function in self._rows(file)]
         end = len(rows) - self.held_out
+        if self.held_out < 0 or end < 0:
+            raise UserError(
+                f"held_out is {self.held_out}, but {self.files[0]} and those beside it have {len(rows)} rows"
+            )
         return rows[:end] if split == "train" else rows[end:]
 
     def _rows(self, file: Path) -> Iterator[Function]:
-        table = read_columns(file, [name for name in self.columns if name])
-        columns = (table[name].to_pylist() if name else [""] * len(table) for name in self.columns)
-        for number, found in enumerate(zip(*columns, strict=True)):
-            text, code, twin, language, twin_language = (value or "" for value in found)
-            yield Function(text, code, twin, language, twin_language, f"{file.name}:{number}")
-
-
-def read_columns(file: Path, names: list[str]) -> pa.Table:
-    """Columns of a parquet file.
-
-    Raises:
-        UserError: damaged, or without one of the columns.
-    """
-    try:
-        known = pq.read_schema(file).names
-        if missing := [name for name in names if name not in known]:
-            raise UserError(f"{file} has no column '{missing[0]}', only {', '.join(known)}: name the right one")
-        return pq.read_table(file, columns=names)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"cannot read {file} as parquet ({error}): download it again") from error
-
-
-def json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Objects of a JSONL file, gzipped or not, each with "file:line"; empty lines are passed over.
-
-    Raises:
-        UserError: missing, cut off, or a line that is no JSON object.
-    """
-    number = 0
-    try:
-        with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise ValueError("not an object")
-                    yield f"{file}:{number}", row
-    except (OSError, EOFError, ValueError) as error:
-        raise UserError(
-            f"{file}: cannot be read after line {max(0, number - 1)} ({error}): download it again"
-        ) from error
+        found = table(file, self.kinds, ABOUT_TRIPLETS)
+        count = len(next(iter(found.values())))
+        columns = (found[name] if name else [""] * count for name in self.columns)
+        for number, (text, code, twin, *languages) in enumerate(zip(*columns, strict=True)):
+            if not code.strip():
+                raise UserError(f"{file}, row {number}, has no code in column '{self.columns[1]}'")
+            first, second = (name or "" for name in languages)
+            yield Function(text, code, twin or "", first, second, f"{file.name}:{number}")

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from common.data.files import is_file, is_folder, lines_of, matching, shown
+from common.data.records import Column, table
 from common.data.text import LabelledText, Split, TextSource
 from common.errors import UserError
 from common.paths import expand
@@ -78,23 +77,26 @@ class Glue(TextSource):
         self.task, self.layout = task, TASKS[task]
         self.root = expand(root, "root of GLUE")
         self.dev = ("matched", "mismatched") if dev == "both" else (dev,)
-        readers: list[tuple[Path, Callable[[Split], list[LabelledText]]]] = [
-            (self.root / task, self._parquet),
-            (self.root / self.layout.folder / "train.tsv", self._tsv),
-        ]
-        if task == "cola":
-            readers.append((self.root / "raw", self._release))
-        found = [reader for path, reader in readers if path.exists()]
-        if not found:
+        self._rows: Callable[[Split], Iterator[LabelledText]]
+        if matching(self.root / task / "*.parquet"):
+            self._rows = self._parquet
+        elif is_file(self.root / self.layout.folder / "train.tsv"):
+            self._rows = self._tsv
+        elif task == "cola" and is_folder(self.root / "raw"):
+            self._rows = self._release
+        else:
             raise UserError(f"no {self.layout.folder} in {self.root}.\n{ABOUT}")
-        self._read = found[0]
 
     @property
     def classes(self) -> tuple[str, ...]:
         return self.layout.classes
 
     def read(self, split: Split) -> list[LabelledText]:
-        return self._read("train" if split == "train" else "val")
+        return list(self.rows(split))
+
+    def rows(self, split: Split) -> Iterator[LabelledText]:
+        """What `read` gives, one by one."""
+        return self._rows("train" if split == "train" else "val")
 
     def _parts(self, split: Split, dev: str) -> list[str]:
         """Names of a split's files; `dev` is what development sets are called."""
@@ -102,66 +104,61 @@ class Glue(TextSource):
             return ["train"]
         return [f"{dev}_{part}" for part in self.dev] if self.task == "mnli" else [dev]
 
-    def _parquet(self, split: Split) -> list[LabelledText]:
-        folder, examples = self.root / self.task, []
+    def _parquet(self, split: Split) -> Iterator[LabelledText]:
         for part in self._parts(split, "validation"):
-            files = sorted(folder.glob(f"{part}-*.parquet"))
+            files = matching(self.root / self.task / f"{part}-*.parquet")
             if not files:
-                raise UserError(f"no {part}-*.parquet in {folder}.\n{ABOUT}")
-            examples += [example for file in files for example in self._rows(file)]
-        return examples
+                raise UserError(f"no {part}-*.parquet in {self.root / self.task}.\n{ABOUT}")
+            for file in files:
+                yield from self._table(file)
 
-    def _rows(self, file: Path) -> Iterator[LabelledText]:
+    def _table(self, file: Path) -> Iterator[LabelledText]:
         text, pair = self.layout.text, self.layout.pair
-        try:
-            table = pq.read_table(file)
-        except pa.ArrowInvalid as error:
-            raise UserError(f"{file} is not a parquet file, or was cut off: {error}. Download it again.") from error
-        for name in (text, pair, "label"):
-            if name and name not in table.column_names:
-                raise UserError(f"{file} has no column '{name}', only {', '.join(table.column_names)}.\n{ABOUT}")
-        for row in table.to_pylist():
-            yield LabelledText(row[text], row[pair] if pair else None, row["label"])
+        columns: dict[str, Column] = {text: "text", **({pair: "text"} if pair else {}), "label": "whole number"}
+        found = table(file, columns, ABOUT)
+        pairs = found[pair] if pair else [None] * len(found[text])
+        for number, example in enumerate(zip(found[text], pairs, found["label"], strict=True)):
+            if not 0 <= example[2] < len(self.classes):
+                hint = "; test sets have no labels" if example[2] == -1 else ""
+                raise UserError(
+                    f"{file}, row {number}: label {example[2]} is none of 0 to {len(self.classes) - 1}{hint}.\n{ABOUT}"
+                )
+            yield LabelledText(*example)
 
-    def _tsv(self, split: Split) -> list[LabelledText]:
-        folder = self.root / self.layout.folder
-        files = [folder / f"{part}.tsv" for part in self._parts(split, "dev")]
-        return [example for file in files for example in self._lines(file, header=self.task != "cola")]
+    def _tsv(self, split: Split) -> Iterator[LabelledText]:
+        for part in self._parts(split, "dev"):
+            yield from self._lines(self.root / self.layout.folder / f"{part}.tsv", header=self.task != "cola")
 
-    def _release(self, split: Split) -> list[LabelledText]:
-        names = ["in_domain_train"] if split == "train" else ["in_domain_dev", "out_of_domain_dev"]
-        files = [self.root / "raw" / f"{name}.tsv" for name in names]
-        return [example for file in files for example in self._lines(file, header=False)]
+    def _release(self, split: Split) -> Iterator[LabelledText]:
+        for name in ["in_domain_train"] if split == "train" else ["in_domain_dev", "out_of_domain_dev"]:
+            yield from self._lines(self.root / "raw" / f"{name}.tsv", header=False)
 
     def _lines(self, file: Path, header: bool) -> Iterator[LabelledText]:
-        if not file.is_file():
+        if not is_file(file):
             raise UserError(f"{file} is missing.\n{ABOUT}")
-        rows = [line.rstrip("\r").split("\t") for line in file.read_text("utf-8-sig").rstrip("\n").split("\n")]
+        rows = [line.split("\t") for line in lines_of(file)]
         text, pair, label = self._columns(rows.pop(0), file) if header else (3, None, 1)
+        indices = {word: k for k, name in enumerate(self.classes) for word in (name, str(k))}
         broken = 0
-        for row in rows:
+        for number, row in enumerate(rows, start=1 + header):
             try:
-                yield LabelledText(row[text], None if pair is None else row[pair], self._label(row[label]))
-            except (IndexError, ValueError):
+                yield LabelledText(row[text], None if pair is None else row[pair], indices[row[label]])
+            except (IndexError, KeyError):
                 broken += 1
-                log.warning("%s: broken line %s", file, row)
+                line = shown("\t".join(row))
+                log.warning("%s, broken line %d: %s", file, number, line)
                 if broken > max(1, TOLERATED * len(rows)):
                     raise UserError(
-                        f"{file}: more than 0.1 % of the lines are broken, such as {row}.\n{ABOUT}"
+                        f"{file}: more than 0.1 % of the lines are broken, such as line {number}: {line}\n{ABOUT}"
                     ) from None
+        if broken == len(rows):
+            raise UserError(f"{file} has no examples: download it again.\n{ABOUT}")
 
     def _columns(self, names: list[str], file: Path) -> tuple[int, int | None, int]:
         wanted = (self.layout.tsv_text, self.layout.tsv_pair, self.layout.tsv_label)
         for name in wanted:
             if name and name not in names:
-                raise UserError(f"{file} has no column '{name}', only {', '.join(names)}.\n{ABOUT}")
+                raise UserError(f"{file} has no column '{name}', only {shown(', '.join(names), 300)}.\n{ABOUT}")
         text, pair, label = (names.index(name) if name else None for name in wanted)
         assert text is not None and label is not None
         return text, pair, label
-
-    def _label(self, word: str) -> int:
-        """A class's index, which the file gives as a name or as a digit."""
-        label = self.classes.index(word) if word in self.classes else int(word)
-        if not 0 <= label < len(self.classes):
-            raise ValueError(word)
-        return label

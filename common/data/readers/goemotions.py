@@ -1,7 +1,8 @@
 """GoEmotions: Reddit comments with emotions (Demszky et al. 2020), in the released files."""
 
-from pathlib import Path
+from collections.abc import Iterator
 
+from common.data.files import is_file, lines_of, shown
 from common.data.text import LabelledText, Split, TextSource
 from common.errors import UserError
 from common.paths import expand
@@ -27,34 +28,34 @@ class GoEmotions(TextSource):
         listed = next((self.folder / name for name in ("labels.txt", "emotions.txt") if self._has(name)), None)
         if listed is None:
             raise UserError(f"no GoEmotions in {self.folder}: labels.txt is missing.\n{ABOUT}")
-        names = listed.read_text().split()
+        names = [name.strip() for name in lines_of(listed)]
+        odd = [name for name in names if not name.isprintable() or len(name.split()) != 1]
+        if odd or len(set(names)) < len(names):
+            raise UserError(f"{listed} is not one emotion a line, each once: {shown(', '.join(odd or names))}\n{ABOUT}")
         self._classes = tuple(names if "neutral" in names else [*names, "neutral"])
 
     def _has(self, name: str) -> bool:
-        return (self.folder / name).is_file()
+        return is_file(self.folder / name)
 
     @property
     def classes(self) -> tuple[str, ...]:
         return self._classes
 
     def read(self, split: Split) -> list[LabelledText]:
-        file = self.folder / f"{'dev' if split == 'val' else split}.tsv"
-        if not file.is_file():
-            raise UserError(f"no GoEmotions in {self.folder}: {file.name} is missing.\n{ABOUT}")
-        examples = []
-        for number, line in enumerate(file.read_text(encoding="utf-8").rstrip("\n").split("\n"), start=1):
-            fields = line.rstrip("\r").split("\t")
-            labels = self._labels(fields, file, number)
-            if len(labels) == 1:
-                examples.append(LabelledText(fields[0], None, labels[0]))
-        return examples
+        return list(self.rows(split))
 
-    def _labels(self, fields: list[str], file: Path, number: int) -> list[int]:
-        try:
-            text, labels, _ = fields
-            found = [int(label) for label in labels.split(",")]
-            if all(0 <= label < len(self.classes) for label in found):
-                return found
-        except ValueError:
-            pass
-        raise UserError(f"{file}, line {number}, is not (comment, class indices, comment id): {fields}\n{ABOUT}")
+    def rows(self, split: Split) -> Iterator[LabelledText]:
+        """What `read` gives, one by one."""
+        file = self.folder / f"{'dev' if split == 'val' else split}.tsv"
+        if not is_file(file):
+            raise UserError(f"no GoEmotions in {self.folder}: {file.name} is missing.\n{ABOUT}")
+        indices = {str(k): k for k in range(len(self.classes))}
+        for number, line in enumerate(lines_of(file), start=1):
+            text, *rest = line.split("\t")
+            labels = [indices.get(label) for label in rest[0].split(",")] if len(rest) == 2 else [None]
+            if not text.strip() or None in labels:
+                raise UserError(
+                    f"{file}, line {number}, is not (comment, class indices, comment id): {shown(line)}\n{ABOUT}"
+                )
+            if len(labels) == 1 and labels[0] is not None:
+                yield LabelledText(text, None, labels[0])

@@ -1,15 +1,38 @@
 """Image data sets as the hub stores them: parquet files with encoded images and labels typed in the schema."""
 
-import json
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass as schema
 
-from common.data.files import decode_rgb
+from common.data.files import decode_rgb, matching
 from common.data.images import Picture, PictureSource
+from common.data.records import STRICT, Column, check_columns, parquet, parse
 from common.errors import UserError
 from common.paths import expand
+
+ABOUT = "Parquet files of pictures as the hub has them: one column {bytes, path}, one or more of labels."
+
+
+@schema(config=STRICT, slots=True)
+class Feature:
+    names: list[str] | None = None
+
+
+@schema(config=STRICT, slots=True)
+class Info:
+    features: dict[str, Feature | list[Feature]]
+
+
+@schema(config=STRICT, slots=True)
+class Metadata:
+    """What `datasets` keeps in a schema's metadata."""
+
+    info: Info
+
+
+METADATA = TypeAdapter(Metadata)
 
 
 class ImageParquet(PictureSource):
@@ -21,29 +44,33 @@ class ImageParquet(PictureSource):
         limit: use the first so many rows.
 
     Raises:
-        UserError: no such file, a damaged one, no column of images, or no column of that name.
+        UserError: no such file, a damaged one, no column of images, no column of that name, or labels that are none.
     """
 
     def __init__(self, files: str, label: str = "label", limit: int | None = None):
         path = expand(files, "files")
-        found = sorted(path.parent.glob(path.name))
+        found = matching(path)
         if not found:
             raise UserError(f"no parquet files at {path}: download the data set's parquet files from the hub")
+        if limit is not None and limit < 1:
+            raise UserError(f"limit is {limit}: at least one row is needed")
+        tables = [_read(file, label) for file in found]
         try:
-            tables = [pq.read_table(file) for file in found]
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"cannot read {found[0]} as parquet ({error}): download it again") from error
-        table = pa.concat_tables(tables)[:limit]
+            table = pa.concat_tables(tables)[:limit]
+        except pa.ArrowException as error:
+            raise UserError(f"{found[0]} and those beside it have different columns ({error}).\n{ABOUT}") from error
         images = [field.name for field in table.schema if pa.types.is_struct(field.type)]
-        if len(images) != 1:
-            raise UserError(f"{found[0]} has {len(images)} columns of images, not one: {', '.join(table.column_names)}")
-        if label not in table.column_names:
-            raise UserError(f"{found[0]} has no column '{label}', only {', '.join(table.column_names)}")
         self.name = found[0]
         self.images = table[images[0]].combine_chunks().field("bytes")
         self.labels = table[label].to_pylist()
         self.captions = table["caption"].to_pylist() if "caption" in table.column_names else [""] * len(table)
-        self.classes = tuple(_class_names(table.schema, label))
+        self.classes = tuple(_class_names(table.schema, label, found[0]))
+        largest = len(self.classes) or 2**31
+        if odd := [row for row, value in enumerate(self.labels) if value is None or not 0 <= value < largest]:
+            raise UserError(
+                f"row {odd[0]} of {path} (and {len(odd) - 1} more) has label {self.labels[odd[0]]}, "
+                f"not 0 to {largest - 1}.\n{ABOUT}"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -51,14 +78,41 @@ class ImageParquet(PictureSource):
     def __getitem__(self, index: int) -> Picture:
         name = f"{self.name}:{index}"
         image = decode_rgb(self.images[index].as_py() or b"", name)
-        return Picture(image, int(self.labels[index]), self.captions[index], name)
+        return Picture(image, self.labels[index], self.captions[index] or "", name)
 
 
-def _class_names(schema: pa.Schema, label: str) -> list[str]:
+def _read(file: Path, label: str) -> pa.Table:
+    """A file's rows, its columns checked."""
+    with parquet(file) as opened:
+        columns: dict[str, Column] = {label: "whole number"}
+        if "caption" in opened.schema_arrow.names:
+            columns["caption"] = "optional text"
+        check_columns(file, opened.schema_arrow, columns, ABOUT)
+        structs = [field for field in opened.schema_arrow if pa.types.is_struct(field.type)]
+        if len(structs) != 1:
+            names = ", ".join(opened.schema_arrow.names)
+            raise UserError(f"{file} has {len(structs)} columns of images, not one: {names}.\n{ABOUT}")
+        kind = structs[0].type
+        place = kind.get_field_index("bytes")
+        if place < 0 or not (pa.types.is_binary(kind[place].type) or pa.types.is_large_binary(kind[place].type)):
+            raise UserError(f"{file}: column '{structs[0].name}' has no images in it ({kind}).\n{ABOUT}")
+        rows = opened.read()
+        rows.validate(full=True)
+    if not len(rows):
+        raise UserError(f"{file} has no rows: download it again.\n{ABOUT}")
+    return rows
+
+
+def _class_names(columns: pa.Schema, label: str, file: Path) -> list[str]:
     """Names of the classes, which `datasets` keeps in the schema's metadata; empty where there are none."""
-    metadata = (schema.metadata or {}).get(b"huggingface")
-    features = json.loads(metadata)["info"]["features"] if metadata else {}
-    return features.get(label, {}).get("names", [])
+    metadata = (columns.metadata or {}).get(b"huggingface")
+    if metadata is None:
+        return []
+    try:
+        feature = parse(METADATA, metadata).info.features.get(label)
+    except ValueError as error:
+        raise UserError(f"{file}: its metadata are damaged ({error}): download it again.\n{ABOUT}") from error
+    return (feature.names or []) if isinstance(feature, Feature) else []
 
 
 def write_image_parquet(path: Path, rows: list[dict[str, object]], labels: dict[str, tuple[str, ...]]) -> None:

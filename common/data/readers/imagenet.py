@@ -4,7 +4,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Literal
 
-from common.data.files import decode_rgb, read_file
+from common.data.files import decode_rgb, is_file, is_folder, lines_of, read_file, readable
 from common.data.images import Picture, PictureSource
 from common.errors import UserError
 from common.paths import expand
@@ -31,11 +31,16 @@ class ImageNet(PictureSource):
 
     def __init__(self, root: str, split: Literal["train", "tune", "val"], per_class: int | None = None):
         self.root = expand(root, "root of ImageNet")
+        if per_class is not None and per_class < 1:
+            raise UserError(f"ImageNet: per_class is {per_class}, at least one image of each is needed")
         folder = self.root / ("val" if split == "val" else "train")
-        synsets = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-        files = [(path, k) for k, synset in enumerate(synsets) for path in sorted((folder / synset).glob("*.JPEG"))]
+        classes = _images(folder)
+        synsets = [path.name for path in classes]
+        files = [(path, k) for k, images in enumerate(classes.values()) for path in images]
         if not files:
             raise UserError(f"no images at {folder}/<synset>/*.JPEG.\n{ABOUT}")
+        if empty := [path for path, images in classes.items() if not images]:  # it would shift the labels of the others
+            raise UserError(f"{empty[0]} holds no *.JPEG: unpack it, or remove the folder if it is no class.\n{ABOUT}")
         if split == "train":
             del files[::TUNE]
         if split == "tune":
@@ -49,9 +54,9 @@ class ImageNet(PictureSource):
     def _names(self, synsets: list[str]) -> tuple[str, ...]:
         """The classes' names in words; their synsets where the mapping is missing."""
         file = self.root / "LOC_synset_mapping.txt"
-        if not file.is_file():
+        if not is_file(file):
             return tuple(synsets)
-        names = dict(line.split(" ", 1) for line in file.read_text(encoding="utf-8").splitlines() if " " in line)
+        names = dict(line.split(" ", 1) for line in lines_of(file) if " " in line)
         if unnamed := [synset for synset in synsets if synset not in names]:
             raise UserError(f"{file} does not name {unnamed[0]} and {len(unnamed) - 1} more.\n{ABOUT}")
         return tuple(names[synset].strip() for synset in synsets)
@@ -62,6 +67,15 @@ class ImageNet(PictureSource):
     def __getitem__(self, index: int) -> Picture:
         path, label = self.files[index]
         return Picture(decode_rgb(read_file(path), path), label, "", _stem(path))
+
+
+def _images(folder: Path) -> dict[Path, list[Path]]:
+    """The images of each class's folder, both in order; hidden folders are no classes."""
+    if not is_folder(folder):
+        return {}
+    with readable(folder):
+        classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return {path: sorted(path.glob("[!.]*.JPEG")) for path in classes}
 
 
 def _stem(path: Path) -> str:

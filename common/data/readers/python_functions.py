@@ -4,10 +4,13 @@ import ast
 import io
 import textwrap
 import tokenize
+import warnings
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from common.data.files import is_folder, read_file
+from common.data.scene import UnreadableSample
 from common.errors import UserError
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
@@ -53,7 +56,7 @@ def read_folder(root: Path, without: Collection[str] = ()) -> Found:
     Raises:
         UserError: no such folder, or no Python file in it.
     """
-    if not root.is_dir():
+    if not is_folder(root):
         raise UserError(f"no folder at {root}: give a folder with Python files")
     files = [file for file in sorted(root.rglob("*.py")) if not _passed(file.relative_to(root).parts, without)]
     if not files:
@@ -62,14 +65,23 @@ def read_folder(root: Path, without: Collection[str] = ()) -> Found:
     for file in files:
         name = file.relative_to(root).as_posix()
         try:
-            with tokenize.open(file) as handle:  # in the encoding that the file declares
-                text = handle.read()
-            found.functions.extend(functions_of(text, name))
-        except (SyntaxError, ValueError, RecursionError, OSError) as error:
-            found.skipped[name] = str(error)
+            text = _source(read_file(file))
+            with warnings.catch_warnings(action="ignore"):  # of other people's code
+                found.functions.extend(functions_of(text, name))
+        except UnreadableSample as error:
+            found.skipped[name] = error.reason
+        # the last three: expressions that are too deep for the parser, and encodings that are none
+        except (SyntaxError, ValueError, RecursionError, MemoryError, LookupError) as error:
+            found.skipped[name] = str(error) or type(error).__name__
         else:
             found.texts[name] = text
     return found
+
+
+def _source(content: bytes) -> str:
+    """A file's text in the encoding that it declares."""
+    encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+    return io.TextIOWrapper(io.BytesIO(content), encoding).read()
 
 
 def _passed(parts: tuple[str, ...], without: Collection[str]) -> bool:

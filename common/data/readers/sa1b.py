@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,13 @@ import cv2
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass as schema
 
 from common.data.archives import index_tar, pack_tar, read_member
-from common.data.files import decode_rgb, read_file, write_atomic
+from common.data.checks import try_source
+from common.data.files import decode_rgb, is_file, is_folder, read_file, walk, write_atomic
+from common.data.records import STRICT, parse
 from common.data.scene import Scene, SceneSource, UnreadableSample
 from common.errors import UserError
 from common.paths import expand
@@ -30,13 +35,34 @@ NOWHERE = (-1, 0, 0)
 UNPACKED = -1  # instead of an offset: the container is a folder
 
 
+@schema(config=STRICT, slots=True)
+class Rle:
+    """A mask as COCO's compressed run-length encoding."""
+
+    size: tuple[int, int]
+    counts: str
+
+
+@schema(config=STRICT, slots=True)
+class Annotation:
+    segmentation: Rle
+
+
+@schema(config=STRICT, slots=True)
+class Annotations:
+    annotations: list[Annotation]
+
+
+ANNOTATIONS = TypeAdapter(Annotations)
+
+
 class SA1B(SceneSource):
     """Images and masks of SA-1B (Kirillov et al. 2023), in the numeric order of their names.
 
     Tars are read in place; each is indexed once. An image without its JSON, or the reverse, is listed and unreadable.
 
     Args:
-        root: folder with tars or unpacked files, at any depth; `$DATA_ROOT` is replaced.
+        root: folder with tars or unpacked files, at any depth, or one tar; `$DATA_ROOT` is replaced.
         fraction: how much of what is under `root` to use: the first tars in order of their names (0.01 of all 1,000
             is sa_000000 to sa_000009), or, where files are unpacked, the first images. At least one. With only
             1 % downloaded, leave it at 1.
@@ -55,8 +81,6 @@ class SA1B(SceneSource):
             )
         self.masks = masks
         folder = expand(root, "root of SA-1B")
-        if not folder.is_dir():
-            raise UserError(f"no folder {folder} for {ABOUT}")
         tars, loose = _find(folder)
         if fraction < 1 and tars and loose:
             raise UserError(
@@ -78,8 +102,18 @@ class SA1B(SceneSource):
         if not chosen:
             raise UserError(f"SA-1B: offset {offset} leaves nothing of the {len(names)} images in {folder}")
         # arrays, not lists of objects: forked workers share them, spawned ones receive them quickly
-        self._names = np.array([name.encode() for name in chosen], dtype="S")
+        self._names = np.array([os.fsencode(name) for name in chosen], dtype="S")
         self._places = np.array([places[name] for name in chosen], dtype=PLACE)
+
+    @classmethod
+    def check(cls, root: str, fraction: float = 1.0, **selection: Any) -> None:
+        """Try the first and the last of the tars, whatever is selected in them, or the selected unpacked files."""
+        tars, _ = _find(expand(root, "root of SA-1B"))
+        tars = tars[: max(1, round(fraction * len(tars)))]
+        if not tars:
+            try_source(cls(root, fraction, **selection))
+        for tar in dict.fromkeys(tars[:1] + tars[-1:]):
+            try_source(cls(str(tar)))
 
     def __len__(self) -> int:
         return len(self._names)
@@ -95,15 +129,15 @@ class SA1B(SceneSource):
     def image(self, index: int) -> np.ndarray:
         """The image alone, uint8 RGB [H, W, 3]: decoding the masks of one takes several times longer."""
         path, content = self._read(index, "jpg")
-        return decode_rgb(content, path)
+        return decode_rgb(content, path, orient=False)
 
     def name(self, index: int) -> str:
-        return self._names[index].decode()
+        return os.fsdecode(self._names[index])
 
     @property
     def names(self) -> list[str]:
         """What an `ArrayStore` of features of these images checks its rows against."""
-        return [name.decode() for name in self._names]
+        return [os.fsdecode(name) for name in self._names]
 
     def _read(self, index: int, kind: str) -> tuple[str, bytes]:
         """Path (for messages) and content of one file of a pair."""
@@ -138,21 +172,24 @@ class SA1B(SceneSource):
 
 
 def _find(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Tars and unpacked files under a folder, each in order of name."""
+    """Tars and unpacked files under a folder, each in order of name; UserError where there is no folder."""
+    if folder.suffix == ".tar" and is_file(folder):
+        return [folder], []
+    if not is_folder(folder):
+        raise UserError(f"no folder {folder} for {ABOUT}")
     tars, loose = [], []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders.sort()
-        for file in sorted(files):
-            if file.startswith("sa_") and file.endswith(".tar"):
-                tars.append(Path(parent, file))
-            elif FILE.fullmatch(file):
-                loose.append(Path(parent, file))
+    for parent, names in walk(folder):
+        for name in names:
+            if name.startswith("sa_") and name.endswith(".tar"):
+                tars.append(parent / name)
+            elif FILE.fullmatch(name):
+                loose.append(parent / name)
     return sorted(tars, key=lambda tar: _numeric(tar.stem)), loose
 
 
 def _numeric(name: str) -> tuple[list[int], str]:
     """Sorts sa_9 before sa_10, and so images in the order of the tars that hold them."""
-    return [int(digits) for digits in re.findall(r"\d+", name)], name
+    return [int(digits) for digits in re.findall(r"[0-9]{1,18}", name)], name
 
 
 class EncodedMasks:
@@ -173,10 +210,10 @@ class EncodedMasks:
         self._counts = [segmentation["counts"] for segmentation in segmentations]
         for segmentation in segmentations:
             if list(segmentation["size"]) != list(shape):
-                raise ValueError(f"a mask is {segmentation['size']}, the image {list(shape)}")
+                raise ValueError(f"a mask is {list(segmentation['size'])}, the image {list(shape)}")
             runs = rle_runs(segmentation["counts"])
             # pycocotools trusts its input: it reads and writes past its buffers where this does not hold
-            if runs.min() < 0 or runs.sum() != shape[0] * shape[1]:
+            if runs.min() < 0 or runs.max() > shape[0] * shape[1] or runs.sum() != shape[0] * shape[1]:
                 raise ValueError(f"broken RLE: its runs cover {runs.sum()} of {shape[0] * shape[1]} pixels")
 
     def __len__(self) -> int:
@@ -202,10 +239,9 @@ def read_annotations(content: bytes, shape: tuple[int, int], path: str) -> Encod
         UnreadableSample: not JSON, without the keys of the format, masks of another size, or a broken RLE.
     """
     try:
-        return EncodedMasks([annotation["segmentation"] for annotation in json.loads(content)["annotations"]], shape)
-    except KeyError as error:
-        raise UnreadableSample(path, f"key {error} is missing") from error
-    except (ValueError, TypeError, AttributeError) as error:
+        found = parse(ANNOTATIONS, content).annotations
+        return EncodedMasks([asdict(annotation.segmentation) for annotation in found], shape)
+    except ValueError as error:
         raise UnreadableSample(path, f"not SA-1B's format ({error})") from error
 
 
@@ -218,8 +254,8 @@ def rle_runs(counts: str) -> np.ndarray:
     Raises:
         ValueError: not such a string.
     """
-    if not isinstance(counts, str) or not counts:
-        raise ValueError("broken RLE: counts are not a string, or an empty one")
+    if not counts:
+        raise ValueError("broken RLE: no counts")
     codes = np.frombuffer(counts.encode("ascii"), np.uint8).astype(np.int64) - 48
     if codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
         raise ValueError("broken RLE: counts are cut off, or hold characters that do not belong there")

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from common.data.code import Repository, RepositorySource
+from common.data.files import matching, shown
+from common.data.records import check_columns, is_text, parquet
 from common.errors import UserError
 from common.paths import expand
 
@@ -32,7 +33,7 @@ class StackRepositories(RepositorySource):
 
     def __init__(self, files: str, limit: int | None = None):
         path = expand(files, "files")
-        found = sorted(path.parent.glob(path.name))
+        found = matching(path)
         if not found:
             raise UserError(f"no parquet files at {path}.\n{ABOUT}")
         self.groups: list[tuple[Path, int]] = []
@@ -40,24 +41,29 @@ class StackRepositories(RepositorySource):
         self.rows = 0
         for file in found:
             self._index(file)
+        if limit is not None and limit < 1:
+            raise UserError(f"limit is {limit}: at least one row is needed")
         self.size = min(self.rows, limit or self.rows)
         self._kept: OrderedDict[int, list[dict[str, Any]]] = OrderedDict()
 
     def _index(self, file: Path) -> None:
-        try:
-            known = pq.read_metadata(file)
-            schema = pq.read_schema(file)
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"cannot read {file} as parquet ({error}): download it again.\n{ABOUT}") from error
-        kind = schema.field("files").type if "files" in schema.names else None
-        if "repo_name" not in schema.names or kind is None or not pa.types.is_list(kind):
-            raise UserError(f"{file} has columns {', '.join(schema.names)}, not `repo_name` and `files`.\n{ABOUT}")
-        if not pa.types.is_struct(kind.value_type) or kind.value_type.get_field_index("content") < 0:
+        with parquet(file) as opened:
+            schema, metadata = opened.schema_arrow, opened.metadata
+            sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        kind = schema.field("files").type if "files" in schema.names else pa.null()
+        if "repo_name" not in schema.names or not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+            known = shown(", ".join(schema.names), 300)
+            raise UserError(f"{file} has columns {known}, not `repo_name` and `files`.\n{ABOUT}")
+        check_columns(file, schema, {"repo_name": "text"}, ABOUT)
+        place = kind.value_type.get_field_index("content") if pa.types.is_struct(kind.value_type) else -1
+        if place < 0 or not is_text(kind.value_type[place].type):
             raise UserError(f"{file} has files without `content`: fetch them from Software Heritage.\n{ABOUT}")
-        for group in range(known.num_row_groups):
+        if min(sizes, default=0) < 1:
+            raise UserError(f"{file} has no rows: download it again.\n{ABOUT}")
+        for group, size in enumerate(sizes):
             self.groups.append((file, group))
             self.starts.append(self.rows)
-            self.rows += known.row_group(group).num_rows
+            self.rows += size
 
     def __len__(self) -> int:
         return self.size
@@ -68,7 +74,7 @@ class StackRepositories(RepositorySource):
             at = (index + step) % self.size
             group = bisect_right(self.starts, at) - 1
             row = self._rows(group)[at - self.starts[group]]
-            texts = [file["content"] for file in row["files"] or [] if (file["content"] or "").strip()]
+            texts = [file["content"] for file in row["files"] or [] if file and (file["content"] or "").strip()]
             if texts:
                 return Repository(row["repo_name"], texts)
         raise UserError(f"none of the {self.size} repositories in {self.groups[0][0].parent} has any content.\n{ABOUT}")
@@ -76,11 +82,13 @@ class StackRepositories(RepositorySource):
     def _rows(self, group: int) -> list[dict[str, Any]]:
         if group not in self._kept:
             file, number = self.groups[group]
-            try:
-                table = pq.ParquetFile(file).read_row_group(number, columns=["repo_name", "files"])
-            except (pa.ArrowException, OSError) as error:
-                raise UserError(f"cannot read row group {number} of {file} ({error}): download it again") from error
-            self._kept[group] = table.to_pylist()
+            with parquet(file) as opened:
+                table = opened.read_row_group(number, columns=["repo_name", "files"])
+                table.validate(full=True)
+                rows = table.to_pylist()
+            if unnamed := [k for k, row in enumerate(rows) if not row["repo_name"]]:
+                raise UserError(f"{file}, row {unnamed[0]} of row group {number}, has no `repo_name`.\n{ABOUT}")
+            self._kept[group] = rows
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(group)

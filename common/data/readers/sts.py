@@ -3,12 +3,13 @@
 Scores are divided by 5 and lie in [0, 1]. No reader takes quotation marks for anything but text.
 """
 
-import gzip
 import logging
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from common.data.files import is_file, is_folder, lines_of, matching, shown
 from common.data.pairs import Pair, PairSource
 from common.data.text import Split
 from common.errors import UserError
@@ -36,8 +37,9 @@ ABOUT_SICK = """SICK (CC BY-NC-SA 3.0).
   from: SemEval 2014 task 1, or SentEval's get_transfer_data script
   expected: <root>/SICK_{train,trial,test_annotated}.txt (tabs, with a header)"""
 
-Row = tuple[str, str, str]
-"""Score as text ("" where nobody gave one), sentence, sentence."""
+Row = tuple[int, list[str]]
+"""Number of a line, and what should be a score ("" where nobody gave one) and two sentences."""
+SCORE = re.compile(r"\d+(\.\d*)?([eE][+-]?\d+)?|\.\d+", re.ASCII)
 
 
 class SemEvalSTS(PairSource):
@@ -59,29 +61,28 @@ class SemEvalSTS(PairSource):
     def read(self, split: Split) -> list[Pair]:
         if split == "val":
             return []
-        rows = [row for file, lines in self._files() for row in checked(lines, file)]
-        if split == "train":
-            return [Pair(a, b) for _, a, b in rows]
-        return [Pair(a, b, float(score) / 5) for score, a, b in rows if score]
+        pairs = [pair for file, rows in self._files() for pair in checked(rows, file)]
+        return [Pair(a, b) for a, b, _ in pairs] if split == "train" else [p for p in pairs if p.score is not None]
 
     def missing(self) -> list[str]:
         """Subsets that are not there; with one missing, a year's score cannot be compared with published ones."""
         folder = self._folder()
         if folder is None:
             return []
-        there = [name for name in SUBSETS[self.year] if any(folder.glob(f"*{name}.*"))]
+        there = [name for name in SUBSETS[self.year] if matching(folder / f"*{name}.*")]
         return [name for name in SUBSETS[self.year] if name not in there]
 
     def _folder(self) -> Path | None:
         names = (f"STS{self.year % 100}-en-test", str(self.year))
-        return next((self.root / name for name in names if (self.root / name).is_dir()), None)
+        return next((self.root / name for name in names if is_folder(self.root / name)), None)
 
     def _files(self) -> Iterator[tuple[Path, Iterator[Row]]]:
         whole, folder = self.root / f"{self.year}.test.tsv", self._folder()
-        if whole.is_file():
+        if is_file(whole):
             yield whole, scored_lines(whole)
             return
-        files = sorted(folder.glob("*.test.tsv")) or sorted(folder.glob("STS*.input.*.txt")) if folder else []
+        files = matching(folder / "*.test.tsv") or matching(folder / "STS*.input.*.txt") if folder else []
+        files = [file for file in files if ".ALL." not in file.name]  # the subsets once more, all in one file
         if not files:
             raise UserError(
                 f"no STS {self.year} in {self.root}.\n{ABOUT_STS.format(year=self.year, short=self.year % 100)}"
@@ -110,13 +111,14 @@ class STSBenchmark(PairSource):
     def read(self, split: Split) -> list[Pair]:
         part = "dev" if split == "val" else split
         file, packed = self.root / f"sts-{part}.csv", self.root / "stsbenchmark.tsv.gz"
-        if file.is_file():
-            rows: Iterator[Row] = (tuple(line.split("\t")[4:7]) for line in lines_of(file))  # type: ignore[misc]
-        elif packed.is_file():
-            file, rows = packed, (row for where, *row in columns(packed, STSB_COLUMNS) if where == part)  # type: ignore[misc]
+        if is_file(file):
+            rows: Iterator[Row] = ((number, line.split("\t")[4:7]) for number, line in enumerate(lines_of(file), 1))
+        elif is_file(packed):
+            file, table = packed, columns(packed, ("split", "score", "sentence1", "sentence2"))
+            rows = ((number, fields[1:]) for number, fields in table if fields[:1] == [part])
         else:
             raise UserError(f"no STS benchmark in {self.root}: {file.name} is missing.\n{ABOUT_STSB}")
-        return [Pair(a, b, float(score) / 5) for score, a, b in checked(rows, file)]
+        return list(checked(rows, file, scored=True))
 
 
 class Sick(PairSource):
@@ -134,59 +136,59 @@ class Sick(PairSource):
 
     def read(self, split: Split) -> list[Pair]:
         file = self.root / f"SICK_{ {'train': 'train', 'val': 'trial', 'test': 'test_annotated'}[split] }.txt"
-        if not file.is_file():
+        if not is_file(file):
             raise UserError(f"no SICK in {self.root}: {file.name} is missing.\n{ABOUT_SICK}")
-        rows = (tuple(row) for row in columns(file, ("relatedness_score", "sentence_A", "sentence_B")))
-        return [Pair(a, b, float(score) / 5) for score, a, b in checked(rows, file)]  # type: ignore[arg-type]
-
-
-STSB_COLUMNS = ("split", "score", "sentence1", "sentence2")
-
-
-def lines_of(file: Path) -> list[str]:
-    """A text file's lines, of any line ending; other characters that Unicode calls line breaks stay in their line."""
-    opened: Callable[..., object] = gzip.open if file.suffix == ".gz" else open
-    with opened(file, "rt", encoding="utf-8-sig", newline=None) as text:  # type: ignore[attr-defined]
-        return text.read().removesuffix("\n").split("\n")
+        rows = columns(file, ("relatedness_score", "sentence_A", "sentence_B"))
+        return list(checked(rows, file, scored=True))
 
 
 def scored_lines(file: Path) -> Iterator[Row]:
     """`score <tab> sentence <tab> sentence`."""
-    for line in lines_of(file):
-        yield tuple(field.strip() for field in line.split("\t")[:3])  # type: ignore[misc]
+    for number, line in enumerate(lines_of(file), start=1):
+        yield number, line.split("\t")[:3]
 
 
 def aligned_lines(file: Path) -> Iterator[Row]:
     """`STS.input.<subset>.txt` (pairs, and remarks in 2016) and `STS.gs.<subset>.txt` (a score or nothing) in step."""
     gold = file.with_name(file.name.replace(".input.", ".gs."))
-    if not gold.is_file():
+    if not is_file(gold):
         raise UserError(f"{gold} is missing: it has the scores of {file.name}")
     pairs, scores = lines_of(file), lines_of(gold)
-    if len(pairs) != len(scores):
+    unscored = lines_of(gold, keep_blank=True)[len(scores) : len(pairs)]  # the last pairs may have no score
+    if len(pairs) != len(scores + unscored):
         raise UserError(
             f"{file} has {len(pairs)} lines and {gold.name} {len(scores)}: they belong to different releases"
         )
-    for pair, score in zip(pairs, scores, strict=True):
-        yield (score.strip(), *(field.strip() for field in pair.split("\t")[:2]))  # type: ignore[misc]
+    for number, (pair, score) in enumerate(zip(pairs, scores + unscored, strict=True), start=1):
+        yield number, [score, *pair.split("\t")[:2]]
 
 
-def columns(file: Path, names: tuple[str, ...]) -> Iterator[list[str]]:
+def columns(file: Path, names: tuple[str, ...]) -> Iterator[Row]:
     """Columns of a table with a header, by name."""
     header, *lines = (line.split("\t") for line in lines_of(file))
     if absent := [name for name in names if name not in header]:
-        raise UserError(f"{file} has no column {', '.join(absent)}, only {', '.join(header)}")
-    for fields in lines:
-        yield [fields[header.index(name)] for name in names if header.index(name) < len(fields)]
+        raise UserError(f"{file} has no column {', '.join(absent)}, only {shown(', '.join(header), 300)}")
+    for number, fields in enumerate(lines, start=2):
+        yield number, [fields[header.index(name)] for name in names if header.index(name) < len(fields)]
 
 
-def checked(rows: Iterator[Row], file: Path) -> Iterator[Row]:
-    """The rows as they are; UserError for one that is not a score (or nothing) and two sentences."""
-    for number, row in enumerate(rows, start=1):
-        try:
-            score, a, b = row
-            if a and b and (not score or 0 <= float(score) <= 5):
-                yield row
-                continue
-        except ValueError:
-            pass
-        raise UserError(f"{file}, entry {number}, is not a score from 0 to 5 and two sentences: {row}")
+def checked(rows: Iterator[Row], file: Path, scored: bool = False) -> Iterator[Pair]:
+    """The rows as pairs.
+
+    Args:
+        scored: every pair must have a score.
+
+    Raises:
+        UserError: a row that is not a score from 0 to 5 (or nothing) and two sentences, or no rows.
+    """
+    number = 0
+    for number, fields in rows:
+        score, a, b = (field.strip() for field in fields) if len(fields) == 3 else ("", "", "")
+        known = SCORE.fullmatch(score)
+        if not (a and b and (known or (score == "" and not scored))) or (known and not float(score) <= 5):
+            raise UserError(
+                f"{file}, line {number}, is not a score from 0 to 5 and two sentences: {shown(str(fields))}"
+            )
+        yield Pair(a, b, float(score) / 5 if known else None)
+    if not number:
+        raise UserError(f"{file} holds no pairs of this split: download it again")

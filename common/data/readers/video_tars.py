@@ -1,16 +1,28 @@
 """Captioned videos in tars, as webdataset keeps them: `<key>.mp4` and `<key>.json` side by side (WebVid)."""
 
-import json
 from tempfile import NamedTemporaryFile
 
 import cv2
 import numpy as np
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass as schema
 
-from common.data.archives import PairedTars
+from common.data.archives import PairedTars, tars_in
+from common.data.checks import try_source
+from common.data.records import STRICT, Words, parse
 from common.data.scene import UnreadableSample
 from common.data.videos import Video, VideoSource, clip_positions
+from common.errors import UserError
 
 VIDEOS = ("mp4", "webm", "mkv", "avi")
+
+
+@schema(config=STRICT, slots=True)
+class Facts:
+    caption: Words
+
+
+FACTS = TypeAdapter(Facts)
 
 
 class VideoTars(VideoSource):
@@ -27,8 +39,17 @@ class VideoTars(VideoSource):
     """
 
     def __init__(self, root: str, first: int = 0, last: int | None = None, limit: int | None = None):
+        if limit is not None and limit < 1:
+            raise UserError(f"limit is {limit}: at least one video is needed")
         self.samples = PairedTars(root, first, last, VIDEOS, "json")
         self.size = len(self.samples) if limit is None else min(limit, len(self.samples))
+
+    @classmethod
+    def check(cls, root: str, first: int = 0, last: int | None = None, **_: object) -> None:
+        """Try the first and the last of the tars."""
+        count = len(tars_in(root, first, last))
+        for number in {first, first + count - 1}:
+            try_source(cls(root, number, number + 1))
 
     def __len__(self) -> int:
         return self.size
@@ -42,8 +63,8 @@ class VideoTars(VideoSource):
 def read_caption(content: bytes, name: str) -> str:
     """The caption of a sample's JSON file."""
     try:
-        return str(json.loads(content)["caption"]).strip()
-    except (ValueError, KeyError, TypeError) as error:
+        return parse(FACTS, content).caption.strip()
+    except ValueError as error:
         raise UnreadableSample(name, f"its .json has no caption ({error})") from error
 
 
@@ -63,6 +84,8 @@ def decode_clip(
         reader = cv2.VideoCapture(file.name, cv2.CAP_FFMPEG)
         try:
             return _decode(reader, name, frames, interval, rng)
+        except (cv2.error, MemoryError, ValueError, OverflowError) as error:
+            raise UnreadableSample(name, f"cannot be decoded as a video ({error})") from error
         finally:
             reader.release()
 
@@ -79,6 +102,8 @@ def _decode(
         if not reader.grab():
             raise UnreadableSample(name, f"ends after {position} of {length} frames")
         if position in wanted:
-            _, frame = reader.retrieve()
+            whole, frame = reader.retrieve()
+            if not whole or (found and frame.shape[:2] != next(iter(found.values())).shape[:2]):
+                raise UnreadableSample(name, f"frame {position} of {length} is damaged")
             found[position] = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
     return np.stack([found[position] for position in wanted])

@@ -1,4 +1,4 @@
-"""Pictures for the report: scores against the truth, agreement by cycle, some pairs. All are uint8 RGB, [H, W, 3]."""
+"""Pictures for the report: scores against the truth, agreement by cycle, some pairs."""
 
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
@@ -7,57 +7,35 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.stats import rankdata
 
+from common import charts
 from common.data.pairs import Pair
-from common.visual import COLORS, FONT, GRID, INK, PAPER
+from common.visual import FONT, GRID, INK, PAPER, Themed
 
-MARGIN, TOP = 44, 26
+TOP = 26
 
 
-def scatter(gold: Sequence[float], panels: Mapping[str, Sequence[float]], side: int = 240) -> np.ndarray:
+def scatter(gold: Sequence[float], panels: Mapping[str, Sequence[float]]) -> Themed:
     """A panel for each named list of scores: ranks by the gold score across, by the model's up; both from 0 to 1."""
-    picture = Image.new("RGB", (len(panels) * (side + MARGIN) + 12, side + TOP + MARGIN), PAPER)
-    pen = ImageDraw.Draw(picture)
-    for number, (name, scores) in enumerate(panels.items()):
-        left = MARGIN - 8 + number * (side + MARGIN)
-        pen.rectangle((left, TOP, left + side, TOP + side), outline=INK)
-        pen.text((left, 6), f"{name}: rank by its score, up", INK, FONT)
-        pen.text((left + side / 2, TOP + side + 6), "rank by the gold score", INK, FONT, anchor="mt")
-        color = tuple(COLORS[number].tolist())
-        for x, y in zip(ranks(gold), ranks(scores), strict=True):
-            across, up = left + x * side, TOP + (1 - y) * side
-            pen.ellipse((across - 1, up - 1, across + 1, up + 1), fill=color)
-    return np.array(picture)
+    return charts.side_by_side(
+        *(
+            charts.scatter(ranks(gold), ranks(scores), "rank by the gold score", "rank by its score", name, number)
+            for number, (name, scores) in enumerate(panels.items())
+        )
+    )
 
 
-def cycles_chart(start: float, lines: Mapping[str, Sequence[float]], width: int = 380, height: int = 220) -> np.ndarray:
-    """Agreement before the first cycle (one dashed line across) and after each, a line for each kind of model."""
-    values = [start, *(value for line in lines.values() for value in line)]
-    low, high = min(values) - 1, max(values) + 1
-    steps = max(map(len, lines.values()))
-    picture = Image.new("RGB", (MARGIN + width + 20, TOP + height + MARGIN), PAPER)
-    pen = ImageDraw.Draw(picture)
+def cycles_chart(start: float, kinds: Mapping[str, Sequence[float]]) -> Themed:
+    """Agreement before the first cycle and after each, a line for each kind of model.
 
-    def at(cycle: float, value: float) -> tuple[float, float]:
-        return MARGIN + cycle / steps * width, TOP + (high - value) / (high - low) * height
-
-    pen.rectangle((*at(0, high), *at(steps, low)), outline=INK)
-    for share in (0.25, 0.5, 0.75):
-        value = low + share * (high - low)
-        pen.line((at(0, value), at(steps, value)), fill=GRID)
-        pen.text((MARGIN - 6, at(0, value)[1]), f"{value:.1f}", INK, FONT, anchor="rm")
-    for cycle in range(steps + 1):
-        pen.text((at(cycle, low)[0], at(cycle, low)[1] + 6), str(cycle) if cycle else "start", INK, FONT, anchor="mt")
-    pen.text((MARGIN + width / 2, TOP + height + 26), "cycle", INK, FONT, anchor="mt")
-    for number, (name, line) in enumerate(lines.items()):
-        color = tuple(COLORS[number].tolist())
-        # both begin at the one bi-encoder there is; a cycle's cross-encoder comes half a cycle before its bi-encoder
+    Both begin at the one bi-encoder there is; a cycle's cross-encoder comes half a cycle before its bi-encoder.
+    """
+    lines = []
+    for name, values in kinds.items():
         early = 0.5 if name.startswith("cross") else 0.0
-        points = [at(0, start), *(at(cycle + 1 - early, value) for cycle, value in enumerate(line))]
-        pen.line(points, fill=color, width=2)
-        for x, y in points:
-            pen.ellipse((x - 3, y - 3, x + 3, y + 3), fill=color)
-        pen.text((MARGIN + 4 + 130 * number, 6), name, color, FONT)
-    return np.array(picture)
+        cycles = [0.0, *(cycle + 1 - early for cycle in range(len(values)))]
+        lines.append(charts.Line(cycles, [start, *values], name, dots=True))
+    ticks = {float(cycle): str(cycle) if cycle else "start" for cycle in range(max(map(len, kinds.values())) + 1)}
+    return charts.line_chart(lines, "cycle", "agreement x 100", ticks=ticks)
 
 
 def listing(pairs: Sequence[Pair], gold: Sequence[float], panels: Mapping[str, Sequence[float]]) -> np.ndarray:

@@ -1,7 +1,11 @@
 """Describe pictures with a captioner that this recipe has trained.
 
 python -m projects.vlv.tools.caption photo.jpg other.png --run runs/vlv/paper/describe-1a2b3c4d5e/seed0
-python -m projects.vlv.tools.caption *.jpg --run <folder> --json captions.json
+python -m projects.vlv.tools.caption holiday/ *.jpg --run <folder> --json captions.json
+
+Pictures of every kind, upright, transparent ones over white (see common/data/pictures.py), one after the other: each
+caption is printed as it is found. One that cannot be read is named and left out; the exit code is then 1, or 2 where
+none could be read.
 
 `--run` is a run folder of stage 2: its config.yaml says which models, its weights.safetensors hold what they learned.
 Beam search with 4 beams; then, as in the paper, an unfinished last sentence and repeated sentences are dropped.
@@ -13,15 +17,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from io import BytesIO
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
 
+from common.console import printable
 from common.data.files import write_atomic
+from common.data.pictures import picture_files, read_picture
 from common.errors import UserError, user_errors
 from common.training.runs import run_config
 from projects.vlv.captions import clean_up
@@ -37,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="JPEG, PNG or other pictures")
+    command.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="pictures, or folders of pictures")
     command.add_argument("--run", type=Path, required=True, help="a run folder of stage 2 (describe)")
     command.add_argument("--beams", type=int, default=4, help="of the beam search (default: 4)")
     command.add_argument("--max-tokens", type=int, default=300, help="longest caption (default: 300)")
@@ -47,23 +52,21 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def read_image(path: Path) -> Image.Image:
-    """A picture in RGB, turned as its EXIF orientation says.
+class Readable:
+    """Decodes one picture at a time; names those that cannot be read, and counts them in `skipped`."""
 
-    Raises:
-        UserError: it is missing, or no picture.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        with Image.open(BytesIO(content)) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise UserError(
-            f"{path} cannot be decoded as an image ({error}): give a JPEG, PNG or another picture"
-        ) from error
+    def __init__(self, paths: Sequence[Path]):
+        self.paths, self.skipped = paths, 0
+
+    def __iter__(self) -> Iterator[tuple[Path, np.ndarray]]:
+        for path in self.paths:
+            try:
+                image = read_picture(path)
+            except UserError as error:
+                print(f"error: {error}", file=sys.stderr)
+                self.skipped += 1
+            else:
+                yield path, image
 
 
 def load(run: Path) -> tuple[Captioner, int]:
@@ -90,45 +93,50 @@ def load(run: Path) -> tuple[Captioner, int]:
     return captioner.eval(), settings["data"]["image_size"]
 
 
-def describe(captioner: Captioner, size: int, images: Sequence[Image.Image], beams: int, max_tokens: int) -> list[str]:
-    """What the language model says of each picture."""
+def describe(captioner: Captioner, size: int, image: np.ndarray, beams: int, max_tokens: int) -> str:
+    """What the language model says of a picture, uint8 RGB [H, W, 3]."""
     import torch
 
     from common.data.images import square
 
     device = next(captioner.parameters()).device
-    captions = []
-    for image in images:
-        pixels = torch.tensor(square(np.array(image), size)).permute(2, 0, 1)[None].float() / 255
-        captions += captioner.generate(pixels.to(device), beams, max_tokens)
-    return captions
+    pixels = torch.tensor(square(image, size)).permute(2, 0, 1)[None].float() / 255
+    return captioner.generate(pixels.to(device), beams, max_tokens)[0]
 
 
-def run(arguments: Sequence[str] | None = None) -> None:
+def run(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if options.beams < 1 or options.max_tokens < 1:
         raise UserError("--beams and --max-tokens are at least 1")
-    images = [read_image(path) for path in options.images]  # before minutes go into loading the model
+    paths = picture_files(options.images)
+    readable = Readable(paths)
+    images = iter(readable)
+    first = next(images, None)  # before minutes go into loading the model
+    if first is None:
+        return 2
     import torch
 
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch sees no GPU here; leave --device out to run on the CPU")
     captioner, size = load(options.run)
     captioner.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    captions = describe(captioner, size, images, options.beams, options.max_tokens)
-    captions = captions if options.raw else [clean_up(text) for text in captions]
-    for path, caption in zip(options.images, captions, strict=True):
-        print(f"{path}: {caption}" if len(images) > 1 else caption)
-    if options.json is not None:
-        named = {str(path): caption for path, caption in zip(options.images, captions, strict=True)}
-        write_atomic(options.json, (json.dumps(named, indent=1, ensure_ascii=False) + "\n").encode())
+    captions: dict[str, str] = {}
+    try:
+        for path, image in chain([first], images):
+            text = describe(captioner, size, image, options.beams, options.max_tokens)
+            name = printable(path)
+            captions[name] = text if options.raw else clean_up(text)
+            print(f"{name}: {captions[name]}" if len(paths) > 1 else captions[name], flush=True)
+    finally:  # an interrupt leaves what has been found
+        if options.json is not None:
+            write_atomic(options.json, (json.dumps(captions, indent=1, ensure_ascii=False) + "\n").encode())
+    return 1 if readable.skipped else 0
 
 
 @user_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
-    run(arguments)
-    return 0
+    return run(arguments)
 
 
 if __name__ == "__main__":
