@@ -65,7 +65,8 @@ class StageCLI(LightningCLI):
 
     def __init__(
         self,
-        *classes: Any,
+        model: type[L.LightningModule],
+        data: type[L.LightningDataModule],
         args: list[str] | None = None,
         links: Callable[[LightningArgumentParser], None] | None = None,
         **kwargs: Any,
@@ -83,7 +84,7 @@ class StageCLI(LightningCLI):
         """The checkpoint that the run starts from."""
         with ExitStack() as self.stack:
             try:
-                super().__init__(*classes, **kwargs, args=args)
+                super().__init__(model, data, args=args, **kwargs)
             except (OSError, SafetensorError) as error:
                 raise self._users_error(error) or disk_error(error, self.run_dir) or error from error
             except Exception as error:
