@@ -35,9 +35,9 @@ from safetensors.torch import save_model
 
 from common.data.files import write_atomic
 from common.errors import UserError
+from common.paths import user_path
 from common.rehearsal.owned import keep_to
 from common.training.callbacks import Cost, NonFiniteGuard, ProgressFile, StopOnSignal
-from common.paths import user_path
 from common.training.checkpoints import (
     KEPT,
     CheckpointFile,
@@ -51,7 +51,6 @@ from common.training.checkpoints import (
 from common.training.preset import FastPreset, gains_from_bf16
 from common.training.runs import disk_error, finish, locked, read_done
 from common.training.tracking import Tracker, wandb_logger
-
 
 NOT_SETTINGS = {"run_dir", "config", "ckpt_path", "trainer.enable_progress_bar", "trainer.default_root_dir"}
 LISTED = 5
@@ -153,6 +152,7 @@ class StageCLI(LightningCLI):
         self.run_dir = Path(config.run_dir or default_run_dir())
         if first_process():
             self.stack.enter_context(locked(self.run_dir, f"the stage in {self.run_dir}"))
+        config.run_dir = str(self.run_dir)
         text = self._parser(self.subcommand).dump(config, skip_none=False)
         self.settings = settings(self.subcommand, yaml.safe_load(text))
         if (done := read_done(self.run_dir)) is not None:
@@ -202,10 +202,10 @@ class StageCLI(LightningCLI):
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
-        if subcommand == "fit":
-            if kwargs.get("ckpt_path") is None and not self.trial and (good := last_good(self.run_dir / "checkpoints")):
-                say(f"continuing from {good}")
-                kwargs["ckpt_path"] = str(good)
+        continues = subcommand == "fit" and not self.trial and kwargs.get("ckpt_path") is None
+        if continues and (good := last_good(self.run_dir / "checkpoints")):
+            say(f"continuing from {good}")
+            kwargs["ckpt_path"] = str(good)
         kwargs["weights_only"] = True
         self.resumed = kwargs.get("ckpt_path") or ""
         if subcommand == "predict":
@@ -312,7 +312,8 @@ def check_settings(run_dir: Path, done: dict[str, Any], now: dict[str, Any]) -> 
     else:
         what = "which ones differ cannot be said, for its config.yaml is not what it was"
     raise UserError(
-        f"{run_dir} is finished, with other settings: {what}. Give another --run_dir, or remove the folder to run it anew."
+        f"{run_dir} is finished, with other settings: {what}. Give another --run_dir, or remove the folder to run it "
+        "anew."
     )
 
 
@@ -339,7 +340,7 @@ def given_checkpoint(given: str, run_dir: str | None) -> str:
         return given
     if given in ("best", "hpc"):
         raise UserError(
-            f"--ckpt_path {given}: stages keep their {KEPT} newest checkpoints, and none that is named so. Give `last`, "
+            f"--ckpt_path {given}: stages keep their {KEPT} newest checkpoints, and none of that name. Give `last`, "
             "a file of <run folder>/checkpoints, or leave it out: a run folder is continued by itself"
         )
     if given.startswith("registry"):

@@ -6,15 +6,22 @@ from pathlib import Path
 
 from common.errors import UserError
 
+PROJECT = Path(__file__).resolve().parents[1]
+
 
 def expand(path: str | os.PathLike[str], what: str = "this path") -> Path:
     """Replace environment variables and `~`; an unset variable is an error that names it."""
-    text = os.path.expanduser(os.path.expandvars(str(path)))
-    if unset := re.findall(r"\$\{?(\w+)", text):
+    named = re.findall(r"\$\{?(\w+)", str(path))  # in the path itself: a folder's own name may have a $ in it
+    if unset := [name for name in named if not os.environ.get(name)]:
         raise UserError(f"{what} is '{path}', but {unset[0]} is not set: pass {unset[0]}=<folder>.")
-    return Path(text)
+    return Path(os.path.expanduser(os.path.expandvars(str(path))))
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
     """A folder as its user means it: `~` is the home folder, and what is relative counts from the working directory."""
     return Path(os.path.expanduser(path)).absolute()
+
+
+def runs_folder() -> Path:
+    """The folder of the run folders: `$RUNS`, or the project's `runs`, whatever the working directory is."""
+    return user_path(os.environ["RUNS"]) if os.environ.get("RUNS") else PROJECT / "runs"

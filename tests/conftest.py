@@ -20,6 +20,7 @@ from benchmarks import report  # noqa: E402
 from benchmarks.running import certificates, recipes, results  # noqa: E402
 from common.rehearsal.owned import LEADS_ELSEWHERE  # noqa: E402
 from tests import budget, untouched  # noqa: E402
+from tests.projects.rehearsing import due  # noqa: E402
 
 OWN = {
     "HOME": "home", "RUNS": "runs", "XDG_CACHE_HOME": "home/.cache",
@@ -74,16 +75,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(own, ignore_errors=True)
 
 
-def pytest_report_header(config: pytest.Config) -> list[str]:
-    if config.getoption("rehearse") != "due":
-        return []
-    papers = [name for name in recipes.names() if (ROOT / f"tests/projects/test_{name}_rehearsal.py").exists()]
-    due = certificates.due(papers)
-    lines = [f"rehearsal of {paper}: {why}" for paper, why in due.items()]
-    others = len(papers) - len(due)
-    return [*lines, *([f"not rehearsed, their certificates hold: {others} recipes"] if others else [])]
-
-
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     started = budget.processor_seconds()
@@ -105,8 +96,25 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("processor-seconds")
         for line in [*table, *over]:
             terminalreporter.write_line(line, red=line in over)
+    for line in rehearsals(terminalreporter):
+        terminalreporter.write_line(line)
     for line in config.stash.get(TOUCHED, []):
         terminalreporter.write_line(f"a test touched what is not its own: {line}", red=True)
+
+
+def rehearsals(terminalreporter: pytest.TerminalReporter) -> list[str]:
+    """Which recipes were rehearsed, and why; which were not, and why not."""
+    reports = [one for those in terminalreporter.stats.values() for one in those if getattr(one, "when", "") == "call"]
+    those = {one.nodeid: one for one in reports if budget.is_rehearsal(one.nodeid)}
+    papers = {name: budget.recipe_of(name, recipes.names()) for name in those}
+    why = due() if those else {}
+    lines = []
+    for name, one in sorted(those.items()):
+        if one.skipped:
+            lines.append(f"not rehearsed: {papers[name]}: {one.longrepr[2].removeprefix('Skipped: ')}")
+        else:
+            lines.append(f"rehearsed: {papers[name]}: {why.get(papers[name], 'all were asked for')}")
+    return lines
 
 
 def took(config: pytest.Config) -> list[tuple[str, float]]:

@@ -7,11 +7,8 @@ config is meant for several devices (`trainer.devices` or `trainer.num_nodes` ab
 
 import filecmp
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +21,7 @@ from benchmarks.running import certificates, runner
 from benchmarks.running.job_scripts import configured, number
 from benchmarks.running.recipes import Job, Request, check
 from common.errors import UserError
+from common.recipe import Stage
 from common.rehearsal import owned
 from common.training.runs import read_json, write_json
 
@@ -45,7 +43,7 @@ def run(
     """
     with owned.without_others():
         if stand_ins is not None:
-            make_stand_ins(*stand_ins)
+            make_stand_ins(*stand_ins, modules=[job.stage.module for job in jobs])
         outcome = runner.run(jobs, paper, label, slots, console)
         fits = [job for job in representatives(jobs) if job.stage.run == "fit" and job.done]
         for job in fits:
@@ -65,27 +63,25 @@ def run(
     return outcome
 
 
-def make_stand_ins(function: str, folder: Path) -> None:
-    """Have `module:function` write stand-ins into `folder`, once; half-written ones are made anew."""
+def make_stand_ins(function: str, folder: Path, modules: Iterable[str] = ()) -> None:
+    """Have `module:function` write stand-ins into `folder`, once; half-written ones are made anew.
+
+    Args:
+        modules: what the stages will import: it is imported once for all of them and for this.
+    """
     if (folder / "complete").exists():
         return
-    shutil.rmtree(folder, ignore_errors=True)
-    module, name = function.split(":")
-    code = f"import sys, pathlib; from {module} import {name}; {name}(pathlib.Path(sys.argv[1]))"
-    before = _children()
-    environment = os.environ | owned.variables(folder)
-    made = subprocess.run(
-        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, env=environment, errors="replace"
-    )
-    if made.returncode:
-        raise UserError(f"the rehearsal's stand-ins could not be made in {folder}:\n{made.stderr[-2000:]}")
-    (folder / "complete").write_text(json.dumps({"cpu_seconds": _children() - before}))
-
-
-def _children() -> float:
-    """Processor-seconds of the processes that this one has started and that have ended."""
-    times = os.times()
-    return times.children_user + times.children_system
+    variables = owned.variables(folder)
+    log = folder.with_name(f"{folder.name}-log")
+    argv = ["benchmarks.running.stand_ins", function, str(folder)]
+    job = Job(Stage("stand-ins", argv[0]), 0, "", log, argv, [], variables)
+    shutil.rmtree(log, ignore_errors=True)
+    pool = runner.Pool(sorted({*modules, function.split(":")[0]}), True, variables)
+    worker = pool.start(job, "")
+    worker.join()
+    if worker.exitcode:
+        said = (log / "log.txt").read_text(errors="replace")
+        raise UserError(f"the rehearsal's stand-ins could not be made in {folder}:\n{said[-2000:]}")
 
 
 def representatives(jobs: Iterable[Job]) -> list[Job]:

@@ -30,11 +30,19 @@ WEB_PAGE = re.compile(rb"\s*(<!--.{0,500}?-->\s*)?<(!doctype|html|head|body|\?xm
 POINTER = b"version https://git-lfs"
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never half of it."""
+def write_atomic(path: Path, content: bytes, durable: bool = False) -> None:
+    """Write a file so that a reader sees the old one or the new one, never half of it.
+
+    Args:
+        durable: so that this holds after a power cut too, which takes some milliseconds.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        temporary.write_bytes(content)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

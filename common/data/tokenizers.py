@@ -6,18 +6,14 @@ from collections.abc import Iterable
 
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
-from common.errors import UserError
-from common.paths import expand
+from common.hub import from_pretrained
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a hub id or a folder; UserError where there is none."""
-    try:
-        return AutoTokenizer.from_pretrained(str(expand(name, "tokenizer")))
-    except (OSError, ValueError) as error:
-        raise UserError(f"no tokenizer at '{name}', neither a folder nor a hub id. {error}") from error
+    return from_pretrained(AutoTokenizer, name)
 
 
 def build_wordpieces(texts: Iterable[str], size: int) -> PreTrainedTokenizerBase:

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from transformers import AutoTokenizer, CLIPModel, VideoMAEModel
 
 from common.data.images import IMAGENET_MEAN, IMAGENET_STD
-from common.errors import UserError
+from common.hub import from_pretrained
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -17,10 +17,7 @@ class VideoMAEFeatures(nn.Module):
 
     def __init__(self, source: str):
         super().__init__()
-        try:
-            self.net = VideoMAEModel.from_pretrained(source, dtype=torch.float32).requires_grad_(False).eval()
-        except OSError as error:
-            raise UserError(f"no VideoMAE '{source}', neither a folder nor a hub id: {error}") from error
+        self.net = from_pretrained(VideoMAEModel, source, dtype=torch.float32).requires_grad_(False).eval()
         self.num_features: int = self.net.config.hidden_size
 
     def forward(self, videos: Tensor) -> Tensor:
@@ -37,11 +34,8 @@ class ClipSimilarity(nn.Module):
 
     def __init__(self, source: str):
         super().__init__()
-        try:
-            self.net = CLIPModel.from_pretrained(source, dtype=torch.float32).requires_grad_(False).eval()
-            self.tokenizer = AutoTokenizer.from_pretrained(source)
-        except OSError as error:
-            raise UserError(f"no CLIP '{source}', neither a folder nor a hub id: {error}") from error
+        self.net = from_pretrained(CLIPModel, source, dtype=torch.float32).requires_grad_(False).eval()
+        self.tokenizer = from_pretrained(AutoTokenizer, source)
 
     def forward(self, videos: Tensor, captions: list[str]) -> Tensor:
         """[N, 3, F, H, W] in [0, 1] -> [N]."""

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerBase
 
 from common.errors import UserError
+from common.hub import from_pretrained
 
 Solver = Literal["ddpm", "ddim"]
 SOLVERS: dict[Solver, Any] = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler}
@@ -185,15 +186,12 @@ def load_text_to_image(source: str | Path) -> TextToImage:
     Raises:
         UserError: nothing there, or a model that predicts neither noise nor velocity.
     """
-    try:
-        scheduler = DDPMScheduler.from_pretrained(source, subfolder="scheduler")
-        unet = UNet2DConditionModel.from_pretrained(source, subfolder="unet", torch_dtype=torch.float32)
-        local = Path(source).is_dir()
-        vae = None
-        if not local or (Path(source) / "vae").is_dir():
-            vae = AutoencoderKL.from_pretrained(source, subfolder="vae", torch_dtype=torch.float32)
-    except OSError as error:
-        raise missing(source, error) from error
+    scheduler = from_pretrained(DDPMScheduler, source, subfolder="scheduler")
+    unet = from_pretrained(UNet2DConditionModel, source, subfolder="unet", torch_dtype=torch.float32)
+    local = Path(source).is_dir()
+    vae = None
+    if not local or (Path(source) / "vae").is_dir():
+        vae = from_pretrained(AutoencoderKL, source, subfolder="vae", torch_dtype=torch.float32)
     if scheduler.config.prediction_type not in PREDICTIONS:
         raise UserError(f"{source} predicts '{scheduler.config.prediction_type}', not one of {', '.join(PREDICTIONS)}")
     return TextToImage(load_tokenizer(source), load_text_encoder(source), unet, scheduler, vae)
@@ -201,20 +199,10 @@ def load_text_to_image(source: str | Path) -> TextToImage:
 
 def load_text_encoder(source: str | Path, pretrained: bool = True) -> CLIPTextModel:
     """The text encoder of such a model, with its weights in float32 or, not `pretrained`, with random ones."""
-    try:
-        if pretrained:
-            return CLIPTextModel.from_pretrained(source, subfolder="text_encoder", dtype=torch.float32)
-        return CLIPTextModel(CLIPTextConfig.from_pretrained(source, subfolder="text_encoder"))
-    except OSError as error:
-        raise missing(source, error) from error
+    if pretrained:
+        return from_pretrained(CLIPTextModel, source, subfolder="text_encoder", dtype=torch.float32)
+    return CLIPTextModel(from_pretrained(CLIPTextConfig, source, subfolder="text_encoder"))
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
-    try:
-        return AutoTokenizer.from_pretrained(source, subfolder="tokenizer")
-    except OSError as error:
-        raise missing(source, error) from error
-
-
-def missing(source: str | Path, error: Exception) -> UserError:
-    return UserError(f"no text-to-image model '{source}', neither a folder nor a hub id: {error}")
+    return from_pretrained(AutoTokenizer, source, subfolder="tokenizer")

@@ -10,6 +10,7 @@ To add an id: a line in `HUB`. To add an architecture: a function that writes on
 import hashlib
 from collections.abc import Callable, Iterable
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -44,7 +45,7 @@ _bert_encoder = partial(bert, kind="BertModel")
 _roberta_encoder = partial(roberta, kind="RobertaModel")
 _cross_encoder = partial(bert, kind="BertForSequenceClassification", num_labels=1)
 
-HUB: dict[str, Callable[[Path], None]] = {
+HUB: dict[str, Callable[..., None]] = {
     # BERT and its kin
     **dict.fromkeys(("bert-base-uncased", "google-bert/bert-base-uncased"), bert),
     **dict.fromkeys(("bert-large-uncased", "google-bert/bert-large-uncased"), partial(bert, layers=24)),
@@ -152,8 +153,12 @@ HUB: dict[str, Callable[[Path], None]] = {
 }
 
 
-def write_hub(folder: Path, ids: Iterable[str]) -> None:
+def write_hub(folder: Path, ids: Iterable[str], layers: int | None = None) -> None:
     """Write the stand-ins of `ids` into `folder`, a HF_HOME; the same ids give the same files.
+
+    Args:
+        layers: depth in place of the released one, where nothing of a recipe names a layer: a rehearsal's time is
+            that of its layers.
 
     Raises:
         UserError: an id that is not in `HUB`; nothing is written then.
@@ -168,7 +173,9 @@ def write_hub(folder: Path, ids: Iterable[str]) -> None:
     for hub_id in ids:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            HUB[hub_id](snapshot(folder, hub_id))
+            write = HUB[hub_id]
+            depths = [name for name in signature(write).parameters if name.endswith("layers")]
+            write(snapshot(folder, hub_id), **dict.fromkeys(depths if layers else (), layers))
         mark_absent(snapshot(folder, hub_id))
 
 

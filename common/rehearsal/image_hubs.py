@@ -46,14 +46,15 @@ def write_timm(folder: Path, name: str, **sizes: Any) -> None:
     save_for_hf(model.half(), str(snapshot(folder, hub_id)), model_args=sizes, safe_serialization=True)
 
 
-def write_open_clip(folder: Path, name: str, tag: str, narrow: bool = False) -> None:
+def write_open_clip(folder: Path, name: str, tag: str, narrow: bool = False, layers: int | None = None) -> None:
     """Write what `open_clip.create_model(name, pretrained=tag)` loads, or, if narrow, `create_model("hf-hub:<id>")`.
 
     Args:
         folder: a HF_HOME.
         name: of an architecture that open_clip has, as "ViT-B-32".
         tag: of its weights, as "laion2b_s34b_b79k".
-        narrow: widths of 32 at the real depths and resolutions, for "hf-hub:" with the id that `tag` stands for.
+        narrow: widths of 32 at the real resolutions, for "hf-hub:" with the id that `tag` stands for.
+        layers: of each tower, if narrow; None for the real depths.
 
     Raises:
         UserError: open_clip has no such model or tag, or cannot load it from the hub.
@@ -76,6 +77,8 @@ def write_open_clip(folder: Path, name: str, tag: str, narrow: bool = False) -> 
         config["embed_dim"] = NARROW_TOWER["width"]
         config["vision_cfg"] |= {**NARROW_TOWER, "head_width": 8}
         config["text_cfg"] |= {**NARROW_TOWER, "heads": 4}
+        for tower in ("vision_cfg", "text_cfg") if layers else ():
+            config[tower]["layers"] = layers
     hub_id, _, file = source["hf_hub"].rpartition("/")
     files = snapshot(folder, hub_id)
     preprocessing = {key: source[key] for key in ("mean", "std", "interpolation", "resize_mode")}

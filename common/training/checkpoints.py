@@ -4,7 +4,6 @@ import logging
 import os
 import random
 import traceback
-import zipfile
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +18,7 @@ from lightning.pytorch.trainer.connectors import checkpoint_connector
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from common.errors import UserError
+from common.training.weights import sums_hold
 
 log = logging.getLogger(__name__)
 KEPT = 2
@@ -30,16 +30,17 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def readable(path: Path) -> bool:
-    """Whether a checkpoint is whole, to the bit: what `torch.save` writes is a zip file with a checksum of each part.
+    """Whether a checkpoint is whole, to the bit.
 
-    Nothing is loaded, however large it is. A file in torch's format before 1.6, which has no checksums, is.
+    Nothing is loaded for it, however large the file is; but one in torch's format before 1.6, without checksums, is.
     """
     try:
-        if zipfile.is_zipfile(path) or path.read_bytes()[:2] == b"PK":
-            with zipfile.ZipFile(path) as parts:
-                return parts.testzip() is None
+        with path.open("rb") as file:
+            start = file.read(1)
+        if start == b"P":
+            return sums_hold(path)
         torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # BadZipFile, RuntimeError, EOFError, UnpicklingError, OSError, zlib.error, ...
+    except Exception:  # RuntimeError, EOFError, UnpicklingError, OSError, ...
         return False
     return True
 
@@ -72,8 +73,8 @@ def unfit_checkpoint(path: str, error: BaseException) -> UserError:
     reason = " ".join(lines[:3])[:300] or type(error).__name__
     reason = f"it has no {reason}" if isinstance(error, KeyError) else reason
     return UserError(
-        f"{path} does not fit this stage: {reason}. It was written by another model, other settings or another version: "
-        "give the checkpoint that belongs to them, or begin anew in another --run_dir."
+        f"{path} does not fit this stage: {reason}. It was written by another model, other settings or another "
+        "version: give the checkpoint that belongs to them, or begin anew in another --run_dir."
     )
 
 

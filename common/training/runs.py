@@ -23,9 +23,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
+import yaml
 from PIL import Image
 
 from common.data.files import write_atomic
@@ -40,7 +41,7 @@ INDEXED = {"key": str, "file": str, "caption": str, "reference": bool}  # of a p
 def locked(folder: Path, what: str) -> Iterator[None]:
     """Hold `folder` for this process; a second one says so and waits. A lock does not outlive its process."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+") as handle:
+    with _held(folder / ".lock") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -57,9 +58,43 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         yield
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of it."""
-    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+@contextmanager
+def updating(file: Path) -> Iterator[None]:
+    """Hold a file that several commands read, add to and write, for the time of one of them; the others wait.
+
+    The lock is a hidden file beside it: the file itself is replaced when it is written.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with _held(file.with_name(f".{file.name}.lock")) as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+_locks: set[IO[str]] = set()
+
+
+@contextmanager
+def _held(file: Path) -> Iterator[IO[str]]:
+    """A file to lock. Processes that are forked meanwhile let go of it: they may live longer, and would hold it too."""
+    with open(file, "a+") as handle:
+        _locks.add(handle)
+        try:
+            yield handle
+        finally:
+            _locks.discard(handle)
+
+
+def _let_go() -> None:
+    while _locks:
+        os.close(_locks.pop().fileno())
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
+def write_json(path: Path, content: Any, durable: bool = False) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of it (durable: `write_atomic`)."""
+    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode(), durable)
 
 
 def read_json(path: Path, kind: type[T]) -> T | None:
@@ -209,7 +244,52 @@ def finish(
             "hardware": hardware(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         },
+        durable=True,
     )
+
+
+def run_config(run_dir: Path) -> dict[str, Any]:
+    """A run's merged configuration, its paths as they are now: its folder, or all of RUNS, may have been moved.
+
+    Raises:
+        UserError: no run folder, or its configuration is damaged.
+    """
+    file = run_dir / "config.yaml"
+    if not file.is_file():
+        raise UserError(f"{run_dir} is no run folder: it has no config.yaml. Give the folder that a stage was run in")
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{file} is damaged: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{file} is damaged: it holds no settings")
+    then, now = Path(str(config.get("run_dir") or "")).parts, run_dir.absolute().parts
+    equal = 0
+    while equal < min(len(then), len(now)) and then[-1 - equal] == now[-1 - equal]:
+        equal += 1
+    before, after = Path(*then[: len(then) - equal]), Path(*now[: len(now) - equal])
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: moved(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [moved(inner) for inner in value]
+        if isinstance(value, str) and "/" in value and Path(value).is_relative_to(before):
+            new = after / Path(value).relative_to(before)
+            return str(new) if _exists(new) else value
+        return value
+
+    try:
+        return moved(config) | {"run_dir": str(run_dir)}
+    except RecursionError as error:  # a list that holds itself
+        raise UserError(f"{file} is damaged: its settings have no end") from error
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a long text with a slash in it
+        return False
 
 
 def disk_error(error: Exception, folder: Path) -> UserError | None:

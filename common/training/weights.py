@@ -1,5 +1,6 @@
 """Loading pretrained weights safely: tensors only, strict keys and shapes, and errors that say what to do."""
 
+import zipfile
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,6 +18,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 PICKLE_OR_ZIP = (b"\x80", b"P")  # first byte of whatever torch.save writes
 WRAPPERS = ("state_dict", "model")  # where Lightning, and the training scripts of many papers, put the weights
+WRAPPING = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # by torch.compile, FSDP, checkpointing
 LISTED = 4
 
 
@@ -24,7 +26,8 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a weight file, on the CPU.
 
     Reads safetensors, and `.pt`, `.pth`, `.ckpt` as written by `torch.save` or Lightning (whose 'state_dict' is
-    taken). No code of the file is ever run.
+    taken); names lose what `torch.compile`, FSDP and data parallel training have put before them. No code of the file
+    is ever run.
 
     Raises:
         UserError: file missing, truncated, damaged, holding Python objects, or without a dictionary of tensors.
@@ -34,14 +37,49 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
         raise UserError(f"no weight file at {path}: download it or correct the path")
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            return dict(unwrapped(load_file(path)))
         except (SafetensorError, OSError) as error:
             raise _damaged(path, error) from error
-    return _tensors(_torch_load(path), path)
+    return dict(unwrapped(_tensors(_torch_load(path), path)))
+
+
+def unwrapped(state: State) -> State:
+    """A state under the names that the network itself has, without those of wrappers around it or parts of it."""
+    plain = {".".join(part for part in key.split(".") if part not in WRAPPING): value for key, value in state.items()}
+    if len(plain) < len(state):
+        return state  # two networks with the same names, one of them wrapped
+    while len(parallel := [key for key in plain if key != "n_averaged"]) and all(
+        key.startswith("module.") for key in parallel
+    ):
+        plain = {key.removeprefix("module."): plain[key] for key in parallel}
+    return plain
+
+
+def rooted(state: State, wanted: Iterable[str]) -> State:
+    """The part of a state that has all the wanted names once a prefix is taken off ("student." of a whole stage).
+
+    The state itself where it has them as they are, where it has them under no prefix, and where it has them under
+    several: which of them is meant is not for us to say.
+    """
+    names = list(wanted)
+    prefixes = _prefixes(state, names)
+    if len(prefixes) != 1 or "" in prefixes:
+        return state
+    return {key[len(prefixes[0]) :]: value for key, value in state.items() if key.startswith(prefixes[0])}
+
+
+def _prefixes(state: State, names: list[str]) -> list[str]:
+    """The prefixes under which a state has all these names."""
+    if not names or all(name in state for name in names):
+        return [""]
+    found = [key[: -len(names[0])] for key in state if key.endswith(f".{names[0]}")]
+    return [prefix for prefix in found if all(prefix + name in state for name in names)]
 
 
 def load_weights(module: Module, source: State | str | Path, prefix: str = "", ignore: Iterable[str] = ()) -> Module:
     """Fill `module` from a file or a state dict; every key and every shape must match. Returns `module`.
+
+    Where the file has all of the module's names under one prefix, that part of it is taken.
 
     Args:
         source: path (see `load_state`) or the state itself.
@@ -49,17 +87,21 @@ def load_weights(module: Module, source: State | str | Path, prefix: str = "", i
         ignore: patterns (`fnmatch`) of keys, after stripping, to leave out of the file.
 
     Raises:
-        UserError: what is missing, unexpected or of another shape, and the likely cause. `module` is unchanged then.
+        UserError: what is missing, unexpected or of another shape, and the likely cause; what is of another kind or not
+            finite. `module` is unchanged then.
     """
     if isinstance(source, (str, Path)):
         state: State = load_state(source)
         where = str(source)
     else:
         state, where = source, "the given state"
+    names = {name: key for key, name in zip(module.state_dict(), unwrapped(module.state_dict()), strict=True)}
+    expected = {name: module.state_dict()[key] for name, key in names.items()}
+    state = unwrapped(state)
+    state = state if prefix else rooted(state, expected)
     patterns = tuple(ignore)
     found = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
     found = {key: value for key, value in found.items() if not any(fnmatchcase(key, p) for p in patterns)}
-    expected = module.state_dict()
 
     missing = [key for key in expected if key not in found]
     unexpected = [key for key in found if key not in expected]
@@ -72,8 +114,28 @@ def load_weights(module: Module, source: State | str | Path, prefix: str = "", i
             f"{where} does not fit {type(module).__name__}: {'; '.join(filter(None, problems))}. "
             + _likely_cause(state, expected, prefix, reshaped)
         )
-    module.load_state_dict(found)
+    parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    for name, key in names.items():
+        if problem := _unfit(found[name], expected[name], key in parameters):
+            raise UserError(
+                f"{where}: {name} {problem}. Such weights are not used: get the file again, or another one."
+            )
+    module.load_state_dict({key: found[name] for name, key in names.items()})
     return module
+
+
+def _unfit(found: Tensor, expected: Tensor, trained: bool) -> str:
+    """What is wrong with the values of a tensor; empty where nothing is. Buffers may hold infinities: masks do."""
+    if found.is_floating_point() != expected.is_floating_point() or (found.dtype == torch.bool) != (
+        expected.dtype == torch.bool
+    ):
+        return f"holds {found.dtype}, where {expected.dtype} belongs".replace("torch.", "")
+    if not found.is_floating_point() or bool(torch.isfinite(found.float()).all()):
+        return ""
+    if not trained and not expected.is_meta and not bool(torch.isfinite(expected.float()).all()):
+        return ""
+    bad = found.numel() - int(torch.isfinite(found.float()).sum())
+    return f"has {bad} values that are not finite, of {found.numel()}"
 
 
 def load_tied(module: Module, path: str | Path) -> Module:
@@ -97,6 +159,8 @@ def _torch_load(path: Path) -> object:
             start = file.read(1)
         if start not in PICKLE_OR_ZIP:
             raise UserError(f"{path} is not a PyTorch file (a saved web page? an empty download?): fetch it again")
+        if start == b"P" and not sums_hold(path):
+            raise _damaged(path, ValueError("its checksums do not hold"))
         return torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
@@ -110,6 +174,15 @@ def _torch_load(path: Path) -> object:
         raise _damaged(path, error) from error
 
 
+def sums_hold(path: Path) -> bool:
+    """Whether a file of `torch.save`, which is a zip file with a checksum of each part, is whole to the bit."""
+    try:
+        with zipfile.ZipFile(path) as parts:
+            return parts.testzip() is None
+    except Exception:  # BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ...
+        return False
+
+
 def _pickled_objects(message: str) -> str:
     """What the restricted unpickler of `torch.load` objected to, or '' when the file is merely broken."""
     for line in message.splitlines():
@@ -119,14 +192,21 @@ def _pickled_objects(message: str) -> str:
 
 
 def _tensors(content: object, path: Path) -> dict[str, Tensor]:
-    if isinstance(content, Mapping):
-        for wrapper in WRAPPERS:
-            if isinstance(content.get(wrapper), Mapping):
-                content = content[wrapper]
-                break
+    while isinstance(content, Mapping) and not _is_state(content):
+        inner = [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
+        inner = inner or [key for key, value in content.items() if _is_state(value)]
+        if len(inner) > 1 and inner[0] not in WRAPPERS:
+            raise UserError(f"{path} holds several networks ({', '.join(map(str, inner))}): save the one that is meant")
+        if not inner:
+            break
+        content = content[inner[0]]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path} holds no state dict (names -> tensors): give the file with the model's weights")
     return {str(key): value for key, value in content.items()}
+
+
+def _is_state(content: object) -> bool:
+    return isinstance(content, Mapping) and bool(content) and all(isinstance(x, Tensor) for x in content.values())
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
@@ -146,10 +226,9 @@ def _likely_cause(state: State, expected: State, prefix: str, reshaped: list[str
         return "It looks like another size of this model: choose the file, or the model's config, to match."
     if prefix and not any(key.startswith(prefix) for key in state):
         return f"None of its keys starts with '{prefix}'; the first is '{next(iter(state), '')}'."
-    first = next(iter(expected), "")
-    for key in state:
-        if key.endswith(f".{first}") and len(key) > len(prefix) + len(first):
-            return f"Its keys carry a prefix: try '{key[: -len(first)]}'."
+    if prefixes := [found for found in _prefixes(state, list(expected)) if found]:
+        listed = ", ".join(f"'{found}'" for found in prefixes)
+        return f"It holds it under {listed}: save the one that is meant as a file of its own."
     if not any(key[len(prefix) :] in expected for key in state):
         return "It holds the weights of another model."
     return "It was written for another version of this model."

@@ -12,6 +12,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from transformers import AutoConfig, BertConfig, BertModel
 
+from common.hub import from_pretrained
 from projects.anncur.linking import END, START, TITLE
 
 Kind = Literal["emb", "cls", "dual"]
@@ -44,8 +45,8 @@ def bert(sizes: BertSizes, pooler: bool, load: bool) -> BertModel:
     """A BERT, with its published weights if `load` is set and there are any."""
     if sizes.pretrained:
         if load:
-            return BertModel.from_pretrained(sizes.pretrained, add_pooling_layer=pooler)
-        return BertModel(AutoConfig.from_pretrained(sizes.pretrained), add_pooling_layer=pooler)
+            return from_pretrained(BertModel, sizes.pretrained, add_pooling_layer=pooler)
+        return BertModel(from_pretrained(AutoConfig, sizes.pretrained), add_pooling_layer=pooler)
     config = BertConfig(
         vocab_size=sizes.vocab_size,
         hidden_size=sizes.hidden_size,

@@ -16,8 +16,8 @@ from transformers import Dinov2Config, Dinov2ForImageClassification, Dinov2Model
 
 from common.cli import main, one_seed
 from common.data.images import IMAGENET_MEAN, IMAGENET_STD, PictureData
-from common.errors import UserError
 from common.foundations.classifier import Classification
+from common.hub import from_pretrained
 from common.paths import expand
 from common.training.augment import random_crop
 from common.training.weights import load_weights
@@ -73,10 +73,7 @@ def load_dino(encoder: FrameEncoder) -> Dinov2Model:
         whole = DinoClassifier(encoder.vision, encoder.classes)
         load_weights(whole, expand(encoder.weights or "", "weights of the frame encoder"))
         return whole.model.dinov2.requires_grad_(False).eval()
-    try:
-        found = Dinov2Model.from_pretrained(encoder.source, dtype=torch.float32)
-    except OSError as error:
-        raise UserError(f"no DINOv2 '{encoder.source}', neither a folder nor a hub id: {error}") from error
+    found = from_pretrained(Dinov2Model, encoder.source, dtype=torch.float32)
     return found.requires_grad_(False).eval()
 
 

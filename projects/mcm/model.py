@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
-from common.models.text_to_image import load_text_encoder, load_tokenizer, missing
+from common.hub import from_pretrained
+from common.models.text_to_image import load_text_encoder, load_tokenizer
 from common.paths import expand
 
 VideoUNet = UNet3DConditionModel | UNetMotionModel
@@ -151,21 +152,18 @@ def load_video_model(model: VideoModel) -> VideoDiffusion:
         UserError: nothing there.
     """
     source = str(expand(model.source, "teacher.source"))
-    try:
-        scheduler = DDIMScheduler.from_pretrained(source, subfolder="scheduler")
-        if model.beta_schedule is not None:
-            scheduler = DDIMScheduler.from_config(scheduler.config, beta_schedule=model.beta_schedule)
-        if model.motion_adapter is None:
-            unet = UNet3DConditionModel.from_pretrained(source, subfolder="unet", torch_dtype=torch.float32)
-        else:
-            spatial = UNet2DConditionModel.from_pretrained(source, subfolder="unet", torch_dtype=torch.float32)
-            adapter = MotionAdapter.from_pretrained(model.motion_adapter, torch_dtype=torch.float32)
-            unet = UNetMotionModel.from_unet2d(spatial, adapter)
-        codec: nn.Module = PixelCodec()
-        if not Path(source).is_dir() or (Path(source) / "vae").is_dir():
-            codec = KLCodec(AutoencoderKL.from_pretrained(source, subfolder="vae", torch_dtype=torch.float32))
-    except OSError as error:
-        raise missing(source, error) from error
+    scheduler = from_pretrained(DDIMScheduler, source, subfolder="scheduler")
+    if model.beta_schedule is not None:
+        scheduler = DDIMScheduler.from_config(scheduler.config, beta_schedule=model.beta_schedule)
+    if model.motion_adapter is None:
+        unet = from_pretrained(UNet3DConditionModel, source, subfolder="unet", torch_dtype=torch.float32)
+    else:
+        spatial = from_pretrained(UNet2DConditionModel, source, subfolder="unet", torch_dtype=torch.float32)
+        adapter = from_pretrained(MotionAdapter, model.motion_adapter, torch_dtype=torch.float32)
+        unet = UNetMotionModel.from_unet2d(spatial, adapter)
+    codec: nn.Module = PixelCodec()
+    if not Path(source).is_dir() or (Path(source) / "vae").is_dir():
+        codec = KLCodec(from_pretrained(AutoencoderKL, source, subfolder="vae", torch_dtype=torch.float32))
     whole = VideoDiffusion(load_tokenizer(source), load_text_encoder(source), unet, scheduler, codec)
     return whole.requires_grad_(False).eval()
 

@@ -12,7 +12,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from common.errors import UserError
+from common.hub import from_pretrained
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,9 @@ def build_classifier(config: ClassifierConfig, classes: int, tokens: int, load: 
         sizes |= {"hidden_dropout_prob": config.dropout, "attention_probs_dropout_prob": config.dropout}
         sizes["initializer_range"] = config.hidden**-0.5  # BERT's 0.02 suits its width of 768 and stalls narrow nets
         return BertForSequenceClassification(BertConfig(vocab_size=tokens, num_labels=classes, **sizes)).train()
-    try:
-        if load:
-            model = AutoModelForSequenceClassification.from_pretrained(
-                config.pretrained, num_labels=classes, dtype=torch.float32
-            )
-        else:
-            settings = AutoConfig.from_pretrained(config.pretrained, num_labels=classes)
-            model = AutoModelForSequenceClassification.from_config(settings)
-    except OSError as error:
-        raise UserError(
-            f"no pretrained encoder '{config.pretrained}', neither a folder nor a hub id. {error}"
-        ) from error
+    auto = AutoModelForSequenceClassification
+    if load:
+        model = from_pretrained(auto, config.pretrained, num_labels=classes, dtype=torch.float32)
+    else:
+        model = auto.from_config(from_pretrained(AutoConfig, config.pretrained, num_labels=classes))
     return model.train()

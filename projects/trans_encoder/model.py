@@ -17,7 +17,7 @@ from transformers import (
 
 from common.data.pairs import Pair
 from common.data.tokenizers import load_tokenizer
-from common.errors import UserError
+from common.hub import from_pretrained
 
 Kind = Literal["bi", "cross"]
 Pooling = Literal["cls", "mean"]
@@ -150,10 +150,7 @@ def pretrained(auto: type, source: str, dropout: float | None = None, **settings
     transformers.utils.logging.disable_progress_bar()
     if dropout is not None:
         settings |= {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-    try:
-        return auto.from_pretrained(source, dtype=torch.float32, **settings).train()
-    except (OSError, ValueError) as error:
-        raise UserError(f"no encoder at '{source}', neither a folder nor a hub id. {error}") from error
+    return from_pretrained(auto, source, dtype=torch.float32, **settings).train()
 
 
 @torch.no_grad()

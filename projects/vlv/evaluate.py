@@ -16,6 +16,7 @@ from common.data.images import PictureData, to_uint8
 from common.data.worlds.glyph_scenes import matching_slots, read_slots
 from common.errors import UserError
 from common.evaluators.frechet import Inception, frechet_distance
+from common.hub import from_pretrained
 from common.models.text_to_image import load_text_to_image
 from common.paths import expand
 from common.training.runs import save_picture
@@ -142,13 +143,7 @@ def mean_slots(texts: list[str], truths: list[str]) -> float:
 
 def load_pipeline(hub: str) -> DiffusionPipeline:
     """A text-to-image pipeline in half precision; UserError where there is none, or its licence is not accepted."""
-    try:
-        pipeline = DiffusionPipeline.from_pretrained(hub, torch_dtype=torch.bfloat16)
-    except OSError as error:
-        raise UserError(
-            f"no text-to-image pipeline '{hub}', neither a folder nor a hub id (Stable Diffusion 3.5 asks that its "
-            f"licence be accepted on its page, and for `hf auth login`): {error}"
-        ) from error
+    pipeline = from_pretrained(DiffusionPipeline, hub, torch_dtype=torch.bfloat16)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

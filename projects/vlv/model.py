@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from common.data.images import IMAGENET_MEAN, IMAGENET_STD
-from common.errors import UserError
+from common.hub import from_pretrained
 from common.models.text_to_image import encode_embeddings, load_text_encoder
 
 TASK = "<MORE_DETAILED_CAPTION>"
@@ -125,16 +125,11 @@ def build_encoder(config: Florence, queries: int, width: int, pretrained: bool =
         sizes = Florence2Config(**config.sizes)
         prompt = torch.tensor(config.prompt)
         return VLVEncoder(Florence2Model(sizes), prompt, Looks(config.image_size), queries, width)
-    try:
-        processor = AutoProcessor.from_pretrained(config.hub)
-        if pretrained:
-            florence = Florence2Model.from_pretrained(config.hub, dtype=torch.float32)
-        else:
-            florence = Florence2Model(Florence2Config.from_pretrained(config.hub))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"no Florence-2 in transformers' format at '{config.hub}', neither a folder nor a hub id: {error}"
-        ) from error
+    processor = from_pretrained(AutoProcessor, config.hub)
+    if pretrained:
+        florence = from_pretrained(Florence2Model, config.hub, dtype=torch.float32)
+    else:
+        florence = Florence2Model(from_pretrained(Florence2Config, config.hub))
     ids = processor(text=TASK, images=Image.new("RGB", (8, 8)), return_tensors="pt").input_ids[0]
     pixels = processor.image_processor
     looks = Looks(pixels.size["height"], tuple(pixels.image_mean), tuple(pixels.image_std))
@@ -230,12 +225,10 @@ def build_captioner(
     """
     text_encoder = load_text_encoder(text_to_image, pretrained)
     encoder = build_encoder(florence, queries, text_encoder.config.hidden_size, pretrained)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(language_model)
-        if pretrained:
-            words = AutoModelForCausalLM.from_pretrained(language_model, dtype=torch.float32)
-        else:
-            words = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(language_model), dtype=torch.float32)
-    except OSError as error:
-        raise UserError(f"no language model '{language_model}', neither a folder nor a hub id: {error}") from error
+    tokenizer = from_pretrained(AutoTokenizer, language_model)
+    if pretrained:
+        words = from_pretrained(AutoModelForCausalLM, language_model, dtype=torch.float32)
+    else:
+        settings = from_pretrained(AutoConfig, language_model)
+        words = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
     return Captioner(encoder, text_encoder, words, tokenizer)

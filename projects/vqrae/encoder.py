@@ -2,12 +2,10 @@
 
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from einops import rearrange
-from huggingface_hub import hf_hub_download
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -19,6 +17,7 @@ from transformers import (
 
 from common.data.images import IMAGENET_MEAN, IMAGENET_STD
 from common.errors import UserError
+from common.hub import from_pretrained, hub_file, hub_file_if_any
 from common.paths import expand
 from common.training.weights import load_state, load_weights
 
@@ -148,7 +147,7 @@ def build_encoder(config: EncoderConfig, pretrained: bool = True) -> Encoder:
             state = load_state(expand(config.weights, "encoder.weights"))
             load_weights(vit, tower(state, list(vit.state_dict()), config.weights))
         return Encoder(config.kind, vit)
-    whole = AutoConfig.from_pretrained(config.hub)
+    whole = from_pretrained(AutoConfig, config.hub)
     vit = headless(settings_class, model_class, settings(getattr(whole, "vision_config", whole)))
     if pretrained:
         load_weights(vit, tower(hub_tensors(config.hub), list(vit.state_dict()), config.hub))
@@ -166,18 +165,12 @@ def tower(state: dict[str, Tensor], keys: list[str], where: str) -> dict[str, Te
 
 def hub_tensors(hub: str) -> dict[str, Tensor]:
     """The image tower's tensors of a model on the hub (or in a folder), from those of its files that hold any."""
-    try:
-        index = json.loads(hub_file(hub, "model.safetensors.index.json").read_text())["weight_map"]
-        files = sorted({file for name, file in index.items() if "vision" in name})
-    except OSError:  # one file only
-        files = ["model.safetensors"]
+    files = ["model.safetensors"]
+    if index := hub_file_if_any(hub, "model.safetensors.index.json"):
+        names = json.loads(index.read_text())["weight_map"]
+        files = sorted({file for name, file in names.items() if "vision" in name})
     found: dict[str, Tensor] = {}
     for file in files:
         state = load_state(hub_file(hub, file))
         found |= {name: value for name, value in state.items() if "vision" in name}
     return found
-
-
-def hub_file(hub: str, name: str) -> Path:
-    """A model's file: in its folder, or in the hub's cache, where it is fetched to."""
-    return Path(hub) / name if Path(hub).is_dir() else Path(hf_hub_download(hub, name))

@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBas
 
 from common.cli import main, one_seed
 from common.data.images import PictureData
+from common.hub import from_pretrained
 from common.paths import expand
 from common.training.weights import load_weights
 from projects.vqrae.captions import world_words
@@ -54,12 +55,12 @@ class Prior(nn.Module):
             self.words: PreTrainedTokenizerBase = world_words()
             vocabulary = len(self.words)
         else:
-            self.words = AutoTokenizer.from_pretrained(config.hub, padding_side="left")
+            self.words = from_pretrained(AutoTokenizer, config.hub, padding_side="left")
         if config.hub is not None and pretrained:
-            self.model = Qwen3ForCausalLM.from_pretrained(config.hub, dtype=torch.float32)
+            self.model = from_pretrained(Qwen3ForCausalLM, config.hub, dtype=torch.float32)
             vocabulary = self.model.config.vocab_size
         else:
-            settings = Qwen3Config.from_pretrained(config.hub) if config.hub else Qwen3Config(**config.sizes)
+            settings = from_pretrained(Qwen3Config, config.hub) if config.hub else Qwen3Config(**config.sizes)
             vocabulary = settings.vocab_size if config.hub else len(self.words)
             settings.vocab_size = vocabulary
             settings.pad_token_id = settings.bos_token_id = settings.eos_token_id = None

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer
 
 from common.errors import UserError
+from common.hub import from_pretrained
 from common.paths import expand
 from common.training.weights import load_state
 
@@ -64,8 +65,8 @@ class ZeroShotHead(nn.Module):
         super().__init__()
         if not classes:
             raise UserError("zero-shot classification needs the names of the classes, which data.test does not have")
-        model = AutoModel.from_pretrained(hub).float().eval()
-        tokenizer = AutoTokenizer.from_pretrained(hub)
+        model = from_pretrained(AutoModel, hub).float().eval()
+        tokenizer = from_pretrained(AutoTokenizer, hub)
         self.pooling = model.vision_model.head
         with torch.no_grad():
             embeddings = []

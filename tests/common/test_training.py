@@ -1,11 +1,14 @@
 """What every stage has: its schedule, its guard, its checkpoints, its cost, its folder, its tracker."""
 
 import errno
+import fcntl
 import json
 import math
 import os
 import random
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +17,7 @@ import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
@@ -293,9 +297,10 @@ def test_other_errors_are_not_the_disks() -> None:
 
 
 def test_the_record_of_a_run(tmp_path: Path) -> None:
-    runs.finish(tmp_path, {"loss": 0.5}, {"seconds": 1.0, "flops": 2.0}, wall=3.0)
+    runs.finish(tmp_path, {"loss": 0.5}, {"seconds": 1.0, "flops": 2.0}, wall=3.0, cpu=2.5, settings="fit-0")
     done = json.loads((tmp_path / "done.json").read_text())
     assert (done["metrics"], done["cost"], done["wall_seconds"]) == ({"loss": 0.5}, {"seconds": 1.0, "flops": 2.0}, 3.0)
+    assert (done["cpu_seconds"], done["settings"]) == (2.5, "fit-0")
     assert {"python", "torch", "lightning"} <= set(done["versions"]) and done["hardware"]["cpu"]
 
 
@@ -391,3 +396,78 @@ def test_a_server_that_refuses_does_not_stop_the_run(
     asked = tracker.asked[0]
     assert (asked["project"], asked["group"], asked["job_type"]) == ("distillery", "mobilesam/mini", "distill")
     assert asked["name"] == "decoupled/seed1" and asked["tags"] == ["mobilesam", "mini", "decoupled"]
+
+
+# --- run folders
+
+
+def test_a_config_finds_its_paths_again_where_the_runs_were_moved(tmp_path: Path) -> None:
+    for before, after in ((tmp_path / "old/runs", tmp_path / "new/runs"), (Path("runs"), tmp_path / "new/runs")):
+        run = after / "paper/mini/train-1/seed0"
+        (after / "foundations/f").mkdir(parents=True, exist_ok=True)
+        run.mkdir(parents=True, exist_ok=True)
+        (after / "foundations/f/weights.safetensors").touch()
+        (run / "model").mkdir(exist_ok=True)
+        config = {
+            "run_dir": str(before / "paper/mini/train-1/seed0"),
+            "model": {
+                "weights": str(before / "foundations/f/weights.safetensors"),
+                "own": [str(before / "paper/mini/train-1/seed0/model")],
+                "gone": str(before / "foundations/gone"),
+                "hub": "someone/model",
+                "lr": 0.1,
+            },
+        }
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+        found = runs.run_config(run)
+        assert found["run_dir"] == str(run)
+        assert found["model"] == {
+            "weights": str(after / "foundations/f/weights.safetensors"),
+            "own": [str(run / "model")],
+            "gone": config["model"]["gone"],  # type: ignore[index]
+            "hub": "someone/model",
+            "lr": 0.1,
+        }
+
+
+def test_a_run_folder_copied_alone_keeps_its_own_files(tmp_path: Path) -> None:
+    (tmp_path / "mine/model").mkdir(parents=True)
+    text = "run_dir: /old/runs/train-1/seed0\nmodel: {words: /old/runs/train-1/seed0/model, up: /old/runs/up}\n"
+    (tmp_path / "mine/config.yaml").write_text(text)
+    assert runs.run_config(tmp_path / "mine")["model"] == {"words": str(tmp_path / "mine/model"), "up": "/old/runs/up"}
+
+
+@pytest.mark.parametrize("content", [None, "", "[1]", "a: [", "\x00", "a: &a [*a]"])
+def test_what_is_no_run_folder_is_said(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(UserError, match="is no run folder|is damaged"):
+        runs.run_config(tmp_path)
+
+
+def test_a_forked_process_lets_go_of_a_lock(tmp_path: Path) -> None:
+    """A data loader's worker outlives a killed stage for seconds, and must not hold its folder."""
+    with runs.locked(tmp_path, "this"):
+        read, write = os.pipe()
+        child = os.fork()
+        if not child:
+            os.read(read, 1)  # lives on while the parent has let go
+            os._exit(0)
+    with open(tmp_path / ".lock") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.write(write, b"x")
+    os.waitpid(child, 0)
+
+
+def test_two_that_update_a_file_lose_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    code = (
+        "import sys; from pathlib import Path; from common.training.runs import read_json, updating, write_json\n"
+        "file = Path(sys.argv[1])\n"
+        "for turn in range(20):\n"
+        "    with updating(file):\n"
+        "        write_json(file, {**(read_json(file, dict) or {}), f'{sys.argv[2]}-{turn}': 1})\n"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code, str(file), name]) for name in "ab"]
+    assert [process.wait(60) for process in both] == [0, 0]
+    assert len(json.loads(file.read_text())) == 40

@@ -10,7 +10,7 @@ from safetensors.torch import save_file, save_model
 from torch import nn
 
 from common.errors import UserError
-from common.training.weights import load_state, load_tied, load_weights
+from common.training.weights import load_state, load_tied, load_weights, rooted
 
 
 class Evil:
@@ -70,8 +70,9 @@ def test_misfits_are_listed_with_their_likely_cause():
     assert str(caught.value).startswith("the given state does not fit Sequential: of another shape:")
     with pytest.raises(UserError, match="missing: 1.weight, 1.bias, .*another version"):
         load_weights(model, {k: v for k, v in net().state_dict().items() if k.startswith("0.")})
-    with pytest.raises(UserError, match=r"carry a prefix: try 'module\.'"):
-        load_weights(model, {f"module.{k}": v for k, v in net().state_dict().items()})
+    two = {f"{name}.{k}": v for name in ("student", "teacher") for k, v in net().state_dict().items()}
+    with pytest.raises(UserError, match=r"under 'student\.', 'teacher\.': save the one that is meant"):
+        load_weights(model, two)
     with pytest.raises(UserError, match="unexpected: a.b.*another model"):
         load_weights(model, {"a.b": torch.zeros(1)})
     assert torch.equal(model[0].weight, before)
@@ -134,6 +135,82 @@ def test_no_state_dict(tmp_path):
     for name in ("list.pt", "training.pt"):
         with pytest.raises(UserError, match="holds no state dict"):
             load_state(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda key: f"module.{key}",
+        lambda key: f"_orig_mod.{key}",
+        lambda key: f"module._orig_mod.{key}",
+        lambda key: f"_orig_mod.module.{key}",
+        lambda key: key.replace(".", "._orig_mod.", 1),
+        lambda key: f"_fsdp_wrapped_module.{key}",
+        lambda key: f"student.{key}",
+        lambda key: f"model.net.{key}",
+        lambda key: f"module.student._orig_mod.{key}",
+    ],
+)
+@pytest.mark.parametrize("name", ["w.safetensors", "w.ckpt"])
+def test_names_may_carry_those_of_wrappers_and_stages(wrapped, name, tmp_path):
+    source, target = net(), net()
+    state = {wrapped(key): value for key, value in source.state_dict().items()}
+    load_weights(target, write(state, tmp_path / name))
+    assert torch.equal(target[0].weight, source[0].weight)
+    load_weights(target, {**state, "student_head.bias": torch.zeros(1)} if "student." in next(iter(state)) else state)
+    compiled = torch.compile(net())
+    load_weights(compiled, state)
+    assert torch.equal(compiled.state_dict()["_orig_mod.0.weight"], source[0].weight)
+
+
+def test_an_average_of_weights_is_taken(tmp_path):
+    source, target = net(), net()
+    torch.save(torch.optim.swa_utils.AveragedModel(source).state_dict(), tmp_path / "w.pt")
+    load_weights(target, tmp_path / "w.pt")
+    assert torch.equal(target[0].weight, source[0].weight)
+
+
+def test_the_part_of_a_stage_is_found():
+    state = {"student.a.b": 1, "student.c": 2, "loss.weight": 3}
+    assert rooted(state, ["a.b"]) == {"a.b": 1, "c": 2}
+    assert rooted(state, ["gone"]) is state and rooted(state, ["loss.weight"]) is state
+
+
+def test_one_of_several_dictionaries_in_a_file(tmp_path):
+    torch.save({"net": net().state_dict(), "optimizer": {"state": {}, "lr": 1}, "step": 3}, tmp_path / "w.pt")
+    assert set(load_state(tmp_path / "w.pt")) == set(net().state_dict())
+    torch.save({"student": net().state_dict(), "teacher": net().state_dict()}, tmp_path / "two.pt")
+    with pytest.raises(UserError, match=r"several networks \(student, teacher\)"):
+        load_state(tmp_path / "two.pt")
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "message"),
+    [
+        ("0.weight", lambda x: x.long(), r"0\.weight holds int64, where float32 belongs"),
+        ("0.bias", lambda x: x > 0, r"0\.bias holds bool, where float32 belongs"),
+        ("0.weight", lambda x: x * float("nan"), r"0\.weight has 6 values that are not finite, of 6"),
+        ("1.running_var", lambda x: x / 0, r"1\.running_var has 3 values that are not finite"),
+        ("1.num_batches_tracked", lambda x: x.float(), r"1\.num_batches_tracked holds float32, where int64 belongs"),
+    ],
+)
+def test_values_of_another_kind_or_not_finite(key, change, message, tmp_path):
+    model = net()
+    before = model[0].weight.clone()
+    state = net().state_dict()
+    state[key] = change(state[key])
+    for name in ("w.safetensors", "w.pt"):
+        with pytest.raises(UserError, match=rf"{name}: {message}"):
+            load_weights(model, write(state, tmp_path / name))
+    assert torch.equal(model[0].weight, before)
+
+
+def test_half_precision_and_masks_of_infinities_load():
+    target = net()
+    load_weights(target, net().half().state_dict())
+    masked = nn.Module()
+    masked.register_buffer("mask", torch.full((2, 2), float("-inf")).triu(1))
+    load_weights(masked, {"mask": masked.mask.clone()})
 
 
 class Tied(nn.Module):

@@ -21,10 +21,19 @@ from common.cli import main
 from common.data.scene import UnreadableSample
 from common.data.stream import stream_loader
 from common.data.tolerant import Tolerant
+from common.errors import UserError
 from common.training.runs import save_picture
 from common.training.schedules import adamw, optimizer_steps
 
 SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "usr1": signal.SIGUSR1, "interrupt": signal.SIGINT}
+
+
+class Extra:
+    """A part of the model that may be left out, and refuses to be made where it is told to say something."""
+
+    def __init__(self, says: str = "", inner: "Extra | None" = None):
+        if says:
+            raise UserError(says)
 
 
 class TinyModel(L.LightningModule):
@@ -34,9 +43,17 @@ class TinyModel(L.LightningModule):
         lr: peak learning rate.
         disturb: `<what>@<hook>:<step>`, once per run folder: `kill`, `term`, `usr1` or `interrupt` sends that signal to
             this process, `nan` makes the loss not finite, `nan_grad` only its gradient.
+        extra: what may be left out.
+        extras: more of that.
     """
 
-    def __init__(self, lr: float = 0.05, disturb: str = ""):
+    def __init__(
+        self,
+        lr: float = 0.05,
+        disturb: str = "",
+        extra: Extra | None = None,
+        extras: dict[str, int | list[None | Extra]] | None = None,
+    ):
         super().__init__()
         self.lr, self.disturb = lr, disturb
         self.net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 1))

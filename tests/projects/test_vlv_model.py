@@ -1,8 +1,5 @@
 """VLV's networks and losses: golden parity, closed forms, what gradients reach, padding, the clean-up of captions."""
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 import transformers
@@ -16,9 +13,10 @@ from common.training.distributed import mean_over_processes
 from projects.vlv.captions import clean_up
 from projects.vlv.model import caption_logits, caption_loss, encode_captions, mlp, read
 from tests.distributed import assert_data_parallel
+from tests.golden import golden_file
 from tests.projects.vlv_small import captioner, language_model
 
-GOLDEN = Path(os.environ.get("GOLDEN_ROOT", "../shared/golden")) / "vlv.safetensors"
+GOLDEN = golden_file("vlv")
 Tensors = dict[str, torch.Tensor]
 
 

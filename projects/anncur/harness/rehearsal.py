@@ -18,7 +18,7 @@ SMALL, SEARCHED = LinkingWorld(entities=66, mentions=4), LinkingWorld(entities=3
 def make(folder: Path) -> None:
     """Write `data/zeshel/{documents,mentions}/*.json` and `hub/` into `folder`."""
     write_zeshel(folder / "data/zeshel")
-    write_hub(folder / "hub", ["bert-base-uncased"])
+    write_hub(folder / "hub", ["bert-base-uncased"], layers=2)
 
 
 def write_zeshel(root: Path) -> None:

@@ -32,8 +32,8 @@ def make(folder: Path) -> None:
     write_inception(folder / "weights/pt_inception-2015-12-05-6726825d.pth")
     hub = folder / "hub"
     write_hub(hub, HUB)
-    write_open_clip(hub, "ViT-g-14", "laion2b_s34b_b88k", narrow=True)
+    write_open_clip(hub, "ViT-g-14", "laion2b_s34b_b88k", narrow=True, layers=2)
     settings = transformers.VideoMAEConfig(
-        hidden_size=32, num_hidden_layers=12, num_attention_heads=4, intermediate_size=64
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64
     )
     transformers.VideoMAEForVideoClassification(settings).save_pretrained(snapshot(hub, VIDEOMAE))

@@ -14,11 +14,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from common.console import printable
 from common.errors import UserError, user_errors
-from common.paths import expand
+from common.paths import expand, runs_folder
+from common.training.runs import run_config
 from common.visual import enlarged, to_frames, write_video
 
 if TYPE_CHECKING:
@@ -27,15 +26,16 @@ if TYPE_CHECKING:
 SMALLEST = 128  # pixels of the written video's side; smaller frames grow by a whole factor
 
 
-def newest_run(runs: Path = Path("runs/mcm/mini")) -> Path:
+def newest_run(runs: Path | None = None) -> Path:
     """The run folder of the newest finished distillation with the whole method.
 
     Raises:
         UserError: there is none.
     """
+    runs = runs or runs_folder() / "mcm" / "mini"
     finished = sorted(runs.glob("distill-*/seed*/done.json"), key=lambda path: path.stat().st_mtime)
     for done in reversed(finished):
-        settings = yaml.safe_load((done.parent / "config.yaml").read_text(encoding="utf-8"))["model"]
+        settings = run_config(done.parent)["model"]
         if settings["motion"] == "learn" and settings["adversary"] and 0 < settings["simulated"] < 1:
             return done.parent
     raise UserError(f"no finished MCM in {runs}: run `make reproduce PAPER=mcm ARMS=mcm` first, or name one with --run")
@@ -68,7 +68,7 @@ def make_video(run: Path, prompt: str, steps: int, seed: int, device: torch.devi
         raise UserError(
             f"{run} is not the run folder of a finished distillation: it needs config.yaml and {weights.name}"
         )
-    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    settings = run_config(run)
     model, data = settings["model"], settings["data"]
     if not 1 <= steps <= model["knots"]:
         raise UserError(f"--steps {steps}: this student knows 1 to {model['knots']}")

@@ -25,7 +25,7 @@ def make(folder: Path) -> None:
                 file.write_text("".join(f"gj04\t{row['label']}\t\t{row[layout.text]}\n" for row in examples))
             else:
                 write_parquet(root / task / f"{part}-00000-of-00001.parquet", examples)
-    write_hub(folder / "hub", HUB)
+    write_hub(folder / "hub", HUB, layers=2)
 
 
 def rows(layout: Layout, count: int) -> list[dict[str, str | int]]:

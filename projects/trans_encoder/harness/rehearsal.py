@@ -33,7 +33,7 @@ def make(folder: Path) -> None:
         header = "pair_ID\tsentence_A\tsentence_B\trelatedness_score\tentailment_judgment"
         lines = [f"{k}\t{a}\t{b}\t{s}\tNEUTRAL" for k, (a, b, s) in enumerate(_pairs(rng, 20))]
         _write(folder / f"data/SICK/SICK_{part}.txt", [header, *lines])
-    write_hub(folder / "hub", HUB)
+    write_hub(folder / "hub", HUB, layers=2)
 
 
 def _pair(rng: Random) -> tuple[str, str, str]:

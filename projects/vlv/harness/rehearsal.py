@@ -24,7 +24,7 @@ def make(folder: Path) -> None:
     make_coco(data / "coco", "val", images=4)
     as_2014(data / "coco")
     write_inception(folder / "weights/pt_inception-2015-12-05-6726825d.pth")
-    write_hub(folder / "hub", HUB)
+    write_hub(folder / "hub", HUB, layers=2)
 
 
 def as_2014(root: Path) -> None:

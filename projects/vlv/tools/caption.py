@@ -20,15 +20,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
 
 from common.console import printable
 from common.data.files import write_atomic
 from common.data.pictures import picture_files, read_picture
 from common.errors import UserError, user_errors
+from common.training.runs import run_config
 from projects.vlv.captions import clean_up
 
 if TYPE_CHECKING:
@@ -75,12 +75,12 @@ def load(run: Path) -> tuple[Captioner, int]:
     Raises:
         UserError: no finished run of stage 2 there.
     """
-    file, weights = run / "config.yaml", run / "weights.safetensors"
-    if not file.is_file() or not weights.is_file():
-        missing = "config.yaml" if not file.is_file() else "weights.safetensors: the run is not finished"
+    config, weights = run / "config.yaml", run / "weights.safetensors"
+    if not config.is_file() or not weights.is_file():
+        missing = "config.yaml" if not config.is_file() else "weights.safetensors: the run is not finished"
         raise UserError(f"{run} has no {missing}; give a run folder of stage 2, as runs/vlv/mini/describe-.../seed0")
-    config: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    model = config.get("model", {})
+    settings = run_config(run)
+    model = settings.get("model", {})
     if "unfrozen" not in model:
         raise UserError(f"{run} is a run of another stage; give one of stage 2, as runs/vlv/mini/describe-.../seed0")
     from common.training.weights import load_tied
@@ -91,7 +91,7 @@ def load(run: Path) -> tuple[Captioner, int]:
         florence, model["text_to_image"], model["language_model"], model["queries"], pretrained=False
     )
     load_tied(captioner, weights)
-    return captioner.eval(), config["data"]["image_size"]
+    return captioner.eval(), settings["data"]["image_size"]
 
 
 def describe(captioner: Captioner, size: int, image: np.ndarray, beams: int, max_tokens: int) -> str:

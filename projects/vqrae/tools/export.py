@@ -14,10 +14,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from common.console import printable
 from common.errors import UserError, user_errors
+from common.training.runs import run_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,20 +28,18 @@ def export(run: Path, out: Path) -> PreTrainedModel:
     Raises:
         UserError: no finished run there, one without a model on the hub, or an encoder of another size.
     """
-    file = run / "config.yaml"
-    if not file.is_file():
-        raise UserError(f"{run} is no run folder of a training stage: it has no config.yaml")
-    encoder = yaml.safe_load(file.read_text(encoding="utf-8"))["model"]["encoder"]
+    encoder = run_config(run).get("model", {}).get("encoder") or {}
     if not encoder.get("hub"):
         raise UserError(f"the encoder of {run} is no part of a model on the hub: there is nothing to put it back into")
     from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor
 
+    from common.hub import from_pretrained
     from common.training.weights import load_state
 
     state = load_state(run / "weights.safetensors")
     tuned = {k.removeprefix("encoder.vit."): v for k, v in state.items() if k.startswith("encoder.vit.")}
     kind = AutoModel if encoder["kind"] == "siglip" else AutoModelForImageTextToText
-    whole = kind.from_pretrained(encoder["hub"])
+    whole = from_pretrained(kind, encoder["hub"])
     tower = whole.vision_model if encoder["kind"] == "siglip" else whole.model.vision_tower
     own = tower.state_dict()
     wrong = [k for k in tuned if k not in own or own[k].shape != tuned[k].shape]
@@ -51,7 +48,7 @@ def export(run: Path, out: Path) -> PreTrainedModel:
         raise UserError(f"the encoder of {run} does not fit {encoder['hub']}: {(wrong + untouched)[0]} differs")
     tower.load_state_dict(tuned, strict=False)
     whole.save_pretrained(out)
-    AutoProcessor.from_pretrained(encoder["hub"]).save_pretrained(out)
+    from_pretrained(AutoProcessor, encoder["hub"]).save_pretrained(out)
     return whole
 
 

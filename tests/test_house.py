@@ -1,0 +1,77 @@
+"""What holds for the tests themselves: they leave checkout and home alone, and their time is counted by recipe."""
+
+import os
+import pwd
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks import report
+from benchmarks.running import certificates, results
+from benchmarks.running.recipes import ROOT
+from tests import budget, untouched
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A repository with a committed result, and a home beside it."""
+    root = tmp_path / "checkout"
+    (root / "benchmarks/results").mkdir(parents=True)
+    (root / "benchmarks/results/a.json").write_text("1")
+    (root / ".gitignore").write_text("reports/\n")
+    (tmp_path / "home/.cache").mkdir(parents=True)
+    author = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "all"]):
+        subprocess.run(["git", *command], cwd=root, check=True)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("checkout/new.txt", "new.txt (git: ??) appeared"),
+        ("checkout/benchmarks/results/a.json", "a.json changed"),
+        ("checkout/reports/index.html", "index.html appeared"),
+        ("home/.cache/library", "library appeared"),
+        ("home/notes.txt", "notes.txt appeared"),
+    ],
+)
+def test_what_a_test_touches_is_noticed(file, said, checkout, tmp_path):
+    before = untouched.listing(checkout, tmp_path / "home")
+    assert untouched.changes(before, untouched.listing(checkout, tmp_path / "home")) == []
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("written by a test")
+    assert any(
+        line.endswith(said) for line in untouched.changes(before, untouched.listing(checkout, tmp_path / "home"))
+    )
+
+
+def test_every_root_is_the_tests_own():
+    roots = [results.runs_folder(), results.REPORTS, report.REPORTS, results.RESULTS, certificates.FOLDER, Path.home()]
+    roots += [Path(os.environ[name]) for name in ("HF_HOME", "TORCH_HOME", "XDG_CACHE_HOME", "WANDB_DIR", "NETRC")]
+    home = pwd.getpwuid(os.getuid()).pw_dir  # whatever HOME says
+    assert not any(root.is_relative_to(ROOT) or root.is_relative_to(home) for root in roots)
+    assert list(results.RESULTS.glob("*.json"))  # a copy of the committed ones
+
+
+def test_a_recipe_over_its_budget_is_named():
+    papers = ["sit", "sit_v2"]
+    took = [
+        ("tests/projects/test_sit_model.py::test_a", 12.0),
+        ("tests/projects/test_sit_v2_model.py::test_a", 31.0),
+        ("tests/projects/test_sit_v2_rehearsal.py::test_every_stage_runs", 61.0),
+        ("tests/projects/test_sit_rehearsal.py::test_every_stage_runs", 0.1),  # skipped: its certificate counts
+        ("tests/common/test_x.py::test_a", 100.0),
+    ]
+    lines, over = budget.table(took, papers, lambda paper: {"cpu_seconds": 40.0})
+    assert [line.split()[:3] for line in lines[1:3]] == [["sit", "12", "40"], ["sit_v2", "31", "61"]]
+    assert [line.split(":")[0] for line in over] == ["sit_v2", "sit_v2"]
+    _, over = budget.table([("tests/common/test_x.py::test_a", 3000.0)], papers, lambda paper: None)
+    assert over == ["a house of 46: 26 minutes on two cores, 20 are allowed"]
+
+
+def test_processor_seconds_count_processes_that_have_ended():
+    before = budget.processor_seconds()
+    subprocess.run(["sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"], check=True)
+    assert budget.processor_seconds() > before + 0.02
