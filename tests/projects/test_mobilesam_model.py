@@ -1,8 +1,5 @@
 """MobileSAM's TinyViT: parity with the official pieces, parameter counts, checkpoint formats, learning-rate scales."""
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 from einops import rearrange
@@ -24,8 +21,9 @@ from projects.mobilesam.tiny_vit import (
     load_timm_tiny_vit,
     sam_neck,
 )
+from tests.golden import golden_file
 
-GOLDEN = Path(os.environ.get("GOLDEN_ROOT", "../shared/golden")) / "mobilesam.safetensors"
+GOLDEN = golden_file("mobilesam")
 needs_golden = pytest.mark.skipif(not GOLDEN.is_file(), reason=f"no golden vectors at {GOLDEN} (set GOLDEN_ROOT)")
 SMALL = TinyViTConfig(
     image_size=64, embed_dims=(8, 16, 16, 24), depths=(1, 1, 2, 1), num_heads=(1, 2, 2, 3), window_sizes=(3, 3, 4, 3)
