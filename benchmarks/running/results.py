@@ -76,7 +76,7 @@ def read(file: Path) -> dict[str, Any] | None:
     is_reference = file.is_relative_to(RESULTS)
     place = tuple(file.stem.split(".", 1)) if is_reference else (file.parents[1].name, file.parent.name)
     if (found["paper"], label) != place:
-        raise UserError(f"{shown(file)} holds results of {found['paper']} at {label}: {remedy}")
+        raise UserError(f"{shown(file)} holds results of {found['paper']} at {label}: move it where they belong")
     return found
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import report
-from benchmarks.judging.tables import Paper, load_paper
+from benchmarks.judging.tables import Paper
 from benchmarks.running import recipes, results
 from benchmarks.showing import page
 from benchmarks.showing.charts import Line, interval_chart, line_chart, ticks
@@ -49,7 +49,7 @@ class Elements(HTMLParser):
 
 @pytest.fixture
 def paper() -> Paper:
-    return load_paper("mobilesam", list(recipes.load("mobilesam").arms("mini")))
+    return recipes.page("mobilesam")
 
 
 @pytest.fixture
