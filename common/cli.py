@@ -378,6 +378,11 @@ def say(message: str) -> None:
         print(message, flush=True)
 
 
+def one_seed(parser: Any) -> None:
+    """The `links` of most stages: the data draws with the seed that everything has."""
+    parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+
 def main(
     model: type[L.LightningModule],
     data: type[L.LightningDataModule],
