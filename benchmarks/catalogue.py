@@ -15,6 +15,7 @@ from benchmarks.judging.tables import Paper
 from benchmarks.running import recipes, results
 from benchmarks.showing.terminal import count_statuses
 from common.errors import UserError
+from common.paths import runs_folder
 
 
 def main() -> int:
@@ -48,7 +49,7 @@ def run_lines(paper: Paper, errors: list[str]) -> list[str]:
     """
     name = paper.paper
     lines = ["rehearsal: ran; it tests no claim"] if (results.REPORTS / f"{name}.rehearsal.html").exists() else []
-    references, own = results.references(name), results.own(name, results.runs_folder())
+    references, own = results.references(name), results.own(name, runs_folder())
     for label in sorted({*references, *own}):
         for files, whose in ((references, ""), (own, ", yours")):
             try:

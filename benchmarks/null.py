@@ -27,7 +27,7 @@ from benchmarks.running import preflight, recipes, results, runner
 from benchmarks.running.recipes import Request
 from benchmarks.showing.terminal import STYLES, values
 from common.errors import UserError, user_errors
-from common.paths import user_path
+from common.paths import runs_folder, user_path
 from common.training.runs import locked
 
 OTHER_SEEDS = 1000
@@ -121,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--runs", default="", help="folder of the run folders (default: $RUNS, or runs)")
     options = command.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
-    runs = user_path(options.runs) if options.runs else results.runs_folder()
+    runs = user_path(options.runs) if options.runs else runs_folder()
     wanted = Request(options.paper, options.scale, options.seeds, data=options.data, runs=runs)
     verdicts = run(wanted, console, options.jobs)
     null = null_result(verdicts)

@@ -21,6 +21,7 @@ from benchmarks.showing.compare import compare
 from benchmarks.showing.outlook import power_lines
 from benchmarks.showing.terminal import is_pilot, shared_stages
 from common.errors import UserError, unknown, user_errors
+from common.paths import runs_folder
 
 TEMPLATES = Path(__file__).resolve().parent / "showing/templates"
 SCALE_NOTES = {
@@ -165,7 +166,7 @@ def render(found: dict[str, Any], paper: Paper, runs: Path, links: list[dict[str
 def main(arguments: list[str] | None = None) -> int:
     """Render again; a user's error is one message and exit code 2."""
     chosen = sys.argv[1:] if arguments is None else arguments
-    runs = results.runs_folder()
+    runs = runs_folder()
     for name in chosen:
         if name not in recipes.names():
             raise unknown("paper", name, recipes.names())

@@ -32,7 +32,7 @@ from benchmarks.running.launch import Launch
 from benchmarks.running.recipes import ROOT, Job, Request
 from benchmarks.showing.terminal import print_outlook, print_results
 from common.errors import UserError
-from common.paths import user_path
+from common.paths import runs_folder, user_path
 from common.recipe import SCALES, Arm
 from common.training.runs import disk_error, locked
 
@@ -336,7 +336,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
     options = parser().parse_args(arguments)
     console = Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 110, highlight=False)
-    options.runs = shortened(user_path(options.runs) if options.runs else results.runs_folder())
+    options.runs = shortened(user_path(options.runs) if options.runs else runs_folder())
     if options.paper == "all":
         words = [*(sys.argv[1:] if arguments is None else arguments)]
         words.remove("all")

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.running import results
 from common.errors import UserError, unknown, user_errors
+from common.paths import runs_folder
 from common.training.runs import read_json
 
 PARTS = ("networks", "training", "sources", "start")
@@ -45,7 +45,7 @@ def file_of(paper: str) -> Path:
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    return results.runs_folder() / paper / "speed" / f"{re.sub(r'[^a-z0-9]+', '-', device.lower())}.json"
+    return runs_folder() / paper / "speed" / f"{re.sub(r'[^a-z0-9]+', '-', device.lower())}.json"
 
 
 def read(paper: str) -> dict[str, Any]:

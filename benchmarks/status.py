@@ -17,10 +17,9 @@ from rich.table import Table
 
 from benchmarks.running import launch, recipes
 from benchmarks.running.launch import Queue
-from benchmarks.running.results import runs_folder
 from benchmarks.running.runner import read_progress
 from common.errors import UserError, user_errors
-from common.paths import user_path
+from common.paths import runs_folder, user_path
 from common.training.runs import read_done
 
 COLOURS = {"done": "green", "running": "cyan", "waiting": "default", "requeued": "cyan", "completing": "cyan"}

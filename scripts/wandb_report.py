@@ -24,10 +24,9 @@ from benchmarks.judging.formats import as_reported, mean_spread
 from benchmarks.judging.tables import Metric, Paper
 from benchmarks.report import SCALE_NOTES, TEMPLATES
 from benchmarks.running import recipes
-from benchmarks.running.results import runs_folder
 from benchmarks.showing.charts import COLOURS, Line, line_chart
 from common.errors import UserError, unknown, user_errors
-from common.paths import user_path
+from common.paths import runs_folder, user_path
 from common.recipe import Arm, Scale
 from common.training.tracking import PROJECT, wandb_mode
 from scripts.wandb_runs import STEP, LoggedRun, offline, online

@@ -7,7 +7,6 @@ committed files in `benchmarks/results/` are the reference, which only `make acc
 import csv
 import hashlib
 import json
-import os
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from benchmarks.judging.checked import shown
 from benchmarks.judging.tables import Paper
 from benchmarks.running.recipes import ROOT, Job, Request, portable
 from common.errors import UserError
-from common.paths import user_path
+from common.paths import runs_folder
 from common.recipe import Arm
 from common.training.runs import read_done, read_json, write_json
 
@@ -27,11 +26,6 @@ RESULTS = ROOT / "benchmarks" / "results"
 REPORTS = ROOT / "reports"
 RULES = sorted((Path(__file__).parents[1] / "judging").glob("*.py"))
 """What verdicts follow from, beside figures and page."""
-
-
-def runs_folder() -> Path:
-    """The folder of the run folders: `$RUNS`, or the project's `runs`."""
-    return user_path(os.environ["RUNS"]) if os.environ.get("RUNS") else ROOT / "runs"
 
 
 def path(request: Request) -> Path:

@@ -1,6 +1,7 @@
 """Reports: self-contained, escaped, the same for the same results, readable on every screen."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import report
-from benchmarks.judging.tables import Paper, load_paper
+from benchmarks.judging.tables import Paper
 from benchmarks.running import recipes, results
 from benchmarks.showing import page
 from benchmarks.showing.charts import Line, interval_chart, line_chart, ticks
@@ -49,7 +50,7 @@ class Elements(HTMLParser):
 
 @pytest.fixture
 def paper() -> Paper:
-    return load_paper("mobilesam", list(recipes.load("mobilesam").arms("mini")))
+    return recipes.page("mobilesam")
 
 
 @pytest.fixture
@@ -127,7 +128,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def make(found: dict[str, Any], paper: Paper) -> str:
     """The page, made as `make reproduce` makes it: from a results file that was written before."""
     (results.RESULTS / f"mobilesam.{page.label(found)}.json").write_text(json.dumps(found))
-    return report.make_report(found, paper, results.runs_folder()).read_text()
+    return report.make_report(found, paper, Path(os.environ["RUNS"])).read_text()
 
 
 def test_page_shows_claims_figures_curves_pictures_and_commands(
