@@ -23,6 +23,7 @@ from benchmarks.showing.outlook import power_lines
 from benchmarks.showing.terminal import is_pilot, shared_stages
 from common.data.files import write_atomic
 from common.errors import UserError, unknown, user_errors
+from common.paths import runs_folder
 from common.training.runs import updating
 
 TEMPLATES = Path(__file__).resolve().parent / "showing/templates"
@@ -145,7 +146,7 @@ def render(found: dict[str, Any], paper: Paper, runs: Path, links: list[dict[str
         for claim in paper.claims
         if claim.id in verdicts
     ]
-    pictures, left_out = page.picture_rows(found, runs)
+    pictures, left_out, unreadable = page.picture_rows(found, runs)
     return template("report.html").render(
         found=found,
         paper=paper,
@@ -165,6 +166,7 @@ def render(found: dict[str, Any], paper: Paper, runs: Path, links: list[dict[str
         charts=page.charts(found, runs, numbers),
         pictures=pictures,
         left_out=left_out,
+        unreadable=unreadable,
         stages=page.stages(found),
         facts=page.facts(found),
     )
@@ -174,7 +176,7 @@ def render(found: dict[str, Any], paper: Paper, runs: Path, links: list[dict[str
 def main(arguments: list[str] | None = None) -> int:
     """Render again; a user's error is one message and exit code 2."""
     chosen = sys.argv[1:] if arguments is None else arguments
-    runs = results.runs_folder()
+    runs = runs_folder()
     for name in chosen:
         if name not in recipes.names():
             raise unknown("paper", name, recipes.names())

@@ -8,7 +8,6 @@ import csv
 import hashlib
 import json
 import math
-import os
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -22,7 +21,7 @@ from benchmarks.running import schemas
 from benchmarks.running.recipes import ROOT, Job, Request, portable
 from common.data.files import is_file, readable
 from common.errors import UserError
-from common.paths import user_path
+from common.paths import runs_folder
 from common.recipe import Arm
 from common.schemas import checked
 from common.training.runs import read_done, write_json
@@ -31,11 +30,6 @@ RESULTS = ROOT / "benchmarks" / "results"
 REPORTS = ROOT / "reports"
 RULES = sorted((Path(__file__).parents[1] / "judging").glob("*.py"))
 """What verdicts follow from, beside figures and page."""
-
-
-def runs_folder() -> Path:
-    """The folder of the run folders: `$RUNS`, or the project's `runs`."""
-    return user_path(os.environ["RUNS"]) if os.environ.get("RUNS") else ROOT / "runs"
 
 
 def path(request: Request) -> Path:
