@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.running import results
 from common.console import table_console
 from common.errors import UserError, unknown, user_errors
 from common.paths import runs_folder
