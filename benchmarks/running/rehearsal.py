@@ -202,7 +202,7 @@ def cpu_seconds(job: Job) -> float:
     doubled = read_json(two_processes(job) / "done.json", dict)
     seconds = (last or {}).get("cpu_seconds", 0.0)  # of a resumed run, with what lay before its checkpoint
     if first:
-        seconds += first.get("cpu_seconds", 0.0) - first["cpu_seconds_at_checkpoint"]
+        seconds += first.get("cpu_seconds", 0.0) - first.get("cpu_seconds_at_checkpoint", 0.0)
     return seconds + 2 * (doubled or {}).get("cpu_seconds", 0.0)  # one of two that work alike has written it
 
 
@@ -239,7 +239,7 @@ def certify(request: Request, jobs: list[Job], stand_ins: Path) -> str:
         ran = certificates.versions({name: v for name, v in (job.done or {})["versions"].items() if name in now})
         if any(now[name] != version for name, version in ran.items()):
             return f"no certificate: {job.stage.name} ran with other versions of its libraries: FORCE=1 runs it again"
-    made = json.loads((stand_ins / "complete").read_text() or "{}").get("cpu_seconds", 0.0)
+    made = (read_json(stand_ins / "complete", dict) or {}).get("cpu_seconds", 0.0)
     kept = {name: {key: stage[key] for key in KEPT} for name, stage in found.items()}
     return certificates.write(request.paper, kept, certificates.stages(jobs), made)
 
