@@ -213,7 +213,7 @@ class MotionConsistency(L.LightningModule):
         return terms
 
     def some_frames(self, latents: Tensor, count: int) -> Tensor:
-        """`count` random frames, the same of all videos, in pixels: [B, 4, F, h, w] -> [B * count, 3, H, W] in [-1, 1]."""
+        """Random frames, the same of all videos, in pixels: [B, 4, F, h, w] -> [B * count, 3, H, W] in [-1, 1]."""
         chosen = torch.randperm(latents.shape[2], device=latents.device)[:count]
         return self.teacher.codec.decode(rearrange(latents[:, :, chosen], "b c k h w -> (b k) c h w")).float()
 

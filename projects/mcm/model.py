@@ -48,7 +48,7 @@ class VideoModel:
             pixels, vae.
         motion_adapter: hub id or folder of AnimateDiff's motion modules, where `source` is a text-to-image model.
         beta_schedule: a noise schedule other than that of `source`; AnimateDiff's sampling wants "linear".
-        timestep_spacing: of a few of the teacher's steps, where it is not that of `source`; AnimateDiff's is "linspace".
+        timestep_spacing: of the teacher's steps, where it is not that of `source`; AnimateDiff's is "linspace".
     """
 
     source: str
