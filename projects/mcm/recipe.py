@@ -51,7 +51,8 @@ def arms(scale: Scale) -> dict[str, Arm]:
         return found | {f"animatediff_{name}": arm for name, arm in second.items()}
     found = family("", {name: ({}, words) for name, (_, words) in chosen.items()}, {}, {}, {})
     second = family("_animatediff", {"mcm": chosen["mcm"]}, {}, {}, {})
-    return found | {"dpm": found["ddim"], "animatediff_mcm": second["mcm"]} | released("", "modelscopet2v")
+    with_images = {"released": released("", "modelscopet2v")["released"]}
+    return found | with_images | {"dpm": found["ddim"], "animatediff_mcm": second["mcm"]}
 
 
 def mini_arms() -> dict[str, Arm]:
