@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.catalogue import statuses
 from benchmarks.judging.formats import mean_spread
-from benchmarks.judging.tables import Claim, Paper
+from benchmarks.judging.tables import Claim, OnReported, Paper
 from benchmarks.judging.verdict import effect_size, measures
 from benchmarks.running import recipes, results
 from benchmarks.showing.terminal import count_statuses, heading, values
@@ -110,6 +110,8 @@ def verdict(claim: Claim, entry: dict[str, Any], paper: Paper) -> str:
     if entry["estimate"] is None:
         return f"{entry['status']}: {entry['reason']}"
     ends = None if entry["low"] is None else (entry["low"], entry["high"])
+    if isinstance(claim.test, OnReported):
+        return f"{entry['status']}, {entry['estimate']:.3g} by the reported figures"
     metric = paper.metric(measures(claim.test)[0])
     return f"{entry['status']}, {effect_size(claim.test, entry['estimate'], ends, metric)}"
 

@@ -181,11 +181,12 @@ def metrics(chain: list[Job]) -> dict[str, float]:
     """An arm's metrics for one seed: its last stage's, and the cost of its stages (foundations excepted)."""
     last = chain[-1].done
     assert last is not None
-    own = [job.done for job in chain if not job.foundation and job.stage.run in ("fit", "predict")]
-    costs = [done["cost"] for done in own if done is not None]
+    own = [job for job in chain if not job.foundation and job.stage.run in ("fit", "predict") and job.done]
+    costs = [job.done["cost"] for job in own if job.done]
     train = {
         "train_seconds": sum(cost["seconds"] for cost in costs),
         "train_tflops": sum(cost["flops"] for cost in costs) / 1e12,
+        "fit_tflops": sum(job.done["cost"]["flops"] for job in own if job.done and job.stage.run == "fit") / 1e12,
     }
     return {**last["metrics"], **(train if costs else {})}
 

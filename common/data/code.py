@@ -1,6 +1,7 @@
 """Functions with a description in words, and repositories of source files: what readers of code yield."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from common.data.text import Split
@@ -30,8 +31,12 @@ class FunctionSource(ABC):
     """A data set of functions; the same split always gives the same functions in the same order."""
 
     @abstractmethod
-    def read(self, split: Split) -> list[Function]:
+    def read(self, split: Split) -> Sequence[Function]:
         """All functions of a split."""
+
+    def beyond(self, split: Split) -> Sequence[Function]:
+        """Functions that a search in the split ranks too, though no description asks for them."""
+        return []
 
 
 class Repository(NamedTuple):

@@ -9,7 +9,7 @@ ROWS = 1024  # queries whose scores exist at the same time
 
 
 def paired_ranks(queries: Tensor, candidates: Tensor) -> Tensor:
-    """Rank of candidate i for query i by dot product, from 1: [Q], for queries and candidates [Q, D].
+    """Rank of candidate i for query i by dot product, from 1: [Q], for queries [Q, D] and candidates [Q or more, D].
 
     Candidates with the same score count as better ones: a constant embedding finds nothing.
     """
@@ -24,7 +24,7 @@ def paired_ranks(queries: Tensor, candidates: Tensor) -> Tensor:
 class PairedRetrieval(Metric):
     """Recall@1 and @5, mean reciprocal rank and NDCG where query i's only right answer is candidate i.
 
-    Candidates are all those of all batches and processes.
+    Candidates are all those of all batches and processes, those that answer no query included.
 
     Example:
         metric.update(text_embeddings, code_embeddings)
@@ -34,19 +34,26 @@ class PairedRetrieval(Metric):
     full_state_update = False
     queries: list[Tensor]
     candidates: list[Tensor]
+    others: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()
         self.add_state("queries", [], dist_reduce_fx="cat")
         self.add_state("candidates", [], dist_reduce_fx="cat")
+        self.add_state("others", [], dist_reduce_fx="cat")
 
-    def update(self, queries: Tensor, candidates: Tensor) -> None:
-        """Add rows [B, D] of each, normalised by whoever calls where cosines are wanted."""
+    def update(self, queries: Tensor, candidates: Tensor, others: Tensor | None = None) -> None:
+        """Add rows [B, D] of each, normalised by whoever calls where cosines are wanted; `others` answer no query."""
+        if others is not None:
+            self.others.append(others.detach())
         self.queries.append(queries.detach())
         self.candidates.append(candidates.detach())
 
     def compute(self) -> dict[str, Tensor]:
-        ranks = paired_ranks(dim_zero_cat(self.queries), dim_zero_cat(self.candidates)).float()
+        candidates = dim_zero_cat(self.candidates)
+        if len(self.others):
+            candidates = torch.cat([candidates, dim_zero_cat(self.others)])
+        ranks = paired_ranks(dim_zero_cat(self.queries), candidates).float()
         found = {"mrr": 1 / ranks, "r1": ranks <= 1, "r5": ranks <= 5, "ndcg": 1 / torch.log2(1 + ranks)}
         return {name: value.float().mean() for name, value in found.items()}
 

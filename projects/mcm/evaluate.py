@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from common.cli import main
+from common.cli import main, one_seed
 from common.data.images import Pictures
 from common.training.runs import save_picture
+from common.visual import filmstrip, to_frames
 from projects.mcm.adapters import load_student
 from projects.mcm.consistency import guidance_embedding
-from projects.mcm.data import VideoData, links
+from projects.mcm.data import VideoData
 from projects.mcm.distill import GUIDANCE_DIM
-from projects.mcm.harness.pictures import filmstrip, to_frames
 from projects.mcm.measures import Measures, VideoMeasures, WorldMeasures
 from projects.mcm.model import Lora, VideoModel, load_video_model
 from projects.mcm.sampling import sample_student, sample_teacher
@@ -144,4 +144,4 @@ class Evaluation(L.LightningModule):
 
 
 if __name__ == "__main__":
-    main(Evaluation, VideoData, links=links)
+    main(Evaluation, VideoData, links=one_seed)

@@ -30,13 +30,16 @@ class Corpus(L.LightningDataModule):
     """Windows of code from repositories.
 
     - `icc`: in-context classification. Files, or pieces of half a window of longer ones, fill the window, with <sep>
-      before each; with probability 0.5 they are of one repository, else each of another one.
+      before each; with probability 0.5 they are other files of one repository, else each of another one. Repositories
+      of a single file are passed over: two pieces of one file would ask another question.
     - `nsp`: next-sentence prediction in its place. Two halves of a piece of one file; with probability 0.5 the second
       is from another repository.
     - `mlm`: the windows of `icc` without the question.
 
     Args:
-        repositories: where the code is from.
+        repositories: where the code is from; one that has several rows comes up as often.
+        held_out: other repositories, for validation; None for none.
+        val_windows: windows of validation.
         tokenizer: folder or hub id.
         objective: what is asked beside the hidden tokens.
         max_length: tokens of a window, N.
@@ -51,6 +54,8 @@ class Corpus(L.LightningDataModule):
         repositories: RepositorySource,
         tokenizer: str,
         objective: Objective = "icc",
+        held_out: RepositorySource | None = None,
+        val_windows: int = 512,
         max_length: int = 2048,
         hidden: float = 0.15,
         batch_size: int = 4,
@@ -59,6 +64,7 @@ class Corpus(L.LightningDataModule):
     ):
         super().__init__()
         self.repositories, self.tokenizer, self.objective = repositories, load_marked_tokenizer(tokenizer), objective
+        self.held_out, self.val_windows = held_out, val_windows
         self.max_length, self.hidden = max_length, hidden
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
 
@@ -71,14 +77,20 @@ class Corpus(L.LightningDataModule):
         return len(self.repositories)
 
     def draw(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        return self.window(self.repositories, index, rng)
+
+    def window(self, source: RepositorySource, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        """A sample that begins with a repository's code."""
         together = int(rng.integers(2))
-        parts = self._halves(index, together, rng) if self.objective == "nsp" else self._parts(index, together, rng)
+        parts = (self._halves if self.objective == "nsp" else self._parts)(source, index, together, rng)
         ids, labels = self._hide(np.array(marked_up(self.tokenizer, parts)), rng)
         return {"input_ids": ids, "labels": labels, "together": together}
 
-    def _parts(self, index: int, together: int, rng: np.random.Generator) -> list[list[int]]:
+    def _parts(self, source: RepositorySource, index: int, together: int, rng: np.random.Generator) -> list[list[int]]:
         """Parts that fill a window: of one repository, or each of another."""
-        repository = self.repositories[index]
+        repository = source[index]
+        if len(repository.files) < 2:
+            repository = _another(source, repository, rng, files=2)
         order = rng.permutation(len(repository.files))
         parts: list[list[int]] = []
         room = self.max_length - 1
@@ -87,26 +99,18 @@ class Corpus(L.LightningDataModule):
             parts.append(self._piece(text, min(room - 1, self.max_length // 2), rng))
             room -= len(parts[-1]) + 1
             if not together:
-                repository = self._another(repository, rng)
+                repository = _another(source, repository, rng, files=2)
                 order = rng.permutation(len(repository.files))
         return parts
 
-    def _halves(self, index: int, together: int, rng: np.random.Generator) -> list[list[int]]:
-        repository = self.repositories[index]
+    def _halves(self, source: RepositorySource, index: int, together: int, rng: np.random.Generator) -> list[list[int]]:
+        repository = source[index]
         whole = self._piece(_any(repository, rng), self.max_length - 3, rng)
         half = (len(whole) + 1) // 2
         first, second = whole[:half], whole[half:]
         if not together:
-            second = self._piece(_any(self._another(repository, rng), rng), len(second), rng)
+            second = self._piece(_any(_another(source, repository, rng), rng), len(second), rng)
         return [first, second]
-
-    def _another(self, repository: Repository, rng: np.random.Generator) -> Repository:
-        """A repository of another name."""
-        for _ in range(100):
-            found = self.repositories[int(rng.integers(len(self)))]
-            if found.name != repository.name:
-                return found
-        return found
 
     def _piece(self, text: str, length: int, rng: np.random.Generator) -> list[int]:
         """At most `length` tokens of a file; of a longer one from the beginning of any line but the last ones."""
@@ -137,6 +141,23 @@ class Corpus(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         return stream_loader(self, self.batch_size, self.trainer, self.seed, self.num_workers, self.collate)
+
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        """Windows of other repositories, the same for every seed; none without them."""
+        if self.held_out is None:
+            return []
+        source, size = self.held_out, len(self.held_out)
+        windows = [self.window(source, k % size, np.random.default_rng(k)) for k in range(self.val_windows)]
+        return DataLoader(windows, self.batch_size, collate_fn=self.collate)  # type: ignore[arg-type]
+
+
+def _another(source: RepositorySource, repository: Repository, rng: np.random.Generator, files: int = 1) -> Repository:
+    """A repository of another name with so many files or more; of fewer where a hundred draws find none."""
+    for _ in range(100):
+        found = source[int(rng.integers(len(source)))]
+        if found.name != repository.name and len(found.files) >= files:
+            break
+    return found
 
 
 def _any(repository: Repository, rng: np.random.Generator) -> str:

@@ -24,11 +24,11 @@ from common.training.runs import save_picture
 from projects.modular_star_encoder.harness.cost import PAPER_EXITS, PAPER_TOKENS, exit_cost, saved
 from projects.modular_star_encoder.harness.pictures import cost_chart, search_listing
 from projects.modular_star_encoder.model import MultiExitEncoder, TrunkSizes, load_encoder
-from projects.modular_star_encoder.testing import EvaluationData, Labelled, Tested
+from projects.modular_star_encoder.testing import EvaluationData, Labelled, Others, Tested
 
 COST_LENGTH = 512  # tokens, for the saving at the paper's size
 SHOWN, LISTED = 3, 5  # searches that are drawn, answers of each
-RESAMPLES = 9999
+RESAMPLES, SIGNIFICANT = 9999, 0.001
 
 
 class Evaluation(L.LightningModule):
@@ -44,6 +44,7 @@ class Evaluation(L.LightningModule):
         weights: of a fine-tuned encoder.
         compare: weights of encoders with a single exit, by that exit, for the chart of quality against cost.
         facts: a file of what the data follow from; its hash and counts become metrics.
+        pretraining: what `pretrain` wrote of the trunk that fine-tuning started from; becomes metrics.
     """
 
     run_dir: Path
@@ -56,9 +57,11 @@ class Evaluation(L.LightningModule):
         weights: str,
         compare: dict[str, str] | None = None,
         facts: str | None = None,
+        pretraining: str | None = None,
     ):
         super().__init__()
-        self.sizes, self.exits, self.tokens, self.facts = sizes, exits, tokens, facts
+        self.sizes, self.exits, self.tokens = sizes, exits, tokens
+        self.facts, self.pretraining = facts, pretraining
         self.encoder = load_encoder(MultiExitEncoder(sizes, tokens, exits), expand(weights, "model.weights"))
         self.single = nn.ModuleDict(
             {
@@ -75,7 +78,7 @@ class Evaluation(L.LightningModule):
     def setup(self, stage: str) -> None:
         data: EvaluationData = self.trainer.datamodule
         self.sets = list(data.sets)
-        kinds = ["text", "code"] + (["single"] if len(self.single) else [])
+        kinds = ["text", "code"] + ["single"] * bool(len(self.single)) + ["val"] * data.validated
         self.found = nn.ModuleDict(
             {
                 kind: nn.ModuleDict(
@@ -86,13 +89,21 @@ class Evaluation(L.LightningModule):
         )
         self.clones = nn.ModuleDict({str(i): SameClassRetrieval() for i in self.exits} if data.clones else {})
 
-    def test_step(self, batch: Tested | Labelled, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def test_step(self, batch: Tested | Others | Labelled, batch_idx: int, dataloader_idx: int = 0) -> None:
         if isinstance(batch, Labelled):
             for i, embeddings in self.encoder(**batch.code).items():
                 self.clones[str(i)].update(embeddings, batch.labels)
             return
-        name = self.sets[dataloader_idx]
+        kind, name = self.trainer.datamodule.parts[dataloader_idx]
+        if isinstance(batch, Others):
+            for i, embeddings in self.encoder(**batch.code).items():
+                self.found["text"][name][str(i)].update(embeddings[:0], embeddings[:0], embeddings)
+            return
         text, code = self.encoder(**batch.text), self.encoder(**batch.code)
+        if kind == "val":
+            for i in self.exits:
+                self.found["val"][name][str(i)].update(text[i], code[i])
+            return
         twins = self.encoder(**batch.twin) if batch.twin else {}
         for i in self.exits:
             self.found["text"][name][str(i)].update(text[i], code[i])
@@ -100,7 +111,7 @@ class Evaluation(L.LightningModule):
                 self.found["code"][name][str(i)].update(twins[i], code[i][batch.with_twin])
         for i, encoder in self.single.items():
             self.found["single"][name][i].update(encoder(**batch.text)[int(i)], encoder(**batch.code)[int(i)])
-        if dataloader_idx == 0:
+        if name == self.sets[0]:
             self.functions += batch.functions
 
     def on_test_epoch_end(self) -> None:
@@ -108,13 +119,18 @@ class Evaluation(L.LightningModule):
         self.log("test/mrr", mrr[self.exits[-1]])
         self.log("test/mrr_best", max(mrr.values()))
         if len(self.exits) > 1:
+            self.log("test/mrr_early", max(mrr[i] for i in self.exits[:-1]))
             self.log("test/best_depth", float(self.depth(max(mrr, key=mrr.__getitem__))))
             self.log("test/drop", mrr[self.exits[-1]] - mrr[self.exits[0]])
             self.log("test/kept", mrr[self.exits[0]] / mrr[self.exits[-1]])
             self.log("test/paper_flops_saved", saved(TrunkSizes(), PAPER_TOKENS, PAPER_EXITS, COST_LENGTH))
-            self.log("test/p_exits", self._exits_differ())
+            p = self._exits_differ()
+            self.log_dict({"test/p_exits": p, "test/exits_differ": float(p < SIGNIFICANT)})
         if self.facts:
             self._log_facts(json.loads(expand(self.facts, "model.facts").read_text()))
+        if self.pretraining:
+            measured = json.loads(expand(self.pretraining, "model.pretraining").read_text())
+            self.log_dict({f"test/{name}": float(value) for name, value in measured.items()})
         if self.trainer.is_global_zero:
             self._draw_searches()
             if len(self.single):
@@ -133,6 +149,9 @@ class Evaluation(L.LightningModule):
         if len(self.sets) > 1:
             for name, values in zip(self.sets, found, strict=True):
                 self.log(f"test/mrr_{name}_{depth}", values["mrr"])
+        if "val" in self.found:
+            seen = [self.found["val"][name][str(i)].compute()["mrr"] for name in self.sets]
+            self.log(f"test/val_mrr_{depth}", torch.stack(seen).mean())
         code = [metric.compute() for metric in (self.found["code"][n][str(i)] for n in self.sets) if metric.queries]
         if code:
             self.log(f"test/code_mrr_{depth}", torch.stack([values["mrr"] for values in code]).mean())

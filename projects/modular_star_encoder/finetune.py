@@ -4,6 +4,7 @@
         --config projects/modular_star_encoder/configs/mini/finetune.yaml --model.trunk FILE --data.tokenizer FOLDER ...
 """
 
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as L
@@ -34,6 +35,8 @@ class Finetuning(L.LightningModule):
         weight_decay: of AdamW.
         warmup_steps: linear warm-up; a cosine to zero follows.
     """
+
+    run_dir: Path
 
     def __init__(
         self,
@@ -77,6 +80,11 @@ class Finetuning(L.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         steps = optimizer_steps(self.trainer)
         return adamw(self.encoder.parameters(), self.lr, self.weight_decay, self.warmup_steps, steps)
+
+    def on_fit_end(self) -> None:
+        """A run is complete in itself: whoever copies its folder has the tokenizer too."""
+        if self.trainer.is_global_zero:
+            self.trainer.datamodule.formatter.tokenizer.save_pretrained(self.run_dir / "tokenizer")
 
     def exported(self) -> MultiExitEncoder:
         return self.encoder

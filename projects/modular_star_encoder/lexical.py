@@ -1,4 +1,4 @@
-"""What common words find, without any model: the scale for the encoders' figures. Mini scale alone.
+"""What common words find, and what chance does, without any model: the scale for the encoders' figures. Mini alone.
 
     python -m projects.modular_star_encoder.lexical test \\
         --config projects/modular_star_encoder/configs/mini/lexical.yaml --data.tokenizer FOLDER ...
@@ -15,13 +15,12 @@ from common.cli import main
 from common.data.code import Function
 from common.evaluators.retrieval import PairedRetrieval
 from projects.modular_star_encoder.testing import EvaluationData, Tested
-from projects.modular_star_encoder.tokens import pieces
 
 Ids = Sequence[Sequence[int]]
 
 
 class Lexical(L.LightningModule):
-    """MRR of TF-IDF, on as many tokens of descriptions and functions as the encoders read."""
+    """MRR of TF-IDF on the tokens of descriptions and functions that the encoders read, and of chance."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,11 +31,21 @@ class Lexical(L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         data: EvaluationData = self.trainer.datamodule
-        text = pieces(data.formatter.tokenizer, [f.text for f in self.functions], data.max_length)
-        code = pieces(data.formatter.tokenizer, [f.code for f in self.functions], data.max_length)
+        text = contents(data.formatter.text([f.text for f in self.functions]), data)
+        code = contents(
+            data.formatter.code([f.code for f in self.functions], [f.language for f in self.functions]), data
+        )
         found = PairedRetrieval()
         found.update(*weighted(text, code))
         self.log_dict({f"test/{name}": found.compute()["mrr"] for name in ("mrr", "mrr_best")})
+        ranks = range(1, len(self.functions) + 1)
+        self.log("test/mrr_chance", sum(1 / rank for rank in ranks) / len(self.functions))
+
+
+def contents(rows: Ids, data: EvaluationData) -> list[list[int]]:
+    """What stands in formatted inputs between the instruction and <cls>."""
+    sep = data.formatter.tokenizer.sep_token_id
+    return [list(row[list(row).index(sep, 1) + 1 : -1]) for row in rows]
 
 
 def weighted(text: Ids, code: Ids) -> tuple[Tensor, Tensor]:

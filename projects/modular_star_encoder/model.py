@@ -1,7 +1,7 @@
 """ModularStarEncoder: StarCoder-2 blocks that see in both directions, and what stands at their exits."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,9 @@ from transformers.masking_utils import create_bidirectional_mask
 from common.errors import UserError
 from common.paths import expand
 from common.training.weights import load_state, load_weights
+
+HEADS = "projection_heads"  # of the released fine-tuned models
+RELEASED_EXITS = (4, 9, 18, 27, 36)
 
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
 
@@ -221,7 +224,7 @@ def load_trunk(trunk: Trunk, file: str, what: str) -> None:
     if word is None:
         raise UserError(f"{path} holds no trunk: none of its keys ends with embed_tokens.weight")
     prefix = word.removesuffix("embed_tokens.weight")
-    load_weights(trunk, path, prefix, ignore=_beyond(trunk))
+    load_weights(trunk, state, prefix, ignore=[*_beyond(trunk), f"{HEADS}.*"])
 
 
 def _beyond(trunk: Trunk) -> list[str]:
@@ -231,17 +234,55 @@ def _beyond(trunk: Trunk) -> list[str]:
     return ["norm.*", *(f"layers.{k}.*" for k in range(len(trunk.layers), trunk.config.num_hidden_layers))]
 
 
+def as_ours(state: Mapping[str, Tensor], layers: int) -> Mapping[str, Tensor]:
+    """The state of an encoder under our names: our own as it is, a released fine-tuned one renamed.
+
+    The released files keep trunk and heads together ("starEncoder2.layers...", "starEncoder2.projection_heads..."). How
+    a head's two linear layers are called is not documented: they are taken in the order of the file's sorted names.
+    Heads belong to the exits in rising order: all five, or the last of a trunk that was cut.
+
+    Raises:
+        UserError: heads that are not two square linear layers each.
+    """
+    heads = sorted({int(k) for key in state if (k := _head(key)) is not None})
+    word = next((key for key in state if key.endswith("embed_tokens.weight")), "")
+    if not heads or not word:
+        return state
+    prefix = word.removesuffix("embed_tokens.weight")
+    depth = 1 + max(int(found[1]) for key in state if (found := re.search(r"\.?layers\.(\d+)\.", key)))
+    exits = RELEASED_EXITS if depth == layers else [i for i in RELEASED_EXITS if i <= depth]
+    exits = exits[-len(heads) :]
+    renamed = {
+        f"trunk.{key.removeprefix(prefix)}": value
+        for key, value in state.items()
+        if key.startswith(prefix) and _head(key) is None
+    }
+    for number, layer in zip(heads, exits, strict=True):
+        for kind in ("weight", "bias"):
+            parts = [v for k, v in sorted(state.items()) if _head(k) == str(number) and k.endswith(kind)]
+            if len(parts) != 2:
+                raise UserError(f"head {number} of the released file has {len(parts)} {kind}s, not those of two layers")
+            renamed |= {f"projections.{layer}.{2 * place}.{kind}": value for place, value in enumerate(parts)}
+    return renamed
+
+
+def _head(key: str) -> str | None:
+    """The number of the head that a key of a released file belongs to."""
+    found = re.search(rf"{HEADS}\.(\d+)\.", key)
+    return found[1] if found else None
+
+
 def load_encoder(encoder: MultiExitEncoder, file: str | Path) -> MultiExitEncoder:
     """Fill an encoder with the weights of one that has the same exits or more, in evaluation mode.
 
     Raises:
         UserError: the file lacks one of its exits, or is of another size.
     """
-    state = load_state(file)
+    state = as_ours(load_state(file), encoder.layers)
     known = sorted({int(found[1]) for key in state if (found := re.match(r"projections\.(\d+)\.", key))})
     if missing := sorted(set(encoder.exits) - set(known)):
         raise UserError(f"{file} has no exit {missing[0]}; its exits: {', '.join(map(str, known)) or 'none'}")
     others = [f"projections.{i}.*" for i in known if i not in encoder.exits]
     above = [f"trunk.{pattern}" for pattern in _beyond(encoder.trunk)]
-    load_weights(encoder, file, ignore=[*others, *above])
+    load_weights(encoder, state, ignore=[*others, *above])
     return encoder.requires_grad_(False).eval()

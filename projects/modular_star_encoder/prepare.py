@@ -1,6 +1,7 @@
-"""Turn the standard library of the running Python into data: functions, repositories, a tokenizer. Mini scale alone.
+"""Turn the standard library of the running Python into data: functions, repositories, a tokenizer. DATA=stdlib alone.
 
-python -m projects.modular_star_encoder.prepare predict --config projects/modular_star_encoder/configs/mini/prepare.yaml
+    python -m projects.modular_star_encoder.prepare predict \\
+        --config projects/modular_star_encoder/configs/mini/prepare.yaml
 
 Writes what the paper's data sets look like, so that the later stages read it as they read those: `pairs/*.parquet`
 (triplets, as SynthCoNL), `code/python/{train,valid,test}.jsonl` (as CodeSearchNet), `repositories/*.parquet` (as The
@@ -33,6 +34,7 @@ WITHOUT = ("test", "tests", "idlelib", "lib2to3", "turtledemo", "pydoc_data", "e
 PARTS: dict[Split, str] = {"train": "train", "val": "valid", "test": "test"}
 FEWEST_WORDS = 4  # of a description that says something
 GROUP = 16  # repositories in a row group
+ROW = 4  # files of a repository in a row
 
 
 class Library(L.LightningDataModule):
@@ -74,8 +76,9 @@ class Preparation(L.LightningModule):
                 columns = {"docstring": "text", "code": "code_a", "code_b": "code_b"}
                 table = pa.table({new: [row[old] for row in chosen] for old, new in columns.items()})
                 pq.write_table(table, self.run_dir / "pairs" / "train.parquet")
-        repositories = training_repositories(found)
-        write_repositories(self.run_dir / "repositories" / "train.parquet", repositories)
+        repositories = packages(found, "train")
+        for split in ("train", "val"):
+            write_repositories(self.run_dir / "repositories" / f"{split}.parquet", packages(found, split))
         texts = [text for repository in repositories for text in repository.files]
         build_tokenizer(texts, data.tokens).save_pretrained(self.run_dir / "tokenizer")
         write_json(self.run_dir / "data.json", facts(rows))
@@ -103,13 +106,17 @@ def described(functions: list[PythonFunction]) -> list[dict[str, str]]:
     return list(rows.values())
 
 
-def training_repositories(found: Found) -> list[Repository]:
-    """The training modules' files; a module of several files comes up as often as it has files."""
+def packages(found: Found, split: Split) -> list[Repository]:
+    """A split's modules with their files, in rows of at most `ROW`: a large package comes up more often."""
     grouped: dict[str, list[str]] = {}
     for path, text in found.texts.items():
-        if split_of(path) == "train" and text.strip():
+        if split_of(path) == split and text.strip():
             grouped.setdefault(module_of(path), []).append(text)
-    return [Repository(name, files) for name, files in grouped.items()]
+    rows = []
+    for name, files in grouped.items():
+        count = -(-len(files) // ROW)
+        rows += [Repository(name, files[k::count]) for k in range(count)]
+    return rows
 
 
 def write_repositories(path: Path, repositories: list[Repository]) -> None:

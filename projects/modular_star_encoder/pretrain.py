@@ -5,15 +5,18 @@
 """
 
 from bisect import bisect_right
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchmetrics.classification import BinaryAUROC
 
 from common.cli import main
-from projects.modular_star_encoder.corpus import Corpus, Objective, hidden_tokens
+from common.training.runs import write_json
+from projects.modular_star_encoder.corpus import TOGETHER, Corpus, Objective, hidden_tokens
 from projects.modular_star_encoder.model import PretrainingHeads, Trunk, TrunkSizes, check_exits, exit_weights, pool
 from projects.modular_star_encoder.tokens import Batch
 
@@ -36,6 +39,8 @@ class Pretraining(L.LightningModule):
         decay: by this factor each time.
     """
 
+    run_dir: Path
+
     def __init__(
         self,
         sizes: TrunkSizes,
@@ -56,6 +61,8 @@ class Pretraining(L.LightningModule):
         self.milestones, self.decay = milestones, decay
         self.trunk = Trunk(sizes.config(tokens), recompute=sizes.recompute)
         self.heads = PretrainingHeads(sizes.hidden, tokens, len(exits), context=self.asked)
+        self.auc = BinaryAUROC()
+        self.told = 0.5
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         states = self.trunk(batch["input_ids"], batch["attention_mask"])
@@ -72,6 +79,24 @@ class Pretraining(L.LightningModule):
                 loss = loss + alpha * context
         self.log("train/loss", loss)
         return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Whether the deepest exit tells windows of one repository from others: the area under the ROC curve."""
+        if self.asked:
+            states = self.trunk(batch["input_ids"], batch["attention_mask"])
+            belongs = self.heads.belongs(pool(states[self.exits[-1]], batch["attention_mask"]), len(self.exits) - 1)
+            self.auc.update(belongs.float().softmax(-1)[:, TOGETHER], batch["together"])
+
+    def on_validation_epoch_end(self) -> None:
+        if self.asked:
+            self.told = self.auc.compute().item()
+            self.auc.reset()
+            self.log("val/context_auc", self.told)
+
+    def on_fit_end(self) -> None:
+        """What later stages report of the pre-training they start from; 0.5 where nothing was asked."""
+        if self.trainer.is_global_zero:
+            write_json(self.run_dir / "pretraining.json", {"val_context_auc": self.told})
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = torch.optim.AdamW(

@@ -1,11 +1,13 @@
 """ModularStarEncoder: which arms are compared, and the stages each of them consists of."""
 
+import sysconfig
 from typing import Any
 
 from common.recipe import Arm, Download, Output, Recipe, Scale, Stage
 
 HOME = "projects.modular_star_encoder"
 RELEASED = "$WEIGHTS_ROOT/ModularStarEncoder/model.safetensors"
+FINETUNED = "$WEIGHTS_ROOT/ModularStarEncoder-finetuned/model.safetensors"
 PAPER_EXITS = {11: 4, 25: 9, 50: 18, 75: 27, 100: 36}
 EXITS: dict[Scale, dict[int, int]] = {
     "mini": {25: 1, 50: 2, 100: 4},
@@ -15,34 +17,45 @@ EXITS: dict[Scale, dict[int, int]] = {
 """The layer of each exit that has a single-exit arm, by its depth in percent, which names it at every scale."""
 
 
-def arms(scale: Scale) -> dict[str, Arm]:
-    """At mini scale a trunk is pre-trained here, with each of three objectives; else it is the released one.
+def arms(scale: Scale, stdlib: bool = False) -> dict[str, Arm]:
+    """At mini scale each seed pre-trains a trunk of its own with each of three objectives; else it is the released one.
 
     The released trunk was pre-trained with in-context classification. One with another objective, or one that is made
-    anew, asks for the paper's 512 GPUs. One for each seed would cost more than all arms do, at mini scale too.
+    anew, asks for the paper's 512 GPUs.
+
+    Args:
+        stdlib: at mini scale, the standard library in the place of the world of small programs.
     """
-    prepare = Stage("prepare", f"{HOME}.prepare", run="predict", shared=True)
     mini = scale == "mini"
-    tokenizer: dict[str, Any] = {"data.tokenizer": prepare.output("tokenizer")} if mini else {}
+    prepare = Stage("prepare", f"{HOME}.prepare", run="predict", shared=True)
+    words = Stage("words", f"{HOME}.words", run="predict", shared=True)
+    tokenizer: dict[str, Any] = {"data.tokenizer": (prepare if stdlib else words).output("tokenizer")} if mini else {}
+    corpus, pairs, tested = {}, {}, {}
+    if stdlib:
+        corpus = {"data.repositories.init_args.files": prepare.output("repositories/train.parquet")}
+        corpus |= {"data.held_out.init_args.files": prepare.output("repositories/val.parquet")}
+        pairs = {"data.train.init_args.files": prepare.output("pairs/train.parquet")}
+        pairs |= {"data.val.init_args.root": prepare.output("code")}
+        tested = {"data.sets.functions.init_args.root": prepare.output("code")}
 
     def pretrain(objective: str) -> Stage:
-        corpus = {"data.repositories.init_args.files": prepare.output("repositories/train.parquet")} if mini else {}
         settings = {"data.objective": objective, **tokenizer, **corpus}
-        return Stage("pretrain", f"{HOME}.pretrain", settings, shared=True)
+        return Stage("pretrain", f"{HOME}.pretrain", settings, shared=not mini, base="encoder")
 
     def finetune(trunk: Output | str, **settings: object) -> Stage:
-        pairs = {"data.train.init_args.files": prepare.output("pairs/train.parquet")} if mini else {}
-        pairs |= {"data.val.init_args.root": prepare.output("code")} if mini else {}
-        return Stage("finetune", f"{HOME}.finetune", {"model.trunk": trunk, **tokenizer, **pairs, **settings})
+        overrides = {"model.trunk": trunk, **tokenizer, **pairs, **settings}
+        return Stage("finetune", f"{HOME}.finetune", overrides, base="encoder")
 
-    tested = {"data.sets.python.init_args.root": prepare.output("code")} if mini else {}
-    facts = {"model.facts": prepare.output("data.json")} if mini else {}
+    def measure(**settings: object) -> Stage:
+        overrides = {**settings, **tokenizer, **tested}
+        overrides |= {"model.facts": prepare.output("data.json")} if stdlib else {}
+        return Stage("evaluate", f"{HOME}.evaluate", overrides, run="test", base="encoder")
 
     def evaluate(stage: Stage, **settings: object) -> list[Stage]:
-        overrides = {"model.weights": stage.weights, **tokenizer, **tested, **facts, **settings}
-        return [Stage("evaluate", f"{HOME}.evaluate", overrides, run="test")]
+        return [measure(**{"model.weights": stage.weights}, **settings)]
 
     icc = pretrain("icc")
+    asked = {"model.pretraining": icc.output("pretraining.json")} if mini else {}
     start: Output | str = icc.weights if mini else RELEASED
     multi = finetune(start)
     if scale == "rehearsal":  # every config once: other settings of one, and what comes after it, are the same code
@@ -53,10 +66,11 @@ def arms(scale: Scale) -> dict[str, Arm]:
         others = {"uniform": evaluate(finetune(start, **{"model.weighting": "uniform"}))}
         others |= {name: evaluate(finetune(pretrain(name[:3]).weights)) for name in ("mlm_only", "nsp")}
     compared = {f"model.compare.{EXITS[scale][d]}": stage.weights for d, stage in single.items()} if mini else {}
-    found = {"multi_exit": Arm(evaluate(multi, **compared), "one model, all exits, alpha_i = i / n", method=True)}
+    method = evaluate(multi, **compared, **asked)
+    found = {"multi_exit": Arm(method, "one model, all exits, alpha_i = i / n", method=True)}
     for depth, stage in single.items():
-        words = f"cut at {depth} % of the layers and fine-tuned for this exit alone"
-        found[f"single_{depth}"] = Arm(evaluate(stage, **{"model.exits": [EXITS[scale][depth]]}), words)
+        words_for = f"cut at {depth} % of the layers and fine-tuned for this exit alone"
+        found[f"single_{depth}"] = Arm(evaluate(stage, **{"model.exits": [EXITS[scale][depth]]}), words_for)
     found["uniform"] = Arm(others["uniform"], "all exits count the same in fine-tuning")
     found["mlm_only"] = Arm(others["mlm_only"], "pre-trained on hidden tokens alone")
     found["nsp"] = Arm(others["nsp"], "pre-trained with next-sentence prediction in the place of ICC")
@@ -64,9 +78,11 @@ def arms(scale: Scale) -> dict[str, Arm]:
         lexical = Stage("lexical", f"{HOME}.lexical", {**tokenizer, **tested}, run="test", shared=True)
         found["lexical"] = Arm([lexical], "no model: common words, weighted by TF-IDF")
     else:
-        clones = Stage("clones", f"{HOME}.clones", {"model.trunk": RELEASED})
-        measured = Stage("clones_test", f"{HOME}.clones", {"model.weights": clones.weights}, run="test")
+        clones = Stage("clones", f"{HOME}.clones", {"model.trunk": RELEASED}, base="encoder")
+        settings = {"model.weights": clones.weights}
+        measured = Stage("clones_test", f"{HOME}.clones", settings, run="test", base="encoder")
         found["clone_detection"] = Arm([measured], "the trunk fine-tuned on BigCloneBench, a classifier at each exit")
+        found["released"] = Arm([measure(**{"model.weights": FINETUNED})], "the released fine-tuned model, evaluated")
     if scale == "paper":
         found["own_pretraining"] = Arm(evaluate(finetune(icc.weights)), "pre-trained here, as the released trunk was")
     return found
@@ -79,12 +95,29 @@ RECIPE = Recipe(
     title="MoSE: Hierarchical Self-Distillation Enhances Early Layer Embeddings (ModularStarEncoder)",
     modality="code retrieval",
     arms=arms,
+    arms_with=lambda data: arms("mini", stdlib=True),
+    data={
+        "stdlib": Download(
+            name="the standard library of the Python that runs",
+            path=sysconfig.get_path("stdlib"),
+            source="it is there: nothing to download",
+            gigabytes=0.05,
+            licence="Python Software Foundation License",
+        )
+    },
     downloads=(
         Download(
             name="ModularStarEncoder, the pre-trained trunk",
             path=RELEASED,
             source=f"{HUB}/ModularStarEncoder: the file model.safetensors (its code is not needed)",
             gigabytes=2.21,
+            licence="BigCode OpenRAIL-M v1",
+        ),
+        Download(
+            name="ModularStarEncoder-finetuned, five exits (arm released)",
+            path=FINETUNED,
+            source=f"{HUB}/ModularStarEncoder-finetuned: the file model.safetensors (its code is not needed)",
+            gigabytes=None,
             licence="BigCode OpenRAIL-M v1",
         ),
         Download(
@@ -129,7 +162,7 @@ RECIPE = Recipe(
         ),
     ),
     disk=400,
-    stand_ins=f"{HOME}.rehearsal:make",
-    plan=f"{HOME}.plan:workload",
-    speed=f"{HOME}.speed:speed",
+    stand_ins=f"{HOME}.harness.rehearsal:make",
+    plan=f"{HOME}.harness.plan:workload",
+    speed=f"{HOME}.harness.speed:speed",
 )

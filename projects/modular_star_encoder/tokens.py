@@ -19,6 +19,10 @@ MARKERS = {"sep": "<sep>", "cls": "<cls>", "mask": "<mask>", "pad": "<pad>"}
 """In the order of their ids: 49152, 49153, ... behind StarCoder-2's 49,152 pieces; that the fourth pads is ours."""
 CHARACTERS = 16  # a token's at most, nearly always: what is longer need not be tokenized to be cut
 
+_CHARACTERS = sorted(c for c in string.printable if not c.isspace() and c == c.lower())
+CHARACTER_PIECES = [*_CHARACTERS, *(f"##{c}" for c in _CHARACTERS if c.isalnum())]
+"""What words that the vocabulary lacks are spelled with."""
+
 Batch = dict[str, Tensor]
 """input_ids and attention_mask, int64 [B, N], padded on the left."""
 
@@ -34,8 +38,7 @@ def build_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerBase:
     Identifiers are taken apart (`readLine`, `read_line`: read, line), so that a net as small as the mini one can see
     the words of a description in its code. StarCoder's own tokenizer needs more of both, data and net.
     """
-    characters = sorted(c for c in string.printable if not c.isspace() and c == c.lower())
-    known = ["<unk>", *characters, *(f"##{c}" for c in characters if c.isalnum())]
+    known = ["<unk>", *CHARACTER_PIECES]
     split = _word_tokenizer(known).backend_tokenizer
     counts: Counter[str] = Counter()
     for text in texts:
@@ -94,7 +97,8 @@ class Formatter:
     Args:
         tokenizer: with MoSE's markers.
         max_length: tokens of an input.
-        code_instruction: before code; `{language}` is replaced. Cut to half of `max_length`.
+        code_instruction: before code; `{language}` is replaced, in lower case as in the model card. Cut to half of
+            `max_length`.
         text_instruction: before words.
     """
 
@@ -106,7 +110,7 @@ class Formatter:
 
     def code(self, codes: Sequence[str], languages: Sequence[str]) -> list[list[int]]:
         """Ids of codes, each with its language."""
-        return self._rows([self.code_instruction.format(language=language) for language in languages], codes)
+        return self._rows([self.code_instruction.format(language=language.lower()) for language in languages], codes)
 
     def text(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of descriptions or queries."""

@@ -13,19 +13,22 @@ from PIL import Image
 from safetensors.torch import load_file, save_file, save_model
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
-from common.cli import main
+from common.cli import main, one_seed
+from common.data.images import IMAGENET_MEAN, IMAGENET_STD
 from common.data.worlds.moving_glyphs import MovingGlyphs
 from common.errors import UserError
 from common.evaluators.frechet import Inception
+from common.evaluators.videos import CLIP_MEAN, CLIP_STD
 from common.rehearsal.metric_models import write_inception
 from common.rehearsal.vision_models import clip
 from common.training.weights import load_state
+from projects.mcm import students
 from projects.mcm.adapters import load_student
-from projects.mcm.data import VideoData, links
+from projects.mcm.data import VideoData
 from projects.mcm.distill import Adversary, MotionConsistency
 from projects.mcm.evaluate import Evaluation
-from projects.mcm.features import MEAN, STD, DinoClassifier, FrameEncoder, FrameFeatures, SentenceEncoder
-from projects.mcm.measures import CLIP_MEAN, CLIP_STD, Measures, VideoMeasures
+from projects.mcm.features import DinoClassifier, FrameEncoder, FrameFeatures, SentenceEncoder
+from projects.mcm.measures import Measures, VideoMeasures
 from projects.mcm.model import Lora, VideoModel, build_student, denoise, load_video_model, merge_lora, trained_part
 from projects.mcm.sampling import sample_student, sample_teacher
 from projects.mcm.teacher import TeacherTraining
@@ -213,7 +216,7 @@ def distilled(folder):
     """The run folder of two steps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", "disabled")
-        main(MotionConsistency, VideoData, command(folder, folder / "run"), links)
+        main(MotionConsistency, VideoData, command(folder, folder / "run"), one_seed)
     return folder / "run"
 
 
@@ -230,7 +233,7 @@ def test_a_stage_leaves_the_updates_alone_and_resumes_with_equal_weights(folder,
     shutil.copytree(distilled, again)
     for file in ("done.json", "weights.safetensors", "checkpoints/step=2.ckpt"):
         (again / file).unlink()
-    main(MotionConsistency, VideoData, command(folder, again), links)
+    main(MotionConsistency, VideoData, command(folder, again), one_seed)
     resumed = load_state(again / "weights.safetensors")
     assert all(torch.equal(resumed[name], value) for name, value in weights.items())
 
@@ -281,7 +284,7 @@ def test_evaluation_measures_motion_and_appearance_apart(folder, distilled, tmp_
         words += [f"--data.{name}", json.dumps(given)]
     words += ["--model.steps", "[1,2]", "--model.knots", "20", "--model.lora", '{"rank": 2, "alpha": 2.0}']
     words += ["--model.weights", str(distilled / "weights.safetensors"), "--threads", "1", *DATA]
-    main(Evaluation, VideoData, ["test", *words, "--run_dir", str(tmp_path)], links)
+    main(Evaluation, VideoData, ["test", *words, "--run_dir", str(tmp_path)], one_seed)
     metrics = json.loads((tmp_path / "done.json").read_text())["metrics"]
     names = ("motion_error", "obeys", "bar", "frame_fd", "video_fd")
     expected = {f"{name}_{steps}" for name in names for steps in (1, 2)}
@@ -340,14 +343,13 @@ def test_every_net_that_measures_is_given_the_range_it_was_trained_on(nets, fold
     measures, judged = VideoMeasures(nets), VideoMeasures(Measures(judge=encoder(folder)))
     black_to_white = torch.linspace(0, 1, 4 * 3 * 6 * 64).reshape(4, 3, 6, 8, 8)
     black_to_white[0], black_to_white[-1] = 0, 1
+    imagenet = [*normal(0, IMAGENET_MEAN, IMAGENET_STD), *normal(1, IMAGENET_MEAN, IMAGENET_STD)]
+    clips = [*normal(0, CLIP_MEAN, CLIP_STD), *normal(1, CLIP_MEAN, CLIP_STD)]
     spies = {
-        "videomae": (Spy(measures.video_fd.inception.net), [*normal(0, MEAN, STD), *normal(1, MEAN, STD)]),
-        "clip": (
-            Spy(measures.clip.net, "pixel_values"),
-            [*normal(0, CLIP_MEAN, CLIP_STD), *normal(1, CLIP_MEAN, CLIP_STD)],
-        ),
+        "videomae": (Spy(measures.video_fd.inception.net), imagenet),
+        "clip": (Spy(measures.clip.net, "pixel_values"), clips),
         "inception": (Spy(measures.frame_fd.inception), [0.0, 255.0]),
-        "judge": (Spy(judged.frame_fd.inception.dino), [*normal(0, MEAN, STD), *normal(1, MEAN, STD)]),
+        "judge": (Spy(judged.frame_fd.inception.dino), imagenet),
     }
     for one in (measures, judged):
         one.real(black_to_white)
@@ -363,7 +365,7 @@ def test_the_discriminators_encoder_is_given_the_range_it_was_trained_on(folder)
     found = module(folder)
     spy = Spy(found.features.dino)
     found.features(torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1).expand(2, 3, 8, 8))
-    ends = [*normal(0, MEAN, STD), *normal(1, MEAN, STD)]
+    ends = [*normal(0, IMAGENET_MEAN, IMAGENET_STD), *normal(1, IMAGENET_MEAN, IMAGENET_STD)]
     assert spy.range() == pytest.approx((min(ends), max(ends)), abs=1e-4)
 
 
@@ -458,7 +460,7 @@ def test_sampling_from_the_command_line(distilled, tmp_path, ending, capsys):
 
 
 def test_sampling_is_the_same_for_a_seed_and_another_for_another(distilled):
-    student = sample.of_run(distilled)
+    student = students.of_run(distilled)
     make = lambda seed: student.video("block moving right", 2, seed)  # noqa: E731
     assert torch.equal(make(0), make(0)) and not torch.allclose(make(0), make(1))
     whole, half = make(0), student.to(torch.device("cpu"), half=True).video("block moving right", 2, 0)
@@ -469,7 +471,7 @@ def test_several_prompts_go_to_a_file_each_and_released_students_sample_too(
     teacher, folder, tmp_path, capsys, monkeypatch
 ):
     adapter(tmp_path / "modelscopet2v-own", teacher)
-    monkeypatch.setitem(sample.TEACHERS, "modelscopet2v", (VideoModel(str(folder / "model")), 8))
+    monkeypatch.setitem(students.TEACHERS, "modelscopet2v", (VideoModel(str(folder / "model")), 8))
     words = ["--weights", str(tmp_path / "modelscopet2v-own"), "--steps", "1", "--out", str(tmp_path / "clip.gif")]
     assert sample.main([*CAPTIONS, *words]) == 0
     assert "16 frames" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import yaml
 
 from benchmarks.plan import configuration, gpu
 from benchmarks.planning.meter import materialise, measure
-from benchmarks.running.recipes import ROOT, load
+from benchmarks.running.recipes import ROOT, configs, load
 from common.recipe import Output, walk
 from projects.modular_star_encoder.harness.cost import PAPER_EXITS, PAPER_TOKENS
 from projects.modular_star_encoder.harness.plan import workload
@@ -28,15 +29,23 @@ STAGES = {
 
 
 def read(file: str) -> dict:
-    return yaml.safe_load((CONFIGS / file).read_text())
+    """A config on top of what its folder's stages have in common."""
+    folder, name = file.split("/")
+    base = (
+        {}
+        if name in ("lexical.yaml", "words.yaml")
+        else yaml.safe_load((CONFIGS / folder / "encoder.yaml").read_text())
+    )
+    own = yaml.safe_load((CONFIGS / file).read_text())
+    return {**base, **own, **{k: {**v, **own.get(k, {})} for k, v in base.items() if isinstance(v, dict)}}
 
 
 @pytest.mark.parametrize(("scale", "name"), STAGES)
 def test_a_stage_understands_its_config_and_settings(scale, name, monkeypatch, capsys):
     stage = STAGES[scale, name]
     settings = [f"--{key}={'x' if isinstance(value, Output) else value}" for key, value in stage.overrides.items()]
-    config = str(CONFIGS / scale / f"{name}.yaml")
-    monkeypatch.setattr(sys, "argv", [stage.module, stage.run, "--config", config, *settings, "--print_config"])
+    files = [word for file in configs(stage, scale) for word in ("--config", str(file))]
+    monkeypatch.setattr(sys, "argv", [stage.module, stage.run, *files, *settings, "--print_config"])
     monkeypatch.delitem(sys.modules, stage.module, raising=False)
     with pytest.raises(SystemExit) as ended:
         runpy.run_module(stage.module, run_name="__main__")
@@ -44,7 +53,31 @@ def test_a_stage_understands_its_config_and_settings(scale, name, monkeypatch, c
     parsed = yaml.safe_load(capsys.readouterr().out)
     if name == "evaluate" and scale == "mini":
         assert parsed["model"]["compare"] == dict.fromkeys("124", "x")
-        assert parsed["data"]["sets"]["python"]["init_args"]["root"] == "x"
+        assert parsed["model"]["pretraining"] == "x" and parsed["data"]["validated"]
+
+
+STDLIB = {
+    s.name: s for arm in load("modular_star_encoder").arms_for("mini", "stdlib").values() for s in walk(arm.stages)
+}
+
+
+@pytest.mark.parametrize("name", STDLIB)
+def test_the_standard_library_s_configs_are_understood_on_top_of_the_world_s(name, monkeypatch, capsys):
+    stage = STDLIB[name]
+    settings = [f"--{key}={'x' if isinstance(value, Output) else value}" for key, value in stage.overrides.items()]
+    files = [word for file in configs(stage, "mini", "stdlib") for word in ("--config", str(file))]
+    monkeypatch.setattr(sys, "argv", [stage.module, stage.run, *files, *settings, "--print_config"])
+    monkeypatch.delitem(sys.modules, stage.module, raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(stage.module, run_name="__main__")
+    assert not ended.value.code
+    shown = capsys.readouterr().out
+    parsed = yaml.safe_load(shown)
+    assert "world.Programs" not in shown and "world.Repositories" not in shown
+    if name != "prepare":
+        assert parsed["data"]["max_length"] in (64, 128) and "init_args" in shown
+    if "sizes" in parsed.get("model", {}):
+        assert parsed["model"]["sizes"]["hidden"] == 64 and parsed["model"]["sizes"]["layers"] == 4
 
 
 @pytest.mark.parametrize("scale", ["mini", "paper"])
@@ -64,7 +97,7 @@ def test_arms_differ_in_exits_weights_or_start_alone(scale):
     allowed = {"model.exits", "model.weighting", "model.trunk"}
     method = next(s for s in walk(arms["multi_exit"].stages) if s.name == "finetune").overrides
     for name, arm in arms.items():
-        if name in ("clone_detection", "lexical"):
+        if name in ("clone_detection", "lexical", "released"):
             continue
         (stage,) = (s for s in walk(arm.stages[-1].upstream()[:1]) if s.name == "finetune")
         different = {
@@ -87,6 +120,13 @@ def portable(value: object) -> object:
     return value
 
 
+def test_what_the_recipe_names_is_there():
+    recipe = load("modular_star_encoder")
+    for named in (recipe.stand_ins, recipe.plan, recipe.speed):
+        module, function = named.split(":")
+        assert callable(getattr(import_module(module), function))
+
+
 def test_the_paper_configs_have_the_paper_s_settings():
     pretrain, finetune = read("paper/pretrain.yaml"), read("paper/finetune.yaml")
     sizes = TrunkSizes(**pretrain["model"]["sizes"])
@@ -105,7 +145,8 @@ def test_the_paper_configs_have_the_paper_s_settings():
 
 def test_stand_ins_have_the_sizes_of_the_rehearsal():
     for name in ("pretrain", "finetune", "evaluate", "clones", "clones_test"):
-        sizes = read(f"paper/{name}.yaml")["model"]["sizes"] | read(f"rehearsal/{name}.yaml")["model"]["sizes"]
+        narrow = yaml.safe_load((CONFIGS / "rehearsal/encoder.yaml").read_text())["model"]["sizes"]
+        sizes = read(f"paper/{name}.yaml")["model"]["sizes"] | narrow
         sizes.pop("recompute", None)
         assert TrunkSizes(**sizes) == SIZES
 

@@ -24,9 +24,10 @@ from common.errors import UserError
 from common.rehearsal.tokenizers import byte_level
 from projects.modular_star_encoder.clones import ClonePairs
 from projects.modular_star_encoder.corpus import IGNORED, Corpus
-from projects.modular_star_encoder.lexical import weighted
+from projects.modular_star_encoder.lexical import contents, weighted
 from projects.modular_star_encoder.pairs import PairData
 from projects.modular_star_encoder.prepare import Library, Preparation, described, facts, module_of, split_of
+from projects.modular_star_encoder.testing import EvaluationData
 from projects.modular_star_encoder.tokens import (
     Formatter,
     batched,
@@ -179,7 +180,7 @@ def test_prepared_data_are_read_as_the_real_ones(tmp_path, monkeypatch):
     train = CodeTriplets(str(out / "pairs/*.parquet")).read("train")
     assert [(f.text, f.code, f.twin) for f in train] == [(f.text, f.code, f.twin) for f in found["train"]]
     assert train[0].twin.startswith("def f") and "(v0)" in train[0].twin
-    source = StackRepositories(str(out / "repositories/*.parquet"))
+    source = StackRepositories(str(out / "repositories/train.parquet"))
     assert len(source) == len(train) and {source[k].name for k in range(len(source))} == {
         module_of(f.where) for f in found["train"]
     }
@@ -216,6 +217,29 @@ def test_code_search_net_in_both_layouts(tmp_path):
     (plain / "valid.jsonl").write_text(text + '{"docstring": "x"')
     with pytest.raises(UserError, match="line 3, is not as expected: Invalid JSON"):
         CodeSearchNet(str(tmp_path / "plain"), "go").read("val")
+
+
+def test_functions_are_their_tokens_without_the_docstring_and_a_codebase_adds_to_them(tmp_path):
+    (tmp_path / "go").mkdir()
+    row = {"code": 'f() { "Say a" }', "code_tokens": ["f", "(", ")"], "docstring": "Say a"}
+    (tmp_path / "go/test.jsonl").write_text(json.dumps(row) + "\n")
+    source = CodeSearchNet(str(tmp_path), "go")
+    (function,) = source.read("test")
+    assert function.code == "f ( )" and function.text == "Say a" and source.beyond("test") == []
+    other = {"code": "g", "code_tokens": ["g"], "docstring": "Say g"}
+    (tmp_path / "go/codebase.jsonl").write_text(f"{json.dumps(row)}\n{json.dumps(other)}\n")
+    assert [f.code for f in source.beyond("test")] == ["g"]  # the test's own functions are candidates anyway
+
+
+def test_functions_that_stand_together_share_a_batch(tokenizer):
+    data = pairs(tokenizer, together=4, twins=0.0, batch_size=8)
+    assert len(data) == 10 and [d.function.text for d in data.draw(2, np.random.default_rng(0))] == [
+        f"do {k}" for k in (8, 9, 10, 11)
+    ]
+    first, _ = data.collate([data.draw(k, np.random.default_rng(k)) for k in (2, 0)])
+    assert first["input_ids"].shape[0] == 8
+    with pytest.raises(UserError, match="batches of 6 pairs cannot hold 4 together"):
+        pairs(tokenizer, together=4, batch_size=6)
 
 
 def test_triplets_hold_out_their_last_rows_and_name_their_columns(tmp_path):
@@ -293,7 +317,7 @@ def test_inputs_have_the_format_and_are_padded_on_the_left(tokenizer):
     form = Formatter(load_marked_tokenizer(str(tokenizer)), 30, "code in {language}:", "text")
     rows = form.code(["x = 1", "y" * 200], ["Go", "Python"])
     decoded = [form.tokenizer.decode(row) for row in rows]
-    assert decoded[0] == "<sep>code in Go:<sep>x = 1<cls>" and len(rows[1]) == 30
+    assert decoded[0] == "<sep>code in go:<sep>x = 1<cls>" and len(rows[1]) == 30
     assert all(row[0] == form.tokenizer.sep_token_id for row in rows)
     assert all(row[-1] == form.tokenizer.cls_token_id for row in rows)
     batch = form.batch([rows[1], rows[0][-3:]])
@@ -395,14 +419,31 @@ def test_half_of_the_pairs_are_words_and_code_the_others_code_and_code(tokenizer
 def test_frequent_tokens_of_training_code_are_replaced_throughout(tokenizer):
     data = pairs(tokenizer, replace=1.0)
     special = data.formatter.tokenizer.all_special_ids
-    ids = [special[0], 5, 6, 5, 7, 7, special[0]]
-    new = data._replaced(ids, np.random.default_rng(0))
-    assert new[0] == new[-1] == special[0] and new[2] == 6  # markers, and what stands once
-    assert new[1] == new[3] and new[4] == new[5] and (new[1], new[4]) != (5, 7)
+    sep, cls = data.formatter.tokenizer.sep_token_id, data.formatter.tokenizer.cls_token_id
+    assert {sep, cls} <= set(special)
+    new = data._replaced([sep, 5, 9, 9, sep, 5, 6, 5, 7, 7, cls], np.random.default_rng(0))
+    assert new[:5] == [sep, 5, 9, 9, sep] and new[-1] == cls  # the instruction stays as it is, as markers do
+    assert new[6] == 6 and new[5] == new[7] and new[8] == new[9] and (new[5], new[8]) != (5, 7)
     text, code = data.pairs(data.val[:3])  # validation sees code as it is
     row = code["input_ids"][0]
     assert "def f0(x): return x + x" in data.formatter.tokenizer.decode(row)
     assert "do 0" in data.formatter.tokenizer.decode(text["input_ids"][0])
+
+
+def test_test_data_are_named_in_the_order_of_their_loaders(tokenizer, tmp_path):
+    (tmp_path / "go").mkdir()
+    for part, count in (("test", 3), ("valid", 2), ("codebase", 5)):
+        rows = [{"code": f"{part if part != 'codebase' else 'test'}{k}", "docstring": f"do {k}"} for k in range(count)]
+        (tmp_path / f"go/{part}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    fixed = {"code_instruction": "in {language}", "text_instruction": "text", "max_length": 30}
+    sets = {"a": CodeSearchNet(str(tmp_path), "go"), "b": Functions()}
+    data = EvaluationData(sets, str(tokenizer), validated=True, **fixed)
+    loaders = data.test_dataloader()
+    assert data.parts == [("test", "a"), ("others", "a"), ("val", "a"), ("test", "b"), ("val", "b")]
+    batches = [next(iter(loader)) for loader in loaders]
+    assert [len(batch.code["input_ids"]) for batch in batches[:3]] == [3, 2, 2]
+    read = contents(data.formatter.code(["x = 1"], ["Go"]), data)
+    assert data.formatter.tokenizer.decode(read[0]) == "x = 1"  # what TF-IDF reads: no instruction, no marker
 
 
 def test_common_words_find_what_they_share_and_rare_ones_weigh_more():

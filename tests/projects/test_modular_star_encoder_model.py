@@ -403,6 +403,40 @@ def test_retrieval_is_torchmetrics_where_scores_differ():
     torch.testing.assert_close(metric.compute()["mrr"], theirs)
 
 
+def test_distractors_are_ranked_and_nobody_s_answer():
+    queries, candidates = torch.eye(2), torch.tensor([[0.5, 0.0], [0.0, 0.9]])
+    metric = PairedRetrieval()
+    metric.update(queries, candidates)
+    assert metric.compute()["mrr"].item() == 1
+    metric.update(queries[:0], candidates[:0], torch.tensor([[0.7, 0.0], [0.8, 0.1]]))
+    found = metric.compute()
+    assert found["mrr"].item() == pytest.approx((1 / 3 + 1) / 2) and found["r1"].item() == 0.5
+
+
+@pytest.mark.parametrize("layers", [36, 9])
+def test_a_released_fine_tuned_encoder_loads_whole_or_cut(tmp_path, layers):
+    sizes = TrunkSizes(**{**SIZES.__dict__, "layers": 36})
+    exits = [i for i in PAPER_EXITS if i <= layers][-5:] if layers == 36 else [layers]
+    torch.manual_seed(0)
+    whole = MultiExitEncoder(sizes, TOKENS, exits).eval()
+    released = {f"starEncoder2.{name}": value for name, value in whole.trunk.state_dict().items()}
+    for number, i in enumerate(exits):
+        head = whole.projections[str(i)].state_dict()
+        released |= {f"starEncoder2.projection_heads.{number}.{name}": value for name, value in head.items()}
+    save_file({name: value.clone() for name, value in released.items()}, tmp_path / "model.safetensors")
+    loaded = load_encoder(MultiExitEncoder(sizes, TOKENS, [9]), tmp_path / "model.safetensors")
+    torch.testing.assert_close(loaded(ids())[9], whole(ids())[9])
+    trunk = Trunk(sizes.config(TOKENS), 9)
+    load_trunk(trunk, str(tmp_path / "model.safetensors"), "model.trunk")
+    torch.testing.assert_close(trunk(ids())[9], whole.trunk(ids())[9] if layers == 9 else loaded.trunk(ids())[9])
+    with pytest.raises(UserError, match="has no exit 5"):
+        load_encoder(MultiExitEncoder(sizes, TOKENS, [5]), tmp_path / "model.safetensors")
+    released.pop("starEncoder2.projection_heads.0.2.weight")
+    save_file({name: value.clone() for name, value in released.items()}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="not those of two layers"):
+        load_encoder(MultiExitEncoder(sizes, TOKENS, [9]), tmp_path / "model.safetensors")
+
+
 def test_map_at_r_is_the_mean_precision_where_a_relative_is_found():
     items = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9], [0.6, 0.7]])
     labels = torch.tensor([0, 0, 1, 1, 0])

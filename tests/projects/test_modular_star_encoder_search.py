@@ -1,6 +1,8 @@
 """Searching a folder: what is found, what is kept, what users are told; and the evaluation's pictures."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ CODE = "def add(a, b):\n    '''Add two numbers.'''\n    return a + b\n\n\ndef su
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A finished run as `finetune` leaves it, with random weights and exits after layers 1 and 2."""
-    folder = tmp_path / "runs/mini/finetune-1/seed0"
+    folder = tmp_path / "runs/modular_star_encoder/mini-stdlib/finetune-1/seed0"
     folder.mkdir(parents=True)
     tokenizer = build_tokenizer([CODE] * 3, 300)
     tokenizer.save_pretrained(tmp_path / "tokenizer")
@@ -59,7 +61,7 @@ def test_it_prints_functions_with_file_and_line(run, folder, capsys):
 
 
 def test_only_new_and_changed_functions_are_embedded_again(run, folder, monkeypatch):
-    searcher = search.Searcher(run, 2)
+    searcher = search.Searcher(search.of_run(run), 2)
     functions = search.read_folder(folder).functions
     first = searcher.embed_functions(functions)
     embedded: list[int] = []
@@ -76,7 +78,7 @@ def test_only_new_and_changed_functions_are_embedded_again(run, folder, monkeypa
 def test_an_interrupted_search_goes_on(run, folder, monkeypatch):
     monkeypatch.setattr(search, "BATCH", 1)
     monkeypatch.setattr(search, "SAVED", 1)
-    searcher = search.Searcher(run)
+    searcher = search.Searcher(search.of_run(run))
     functions = search.read_folder(folder).functions
     embed, calls = searcher.embed, []
 
@@ -94,13 +96,13 @@ def test_an_interrupted_search_goes_on(run, folder, monkeypatch):
 
 
 def test_a_search_is_the_encoder_s_at_that_exit(run, folder):
-    searcher = search.Searcher(run, 1)
+    searcher = search.Searcher(search.of_run(run), 1)
     assert searcher.layer == 1 and len(searcher.encoder.trunk.layers) == 1
     functions = search.read_folder(folder).functions
     query, codes = searcher.query("numbers"), searcher.embed_functions(functions)
-    best = searcher.search("numbers", functions, top=2)
+    (best,) = searcher.search(["numbers"], functions, top=2)
     assert best[0].score == pytest.approx((codes @ query).max().item())
-    assert search.Searcher(run).layer == 2
+    assert search.Searcher(search.of_run(run)).layer == 2
 
 
 def said(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -118,12 +120,13 @@ def test_errors_say_what_to_do(run, folder, tmp_path, monkeypatch, capsys):
     assert "no Python file" in said([str(tmp_path / "empty"), "x", *given], capsys)
     (tmp_path / "empty/a.py").write_text("x = 1\n")
     assert "no function in the 1 Python files" in said([str(tmp_path / "empty"), "x", *given], capsys)
-    assert "the query is empty" in said([str(folder), " ", *given], capsys)
+    assert "a query is empty" in said([str(folder), " ", *given], capsys)
     assert "--top 0" in said([str(folder), "x", "--top", "0", *given], capsys)
     assert "done.json is missing" in said([str(folder), "x", "--run", str(unfinished(run))], capsys)
-    monkeypatch.setattr(search, "RUNS", tmp_path / "none")
-    monkeypatch.setattr(search.newest_run, "__defaults__", (tmp_path / "none",))
-    assert "make reproduce PAPER=modular_star_encoder" in said([str(folder), "x"], capsys)
+    monkeypatch.setenv("RUNS", str(tmp_path / "none"))
+    assert "make reproduce PAPER=modular_star_encoder DATA=stdlib" in said([str(folder), "x"], capsys)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert "check name and network" in said([str(folder), "x", "--hub", "owner/not there"], capsys)
 
 
 def unfinished(run: Path) -> Path:
@@ -131,15 +134,68 @@ def unfinished(run: Path) -> Path:
     return run
 
 
-def test_the_newest_run_with_most_exits_is_taken(run, tmp_path):
-    single = run.parents[1] / "finetune-2/seed0"
-    single.mkdir(parents=True)
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    config["model"]["exits"] = [2]
-    (single / "config.yaml").write_text(yaml.safe_dump(config))
-    for name in ("done.json", "weights.safetensors"):
-        (single / name).write_text(json.dumps({}))
-    assert search.newest_run(tmp_path / "runs") == run
+def written(run: Path, arms: dict[str, str], seeds: tuple[str, ...] = ("0",)) -> Path:
+    """The results file of a reproduction whose arms were fine-tuned in folders of these fingerprints."""
+    stages = {name: [{"stage": "evaluate", "fingerprint": "9"}, {"stage": "finetune", "fingerprint": f}]
+              for name, f in arms.items()}  # fmt: skip
+    content = {"arms": {name: {"seeds": {s: {} for s in seeds}, "stages": stages[name]} for name in arms}}
+    file = run.parents[1] / "results.json"
+    file.write_text(json.dumps(content))
+    return file
+
+
+def test_the_method_s_run_is_taken_though_another_is_newer(run, folder, tmp_path, monkeypatch, capsys):
+    other = run.parents[1] / "finetune-2/seed0"
+    shutil.copytree(run, other)
+    file = written(run, {"multi_exit": "1", "nsp": "2", "lost": "3"})
+    runs = tmp_path / "runs"
+    assert search.run_of("multi_exit", runs) == run and search.run_of("nsp", runs) == other
+    monkeypatch.setenv("RUNS", str(runs))
+    monkeypatch.chdir(folder)  # a command works from any folder
+    assert search.main([".", "add"]) == 0 and (run / "search").is_dir() and not (other / "search").exists()
+    assert search.main([".", "add", "--arm", "nsp"]) == 0 and (other / "search").is_dir()
+    capsys.readouterr()
+    assert "did you mean" in said([".", "add", "--arm", "nps"], capsys).lower()
+    assert "no fine-tuned encoder" in said([".", "add", "--arm", "lost"], capsys)
+    for content in ("", "[]", '{"arms": {"multi_exit": 3}}', "\xff" * 3):
+        file.write_bytes(content.encode("latin-1"))
+        assert "is damaged" in said([".", "add"], capsys)
+
+
+def test_a_moved_run_works_without_the_folders_it_was_made_from(run, folder, tmp_path):
+    shutil.copytree(tmp_path / "tokenizer", run / "tokenizer")
+    there = tmp_path / "elsewhere"
+    shutil.move(run, there)
+    shutil.rmtree(tmp_path / "tokenizer")
+    assert search.main([str(folder), "add", "--run", str(there)]) == 0
+
+
+def test_several_queries_embed_the_folder_once_and_answer_as_json(run, folder, monkeypatch, capsys):
+    asked: list[int] = []
+    monkeypatch.setattr(search, "read_folder", lambda f, read=search.read_folder: asked.append(1) or read(f))
+    assert search.main([str(folder), "add", "take away", "--json", "--top", "1", "--run", str(run)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [answer["query"] for answer in found] == ["add", "take away"] and len(asked) == 1
+    (first,) = found[0]["results"]
+    assert set(first) == {"score", "file", "line", "name", "text"} and Path(first["file"]).is_file()
+    assert search.main([str(folder), "add", "take away", "--run", str(run)]) == 0
+    assert capsys.readouterr().out.count(":\n") == 2
+
+
+def test_where_nothing_can_be_written_the_search_goes_on(run, folder, monkeypatch, capsys):
+    def refused(*_):
+        raise PermissionError(13, "Read-only file system", "search")
+
+    monkeypatch.setattr(os, "replace", refused)
+    assert search.main([str(folder), "add", "--run", str(run)]) == 0
+    shown = capsys.readouterr()
+    assert "a.py:1" in shown.out and "embeddings are not kept" in shown.err
+
+
+@pytest.mark.parametrize("content", ["", "model: [1]", "model: {trunk: x}", "a: [", "\xff"])
+def test_a_damaged_config_of_a_run_is_an_error(run, folder, capsys, content):
+    (run / "config.yaml").write_bytes(content.encode("latin-1"))
+    assert "is no config of a run" in said([str(folder), "x", "--run", str(run)], capsys)
 
 
 def test_pictures_show_every_point_and_answer():

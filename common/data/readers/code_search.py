@@ -28,6 +28,7 @@ ABOUT_TRIPLETS = """Triplets of a description and two versions of its code, parq
 @schema(config=STRICT, slots=True)
 class Row:
     code: Words
+    code_tokens: list[str] | None = None
     docstring: str | None = None
     docstring_tokens: list[str] | None = None
     code_b: str | None = None
@@ -40,6 +41,10 @@ ROW = TypeAdapter(Row)
 
 class CodeSearchNet(FunctionSource):
     """A language of CodeSearchNet: a docstring and its function a line; `code_b`, where there is one, is the twin.
+
+    The column `code` holds the docstring that is the query. So where there are `code_tokens`, which are without it, the
+    function is these, joined by spaces. A `codebase.jsonl` beside the splits (the cleaned sets of GraphCodeBERT and
+    UniXcoder have one) holds what a search ranks beyond the split's own functions.
 
     Args:
         root: folder of the languages; `$DATA_ROOT` is replaced.
@@ -58,7 +63,15 @@ class CodeSearchNet(FunctionSource):
 
     def rows(self, split: Split) -> Iterator[Function]:
         """What `read` gives, one by one."""
-        part = "valid" if split == "val" else split
+        yield from self._functions("valid" if split == "val" else split)
+
+    def beyond(self, split: Split) -> list[Function]:
+        known = {function.code for function in self.read(split)}
+        if not is_file(self.folder / "codebase.jsonl"):
+            return []
+        return [function for function in self._functions("codebase") if function.code not in known]
+
+    def _functions(self, part: str) -> Iterator[Function]:
         plain, archive = self.folder / f"{part}.jsonl", self.folder / "final/jsonl" / part
         files = [plain] if is_file(plain) else matching(archive / "*.jsonl.gz")
         if not files:
@@ -69,7 +82,8 @@ class CodeSearchNet(FunctionSource):
                 words = row.docstring_tokens or (row.docstring or "").split()
                 if row.docstring is None and row.docstring_tokens is None:
                     raise UserError(f"{where} has neither `docstring` nor `docstring_tokens`.\n{ABOUT}")
-                yield Function(" ".join(words), row.code, row.code_b or "", name, name, row.url or row.path or where)
+                code = " ".join(row.code_tokens) if row.code_tokens else row.code
+                yield Function(" ".join(words), code, row.code_b or "", name, name, row.url or row.path or where)
 
 
 class CodeTriplets(FunctionSource):

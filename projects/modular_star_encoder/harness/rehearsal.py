@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from common.data.code import Repository
 from common.rehearsal.datasets import make_sentences, write_jsonl, write_parquet
 from common.rehearsal.hub import snapshot, write_hub
-from projects.modular_star_encoder.model import Trunk, TrunkSizes
+from projects.modular_star_encoder.model import RELEASED_EXITS, MultiExitEncoder, TrunkSizes
 from projects.modular_star_encoder.prepare import write_repositories
 from projects.modular_star_encoder.tokens import load_marked_tokenizer
 
@@ -38,7 +38,7 @@ def make(folder: Path) -> None:
         lines = [f"{k}\t{(k + 1) % PAIRS}\t{k % 2}\n" for k in range(PAIRS if part == "train" else TESTED)]
         (data / "BigCloneBench" / f"{part}.txt").write_text("".join(lines))
     write_hub(folder / "hub", [TOKENIZER])
-    write_trunk(folder / "weights/ModularStarEncoder/model.safetensors", folder / "hub")
+    write_released(folder / "weights", folder / "hub")
 
 
 def code(number: int) -> str:
@@ -59,10 +59,17 @@ def searched(number: int) -> dict[str, object]:
             "url": f"https://example.org/{number}"}  # fmt: skip
 
 
-def write_trunk(file: Path, hub: Path) -> None:
-    """A random trunk in bfloat16, as the released one is; what its parameters' names begin with there is not known."""
+def write_released(folder: Path, hub: Path) -> None:
+    """A random trunk and a random encoder in bfloat16, their parameters called as in the released files."""
     tokens = len(load_marked_tokenizer(str(snapshot(hub, TOKENIZER))))
     torch.manual_seed(0)
-    trunk = Trunk(SIZES.config(tokens))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save_file({f"encoder.{name}": value.bfloat16() for name, value in trunk.state_dict().items()}, file)
+    encoder = MultiExitEncoder(SIZES, tokens, RELEASED_EXITS)
+    trunk = {f"starEncoder2.{name}": value.bfloat16() for name, value in encoder.trunk.state_dict().items()}
+    heads = {
+        f"starEncoder2.projection_heads.{number}.{name}": value.bfloat16()
+        for number, head in enumerate(encoder.projections.values())
+        for name, value in head.state_dict().items()
+    }
+    for name, state in (("ModularStarEncoder", trunk), ("ModularStarEncoder-finetuned", {**trunk, **heads})):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        save_file(state, folder / name / "model.safetensors")

@@ -28,8 +28,9 @@ from projects.modular_star_encoder.model import MultiExitEncoder, Trunk, TrunkSi
 from projects.modular_star_encoder.pairs import PairData
 from projects.modular_star_encoder.prepare import write_repositories
 from projects.modular_star_encoder.tokens import build_tokenizer
+from projects.modular_star_encoder.world import Programs, vocabulary
 
-CONFIG = Path(__file__).parents[1] / "configs/mini/finetune.yaml"
+CONFIGS = [Path(__file__).parents[1] / f"configs/mini/{name}.yaml" for name in ("encoder", "finetune")]
 LENGTH = 256  # tokens of the measured input
 REPORTED = {4: 161_566_720, 9: 300_602_880, 18: 550_867_968, 27: 801_133_056, 36: 1_051_398_144}
 """Parameters of the trunk without a head: 160 M to 1 B in the paper, in full from its published config."""
@@ -70,8 +71,12 @@ def _exit(layer: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
 
 
 def _pairs(folder: Path) -> Callable[[int], Any]:
-    prepare(folder)
-    data = _data(folder, max_length=2048)
+    write_parquet(folder / "pairs.parquet", [function(k) for k in range(256)])
+    write_jsonl(folder / "python/valid.jsonl", [searched(k) for k in range(8)])
+    build_tokenizer([code(k) for k in range(256)], 600).save_pretrained(folder / "tokenizer")
+    data = PairData(
+        CodeTriplets(str(folder / "pairs.parquet")), CodeSearchNet(str(folder), "python"), str(folder / "tokenizer")
+    )
     return lambda i: data.collate([data.draw(i % len(data), np.random.default_rng(i))])
 
 
@@ -84,14 +89,13 @@ def _windows(folder: Path) -> Callable[[int], Any]:
 
 
 def _mini() -> dict[str, Any]:
-    return yaml.safe_load(CONFIG.read_text())
+    base, own = (yaml.safe_load(file.read_text()) for file in CONFIGS)
+    return {**base, **own, **{part: {**base[part], **own[part]} for part in ("model", "data")}}
 
 
 def prepare(folder: Path) -> None:
-    """What the fine-tuning reads: made-up functions, a tokenizer, and a random trunk."""
-    write_parquet(folder / "pairs.parquet", [function(k) for k in range(256)])
-    write_jsonl(folder / "python/valid.jsonl", [searched(k) for k in range(8)])
-    tokenizer = build_tokenizer([code(k) for k in range(256)], 600)
+    """What the fine-tuning reads beside the world of small programs: a tokenizer and a random trunk."""
+    tokenizer = build_tokenizer(vocabulary(), 600)
     tokenizer.save_pretrained(folder / "tokenizer")
     torch.manual_seed(0)
     trunk = Trunk(TrunkSizes(**_mini()["model"]["sizes"]).config(len(tokenizer)))
@@ -101,20 +105,18 @@ def prepare(folder: Path) -> None:
 def command(folder: Path) -> list[str]:
     """The fine-tuning at mini scale on what `prepare` wrote, without validation: the bare loop has none."""
     settings = {
-        "data.train.init_args.files": folder / "pairs.parquet",
-        "data.val.init_args.root": folder,
         "data.tokenizer": folder / "tokenizer",
         "model.trunk": folder / "trunk.safetensors",
         "trainer.limit_val_batches": 0,
     }
     overrides = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    return ["projects.modular_star_encoder.finetune", "fit", "--config", str(CONFIG), *overrides]
+    configs = [word for file in CONFIGS for word in ("--config", str(file))]
+    return ["projects.modular_star_encoder.finetune", "fit", *configs, *overrides]
 
 
 def _data(folder: Path, **other: Any) -> PairData:
     settings = {k: v for k, v in _mini()["data"].items() if k not in ("train", "val", "tokenizer")} | other
-    train, val = CodeTriplets(str(folder / "pairs.parquet")), CodeSearchNet(str(folder), "python")
-    return PairData(train, val, str(folder / "tokenizer"), **settings)
+    return PairData(Programs(), Programs(), str(folder / "tokenizer"), **settings)
 
 
 def bare(folder: Path) -> Callable[[], None]:
@@ -128,7 +130,7 @@ def bare(folder: Path) -> Callable[[], None]:
     settings = model["lr"], model["weight_decay"], model["warmup_steps"], trainer["max_steps"]
     made = adamw(encoder.parameters(), *settings)
     optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
-    size = data.batch_size
+    size = data.batch_size // data.together
     positions = (range(start, start + size) for start in count(0, size))
     batches = iter(DataLoader(Stream(data, seed=0), batch_sampler=positions, collate_fn=data.collate))  # type: ignore[arg-type]
 

@@ -1,33 +1,52 @@
 """Search a folder of Python code in words, with a trained encoder and at the exit of your choice.
 
     python -m projects.modular_star_encoder.tools.search FOLDER "copy a file to another place" --exit 2
+    python -m projects.modular_star_encoder.tools.search FOLDER "copy a file" "send a mail" --json
+    python -m projects.modular_star_encoder.tools.search FOLDER "copy a file" \\
+        --hub modularStarEncoder/ModularStarEncoder-finetuned
 
-Prints the best functions with file and line. Embeddings are kept in the run's folder by the functions' sources: a
-second search computes those of new and changed functions alone, and an interrupted one goes on where it stopped.
+Prints the best functions for each query, with file and line. Without `--run` or `--hub` it takes the run of the paper's
+method (or of `--arm`) that `make reproduce PAPER=modular_star_encoder DATA=stdlib` left. Embeddings are kept in the
+run's folder by the functions' sources: a second search computes those of new and changed functions alone, and an
+interrupted one goes on where it stopped. Where nothing can be written there, they are not kept.
 """
 
 import argparse
 import hashlib
+import json
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import yaml
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from common.data.readers.python_functions import PythonFunction, read_folder
-from common.errors import UserError, user_errors
+from common.errors import UserError, unknown, user_errors
+from common.paths import user_path
 from projects.modular_star_encoder.model import MultiExitEncoder, TrunkSizes, load_encoder
+from projects.modular_star_encoder.pairs import CODE, TEXT
 from projects.modular_star_encoder.tokens import Formatter, load_marked_tokenizer
 
-RUNS = Path("runs/modular_star_encoder")
+PAPER = "modular_star_encoder"
+LABELS = ("mini-stdlib", "paper")  # runs whose encoders have seen real code
+METHOD = "multi_exit"
+HUB_CONFIG = Path(__file__).parents[1] / "configs/paper/encoder.yaml"
 BATCH, SAVED = 64, 20  # functions embedded at a time; batches between two savings of the index
+
+
+def tell(words: str) -> None:
+    """Say something beside the results."""
+    print(words, file=sys.stderr)
 
 
 class Result(NamedTuple):
@@ -35,32 +54,42 @@ class Result(NamedTuple):
     score: float
 
 
+class Encoder(NamedTuple):
+    """What a search needs to know of a trained encoder: its settings, its weights, where embeddings are kept."""
+
+    model: dict[str, Any]
+    data: dict[str, Any]
+    weights: Path
+    index: Path
+    name: str
+
+
 class Searcher:
     """A fine-tuned encoder, cut at one of its exits, and the embeddings it has computed.
 
     Args:
-        run: folder of a finished `finetune` run.
-        layer: the exit; None takes the run's deepest.
+        trained: of a run, or of the hub.
+        layer: the exit; None takes the deepest.
     """
 
-    def __init__(self, run: Path, layer: int | None = None):
-        model, data = settings(run)
+    def __init__(self, trained: Encoder, layer: int | None = None):
+        model, data = trained.model, trained.data
         exits = model["exits"]
         if layer is not None and layer not in exits:
-            raise UserError(f"{run} has no exit after layer {layer}; its exits: {', '.join(map(str, exits))}")
+            raise UserError(f"{trained.name} has no exit after layer {layer}; its exits: {', '.join(map(str, exits))}")
         self.layer: int = layer or exits[-1]
         tokenizer = load_marked_tokenizer(data["tokenizer"])
         self.formatter = Formatter(tokenizer, data["max_length"], data["code_instruction"], data["text_instruction"])
         encoder = MultiExitEncoder(TrunkSizes(**model["sizes"]), len(tokenizer), [self.layer])
-        self.encoder = load_encoder(encoder, run / "weights.safetensors")
-        self.index = run / "search" / f"exit{self.layer}.safetensors"
+        self.encoder = load_encoder(encoder, trained.weights)
+        self.index = trained.index / f"exit{self.layer}.safetensors"
 
     @torch.no_grad()
     def embed(self, rows: list[list[int]]) -> Tensor:
         """Embeddings [R, D] of formatted inputs."""
         return self.encoder(**self.formatter.batch(rows))[self.layer]
 
-    def embed_functions(self, functions: list[PythonFunction], told: Callable[[str], Any] = print) -> Tensor:
+    def embed_functions(self, functions: list[PythonFunction], told: Callable[[str], Any] = tell) -> Tensor:
         """Embeddings [F, D] of functions, from the index where it has them; `told` hears of progress."""
         known = self._known()
         keys = [hashlib.sha256(function.code.encode()).hexdigest()[:32] for function in functions]
@@ -71,17 +100,21 @@ class Searcher:
             rows = self.formatter.code([code for _, code in part], ["Python"] * len(part))
             known |= zip((key for key, _ in part), self.embed(rows), strict=True)
             if number % SAVED == 0:
-                self._save(known)
+                self._save(known, told)
                 told(f"{start + len(part)} of {len(todo)} functions embedded")
         if todo:
-            self._save(known)
+            self._save(known, told)
         return torch.stack([known[key] for key in keys])
 
-    def search(self, query: str, functions: list[PythonFunction], top: int = 5) -> list[Result]:
-        """The functions whose embeddings are nearest to the query's, best first."""
-        scores = self.embed_functions(functions, lambda words: print(words, file=sys.stderr)) @ self.query(query)
-        order = scores.argsort(descending=True, stable=True)[:top].tolist()
-        return [Result(functions[k], scores[k].item()) for k in order]
+    def search(self, queries: Sequence[str], functions: list[PythonFunction], top: int = 5) -> list[list[Result]]:
+        """For each query the functions whose embeddings are nearest to its own, best first."""
+        embeddings = self.embed_functions(functions)
+        found = []
+        for words in queries:
+            scores = embeddings @ self.query(words)
+            order = scores.argsort(descending=True, stable=True)[:top].tolist()
+            found.append([Result(functions[k], scores[k].item()) for k in order])
+        return found
 
     def query(self, words: str) -> Tensor:
         """The embedding [D] of a query."""
@@ -94,21 +127,28 @@ class Searcher:
         except (SafetensorError, OSError):
             return {}
         keys = found.pop("keys", None)
-        if keys is None or found["embeddings"].shape[1] != self.encoder.trunk.config.hidden_size:
+        if (
+            keys is None
+            or "embeddings" not in found
+            or found["embeddings"].shape[1] != self.encoder.trunk.config.hidden_size
+        ):
             return {}
         names = [bytes(row).hex() for row in keys.numpy().astype(np.uint8)]
         return dict(zip(names, found["embeddings"], strict=True))
 
-    def _save(self, known: dict[str, Tensor]) -> None:
+    def _save(self, known: dict[str, Tensor], told: Callable[[str], Any]) -> None:
         keys = torch.tensor([list(bytes.fromhex(key)) for key in known], dtype=torch.uint8)
-        self.index.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.index.with_suffix(f".{os.getpid()}")
-        save_file({"keys": keys, "embeddings": torch.stack(list(known.values()))}, temporary)
-        os.replace(temporary, self.index)
+        try:
+            self.index.parent.mkdir(parents=True, exist_ok=True)
+            save_file({"keys": keys, "embeddings": torch.stack(list(known.values()))}, temporary)
+            os.replace(temporary, self.index)
+        except (OSError, SafetensorError) as error:  # a read-only folder, a full disk: the search itself goes on
+            told(f"embeddings are not kept: {error}")
 
 
-def settings(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a run was trained with: the `model` and `data` parts of its config.
+def of_run(run: Path) -> Encoder:
+    """The encoder of a run of `finetune`, wherever its folder has been moved or copied to.
 
     Raises:
         UserError: not a finished run of `finetune`.
@@ -116,24 +156,68 @@ def settings(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     for name in ("config.yaml", "weights.safetensors", "done.json"):
         if not (run / name).is_file():
             raise UserError(f"{run} is no finished run: {name} is missing. Give the folder of a `finetune` run.")
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    if "trunk" not in config.get("model", {}):
+    try:
+        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        model, data = dict(config["model"]), dict(config["data"])
+        trained = "trunk" in model
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{run / 'config.yaml'} is no config of a run ({error}): copy the folder again") from None
+    if not trained:
         raise UserError(f"{run} is no run of `finetune`, but of another stage")
-    return config["model"], config["data"]
+    data["tokenizer"] = str(run / "tokenizer") if (run / "tokenizer").is_dir() else data["tokenizer"]
+    return Encoder(model, data, run / "weights.safetensors", run / "search", str(run))
 
 
-def newest_run(runs: Path = RUNS) -> Path:
-    """The run that was finished last among those with the most exits."""
-    found = []
-    for done in runs.glob("*/finetune-*/seed*/done.json"):
-        if done.parents[2].name != "rehearsal":
-            model, _ = settings(done.parent)
-            found.append((len(model["exits"]), model["weighting"] == "depth", done.stat().st_mtime, done.parent))
-    if not found:
+def of_hub(name: str) -> Encoder:
+    """A released fine-tuned encoder; its code is not needed.
+
+    Raises:
+        UserError: the hub has no such weights, or cannot be reached.
+    """
+    config = yaml.safe_load(HUB_CONFIG.read_text())
+    data = {**config["data"], "code_instruction": CODE, "text_instruction": TEXT}
+    try:
+        weights = Path(hf_hub_download(name, "model.safetensors"))
+    except (OSError, ValueError, HFValidationError) as error:  # the hub's own errors are OSErrors or ValueErrors
+        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"no trained encoder in {runs}: run `make reproduce PAPER=modular_star_encoder`, or give a run as --run"
-        )
-    return max(found)[-1]
+            f"cannot get model.safetensors of '{name}' from the hub ({first}): check name and network"
+        ) from None
+    layers = re.search(r"-(\d+)$", name)  # "-9": cut at this exit, with its head alone
+    model = {"sizes": config["model"]["sizes"], "exits": [int(layers[1])] if layers else config["model"]["exits"]}
+    return Encoder(model, data, weights, Path.home() / ".cache/distillery" / name.replace("/", "--"), name)
+
+
+def runs() -> Path:
+    """The folder of the run folders: `$RUNS`, or the project's `runs`, from whatever folder one searches."""
+    return user_path(os.environ["RUNS"]) if os.environ.get("RUNS") else Path(__file__).parents[3] / "runs"
+
+
+def run_of(arm: str, runs: Path) -> Path:
+    """The run of an arm, by the results that its reproduction left: the first seed's.
+
+    Raises:
+        UserError: nothing was reproduced, or no such arm.
+    """
+    for label in LABELS:
+        file = runs / PAPER / label / "results.json"
+        if not file.is_file():
+            continue
+        try:
+            arms = json.loads(file.read_text(encoding="utf-8"))["arms"]
+            if arm not in arms:
+                raise unknown("arm", arm, arms)
+            stages = [stage["fingerprint"] for stage in arms[arm]["stages"] if stage["stage"] == "finetune"]
+            folders = [file.parent / f"finetune-{f}" / f"seed{k}" for f in stages for k in sorted(arms[arm]["seeds"])]
+        except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
+            raise UserError(f"{file} is damaged ({error!r}): delete it; `make reproduce` writes it again") from None
+        if finished := [folder for folder in folders if (folder / "done.json").is_file()]:
+            return finished[0]
+        raise UserError(f"arm {arm} of {label} has no fine-tuned encoder in {runs}: give a run as --run")
+    raise UserError(
+        f"no encoder of real code in {runs}: run `make reproduce PAPER={PAPER} DATA=stdlib`, "
+        "or give a run as --run, or a released model as --hub"
+    )
 
 
 @user_errors
@@ -143,28 +227,54 @@ def main(arguments: Iterable[str] | None = None) -> int:
         description="Search a folder of Python code in words.",
     )
     parser.add_argument("folder", type=Path, help="folder with Python files")
-    parser.add_argument("query", help="what the function does")
-    parser.add_argument("--exit", type=int, help="layer whose exit is used; the run's deepest by default")
-    parser.add_argument("--top", type=int, default=5, help="functions that are printed")
-    parser.add_argument("--run", type=Path, help=f"folder of a finished `finetune` run; by default one in {RUNS}")
+    parser.add_argument("queries", nargs="+", metavar="query", help="what the function does; one or several")
+    parser.add_argument("--exit", type=int, help="layer whose exit is used; the deepest by default")
+    parser.add_argument("--top", type=int, default=5, help="functions that are printed for each query")
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead of lines for people")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--arm", default=METHOD, help=f"arm whose run is used, {METHOD} by default")
+    chosen.add_argument("--run", type=Path, help="folder of a finished `finetune` run")
+    chosen.add_argument("--hub", help="a released model, as modularStarEncoder/ModularStarEncoder-finetuned")
     given = parser.parse_args(None if arguments is None else list(arguments))
-    if not given.query.strip():
-        raise UserError("the query is empty: say in words what the function does")
+    if not all(query.strip() for query in given.queries):
+        raise UserError("a query is empty: say in words what the function does")
     if given.top < 1:
         raise UserError(f"--top {given.top}: at least one function has to be printed")
-    found = read_folder(given.folder)
+    folder = user_path(given.folder)
+    found = read_folder(folder)
     if found.skipped:
         first, why = next(iter(found.skipped.items()))
-        print(f"{len(found.skipped)} files skipped, the first: {first} ({why})", file=sys.stderr)
+        tell(f"{len(found.skipped)} files skipped, the first: {first} ({why})")
     functions = [function for function in found.functions if function.statements]
     if not functions:
         raise UserError(f"no function in the {len(found.texts)} Python files of {given.folder}")
-    searcher = Searcher(given.run or newest_run(), given.exit)
-    for function, score in searcher.search(given.query, functions, given.top):
-        print(f"{score:6.3f}  {given.folder / function.file}:{function.line}  {function.name}")
-        if function.text:
-            print(f"        {function.text}")
+    if given.hub:
+        trained = of_hub(given.hub)
+    else:
+        trained = of_run(user_path(given.run) if given.run else run_of(given.arm, runs()))
+    answers = Searcher(trained, given.exit).search(given.queries, functions, given.top)
+    if given.json:
+        print(json.dumps([as_json(q, a, folder) for q, a in zip(given.queries, answers, strict=True)], indent=1))
+        return 0
+    for query, best in zip(given.queries, answers, strict=True):
+        if len(given.queries) > 1:
+            print(f"{query}:")
+        for function, score in best:
+            print(f"{score:6.3f}  {given.folder / function.file}:{function.line}  {function.name}")
+            if function.text:
+                print(f"        {function.text}")
     return 0
+
+
+def as_json(query: str, best: list[Result], folder: Path) -> dict[str, Any]:
+    """A query's results as plain data."""
+    return {
+        "query": query,
+        "results": [
+            {"score": round(score, 4), "file": str(folder / f.file), "line": f.line, "name": f.name, "text": f.text}
+            for f, score in best
+        ],
+    }
 
 
 if __name__ == "__main__":
