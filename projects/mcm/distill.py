@@ -109,6 +109,9 @@ class MotionConsistency(L.LightningModule):
     ):
         super().__init__()
         self.adversary, self.simulated, self.guidance, self.ema = adversary, simulated, guidance, ema
+        shares = {"real": 1 - simulated, "simulated": simulated}
+        self.step_kinds = tuple(kind for kind, share in shares.items() if share > 0)  # of other work: what a run cost
+        self.step_kind = self.step_kinds[0]
         self.lr, self.warmup_steps, self.clip = lr, warmup_steps, clip
         self.teacher = load_video_model(teacher)
         self.student = build_student(self.teacher.unet, lora, GUIDANCE_DIM)
@@ -139,7 +142,8 @@ class MotionConsistency(L.LightningModule):
         w = torch.empty(count, device=self.device).uniform_(*self.guidance)
         told = None if self.target is None else guidance_embedding(w, GUIDANCE_DIM)
         student = self.network(self.student, context, told)
-        if torch.rand(()) < self.simulated:
+        self.step_kind = "simulated" if torch.rand(()) < self.simulated else "real"
+        if self.step_kind == "simulated":
             latents = self.simulate(student, latents)
         step = self.consistency.step(
             latents,
