@@ -135,8 +135,9 @@ class MotionConsistency(L.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         with torch.no_grad():
-            latents, context = self.teacher.latents(batch["video"]), self.teacher.encode_text(batch["caption"])
-            empty = self.teacher.encode_text([""]).expand_as(context)
+            latents = self.teacher.latents(batch["video"])
+            context, empty = self.teacher.encode_text([*batch["caption"], ""]).split([len(latents), 1])
+            empty = empty.expand_as(context)
         count = len(latents)
         index = torch.randint(self.consistency.knots, (count,), device=self.device)
         w = torch.empty(count, device=self.device).uniform_(*self.guidance)
