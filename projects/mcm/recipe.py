@@ -17,13 +17,13 @@ ARMS: Changes = {
         "the same with the learned motion representation in the raw latents' place",
     ),
     "mcm": ({}, "the whole method: half of the trajectories start from the student's own videos"),
-    "mcm_raw": ({"model.motion": "raw"}, "the whole method on raw latents"),
     "mcm_diff": ({"model.motion": "diff"}, "the whole method on differences of frames"),
-    "mcm_gcor": ({"model.motion": "gcor"}, "the whole method on the correlation of neighbouring frames"),
     "only_simulated": ({"model.simulated": 1.0}, "the whole method, all trajectories from the student's own videos"),
     "mcm_videos": ({"data.images": None}, "the whole method without an image set: frames of the same videos"),
 }
 PAPER_ARMS: Changes = {
+    "mcm_raw": ({"model.motion": "raw"}, "the whole method on raw latents"),
+    "mcm_gcor": ({"model.motion": "gcor"}, "the whole method on the correlation of neighbouring frames"),
     "mcm_freql": ({"model.motion": "freql"}, "the whole method on low frequencies"),
     "mcm_freqh": ({"model.motion": "freqh"}, "the whole method on high frequencies"),
     "mcm_lcor": ({"model.motion": "lcor"}, "the whole method on local correlation"),
