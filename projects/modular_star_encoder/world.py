@@ -9,7 +9,7 @@ mean nothing stand between them:
     b b q count files       tally files
 
 Its twin says the same in another language, which puts the noun first and has other labels. Distractors are programs of
-the same verbs and nouns in another order or with other partners. They stand beside it in training batches and among
+the same words in which two verbs, or two nouns, have changed places. They stand beside it in training batches and among
 the candidates of a search, six to a family: who reads words but no order finds the right one with an MRR of
 (1 + 1/2 + ... + 1/6) / 6 = 0.41 at best. What stands between the steps makes it uncertain how far from the end a word
 is, and that is all that a single layer of attention sees of order.
@@ -70,6 +70,19 @@ def members(family: tuple[tuple[str, ...], tuple[str, ...]]) -> list[Steps]:
     return [tuple(zip(v, n, strict=True)) for v in permutations(verbs) for n in permutations(nouns)]
 
 
+def relatives(family: tuple[tuple[str, ...], tuple[str, ...]], count: int, random: Random) -> list[Steps]:
+    """A program of a family, and others in which two of its verbs, or two of its nouns, have changed places."""
+    first = random.choice(members(family))
+    verbs, nouns = zip(*first, strict=True)
+    found = []
+    for i, j in combinations(range(STEPS), 2):
+        order = list(range(STEPS))
+        order[i], order[j] = j, i
+        found.append(tuple((verbs[order[k]], nouns[k]) for k in range(STEPS)))
+        found.append(tuple((verbs[k], nouns[order[k]]) for k in range(STEPS)))
+    return [first, *random.sample(found, count - 1)]
+
+
 def code(steps: Steps, random: Random, language: int = 0, labels: str = LABELS) -> str:
     """A program in one of the languages, a step a line."""
     lines = []
@@ -105,7 +118,7 @@ class Fresh(Sequence[Function]):
     def __getitem__(self, index):  # type: ignore[no-untyped-def]  # of a number alone
         number, place = divmod(index, self.together)
         shared = Random(f"family {number}")
-        chosen = shared.sample(members(shared.choice(self.known)), self.together)
+        chosen = relatives(shared.choice(self.known), self.together, shared)
         return function(chosen[place], Random(f"program {index}"), f"train/{index}")
 
 
@@ -126,7 +139,7 @@ class Programs(FunctionSource):
         found = []
         for number, family in enumerate(families(split)):
             random = Random(f"{split} {number}")
-            for steps in random.sample(members(family), DISTRACTORS):
+            for steps in relatives(family, DISTRACTORS, random):
                 found.append(function(steps, random, f"{split}/{number}"))
         return found
 
