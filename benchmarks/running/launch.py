@@ -16,10 +16,13 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.running import schemas
 from benchmarks.running.job_scripts import Batch, batches
 from benchmarks.running.recipes import Job, Request
+from common.data.files import is_file, readable
 from common.errors import UserError, unknown
-from common.training.runs import read_json, write_json
+from common.schemas import checked
+from common.training.runs import write_json
 
 LAUNCHERS = ("local", "torchrun", "slurm")
 ENDED = (
@@ -186,7 +189,7 @@ def submit(
     try:
         entries = _submit_all(made, queued, sbatch)
         old = [entry for entry in record if any(is_live(entry, seed, queue) for seed in entry["tasks"])]
-        write_json(folder / "jobs.json", [*old, *entries])
+        write_json(folder / "jobs.json", [*old, *entries], durable=True)
     except BaseException:
         cancel(submitted)
         raise
@@ -213,13 +216,19 @@ def squeue() -> Queue:
 
 
 def read_record(folder: Path) -> list[dict[str, Any]]:
-    """What was submitted, job by job; `tasks` are run folders by seed, and the table has none."""
-    kinds = {"job": str, "array": bool, "stage": str, "arms": list, "fingerprint": str, "tasks": dict, "after": list}
-    return [
-        entry
-        for entry in read_json(folder / "jobs.json", list) or []
-        if isinstance(entry, dict) and all(isinstance(entry.get(name), kind) for name, kind in kinds.items())
-    ]
+    """What was submitted, job by job, as `schemas.Submitted` says; UserError where the record is damaged."""
+    file = folder / "jobs.json"
+    if not is_file(file):
+        return []
+    with readable(file):
+        content = file.read_bytes()
+    try:
+        return checked(schemas.SUBMITTED, content)
+    except ValueError as error:
+        raise UserError(
+            f"{file}, which says what was submitted, is damaged: {error}. See that none of its jobs is left in the "
+            "queue (squeue --me, scancel), and delete it."
+        ) from None
 
 
 def find(entry: dict[str, Any], seed: str, queue: Queue) -> Queued | None:

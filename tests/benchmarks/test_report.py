@@ -177,7 +177,7 @@ def test_page_is_self_contained_and_runs_no_script(
     found: dict[str, Any], paper: Paper, runs: Path, folders: Path
 ) -> None:
     make(found, paper)
-    for file in folders.iterdir():
+    for file in folders.glob("*.html"):
         html = file.read_text()
         for tag, attributes in Elements(html).found:
             assert tag not in ("script", "link", "iframe", "object")
