@@ -194,7 +194,7 @@ def picture_rows(found: dict[str, Any], runs: Path) -> tuple[list[dict[str, Any]
     for key in dict.fromkeys([*by_arm, *shared]):
         cells = [picture(entry, entry["key"].removeprefix(f"{key}, ")) for entry in shared.get(key, [])]
         cells += [picture(entry, arm, found["arms"][arm]["method"]) for arm, entry in by_arm.get(key, {}).items()]
-        used += sum(len(cell["uri"]) for cell in cells)
+        used += sum(len(cell["uri"]) + len(cell["dark"]) for cell in cells)
         if used > PICTURE_BYTES:
             left_out += 1
         else:
@@ -203,8 +203,22 @@ def picture_rows(found: dict[str, Any], runs: Path) -> tuple[list[dict[str, Any]
 
 
 def picture(entry: dict[str, Any], name: str, method: bool = False) -> dict[str, Any]:
-    """A picture, animation or sound as a data URI; large PNG files are stored as WebP."""
-    file: Path = entry["file"]
+    """A picture, animation or sound as data URIs: for light pages and, where it has one, for dark ones."""
+    uri, width = data_uri(entry["file"])
+    dark = entry.get("dark")
+    return {
+        "name": name,
+        "caption": entry["caption"],
+        "method": method,
+        "width": width if width > WIDE else None,
+        "audio": uri.startswith("data:audio/"),
+        "uri": uri,
+        "dark": data_uri(dark)[0] if dark else "",
+    }
+
+
+def data_uri(file: Path) -> tuple[str, int]:
+    """A file's content as a data URI, and the width of a picture; large PNG files are stored as WebP."""
     kind, content, width = TYPES[file.suffix], file.read_bytes(), 0
     if kind.startswith("image/"):
         with Image.open(file) as image:
@@ -214,14 +228,7 @@ def picture(entry: dict[str, Any], name: str, method: bool = False) -> dict[str,
                 image.convert("RGB").save(packed, "WEBP", quality=85)
                 if len(packed.getvalue()) < len(content):
                     kind, content = "image/webp", packed.getvalue()
-    return {
-        "name": name,
-        "caption": entry["caption"],
-        "method": method,
-        "width": width if width > WIDE else None,
-        "audio": kind.startswith("audio/"),
-        "uri": f"data:{kind};base64,{base64.b64encode(content).decode()}",
-    }
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}", width
 
 
 def stages(found: dict[str, Any]) -> list[dict[str, Any]]:

@@ -56,6 +56,30 @@ def test_a_stage_understands_its_config_and_settings(scale, name, monkeypatch, c
         assert parsed["model"]["pretraining"] == "x" and parsed["data"]["validated"]
 
 
+STDLIB = {
+    s.name: s for arm in load("modular_star_encoder").arms_for("mini", "stdlib").values() for s in walk(arm.stages)
+}
+
+
+@pytest.mark.parametrize("name", STDLIB)
+def test_the_standard_library_s_configs_are_understood_on_top_of_the_world_s(name, monkeypatch, capsys):
+    stage = STDLIB[name]
+    settings = [f"--{key}={'x' if isinstance(value, Output) else value}" for key, value in stage.overrides.items()]
+    files = [word for file in configs(stage, "mini", "stdlib") for word in ("--config", str(file))]
+    monkeypatch.setattr(sys, "argv", [stage.module, stage.run, *files, *settings, "--print_config"])
+    monkeypatch.delitem(sys.modules, stage.module, raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(stage.module, run_name="__main__")
+    assert not ended.value.code
+    shown = capsys.readouterr().out
+    parsed = yaml.safe_load(shown)
+    assert "world.Programs" not in shown and "world.Repositories" not in shown
+    if name != "prepare":
+        assert parsed["data"]["max_length"] in (64, 128) and "init_args" in shown
+    if "sizes" in parsed.get("model", {}):
+        assert parsed["model"]["sizes"]["hidden"] == 64 and parsed["model"]["sizes"]["layers"] == 4
+
+
 @pytest.mark.parametrize("scale", ["mini", "paper"])
 def test_all_stages_have_one_trunk_and_one_set_of_exits(scale):
     found = [read(f"{scale}/{name}.yaml") for name in ("pretrain", "finetune", "evaluate")]
