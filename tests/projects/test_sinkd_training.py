@@ -190,7 +190,7 @@ def test_each_task_s_own_measure():
 
 
 def test_errors_before_training(tmp_path):
-    with pytest.raises(UserError, match="no pretrained encoder"):
+    with pytest.raises(UserError, match="neither a folder nor a hub id"):
         build_classifier(ClassifierConfig(pretrained=str(tmp_path / "absent")), 2, TOKENS)
     with pytest.raises(UserError, match="3 training texts do not fill one batch of 8 on each of 1 processes"):
         fit(Finetuning(TINY, CLASSES, TOKENS), tmp_path, data(train_examples=3), max_epochs=1)

@@ -184,7 +184,7 @@ def test_simcse_trains_the_encoder_and_leaves_it_without_its_head(language, tmp_
 def test_mistakes_are_explained(language, tmp_path):
     with pytest.raises(UserError, match="a bi-encoder has a cosine, not a logit: --model.loss mse"):
         Distillation("bi", language["bert"], {}, "cross")
-    with pytest.raises(UserError, match="no encoder at '.*nothing', neither a folder nor a hub id"):
+    with pytest.raises(UserError, match="'.*nothing', neither a folder nor a hub id"):
         BiEncoder(str(tmp_path / "nothing"))
 
 
