@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.running import results
 from common.errors import UserError, unknown, user_errors
 from common.paths import runs_folder
 from common.training.runs import hardware, updating, versions, write_json
