@@ -146,7 +146,7 @@ def render(found: dict[str, Any], paper: Paper, runs: Path, links: list[dict[str
         for claim in paper.claims
         if claim.id in verdicts
     ]
-    pictures, left_out = page.picture_rows(found, runs)
+    pictures, left_out, unreadable = page.picture_rows(found, runs)
     return template("report.html").render(
         found=found,
         paper=paper,
@@ -166,6 +166,7 @@ def render(found: dict[str, Any], paper: Paper, runs: Path, links: list[dict[str
         charts=page.charts(found, runs, numbers),
         pictures=pictures,
         left_out=left_out,
+        unreadable=unreadable,
         stages=page.stages(found),
         facts=page.facts(found),
     )

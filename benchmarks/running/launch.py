@@ -5,6 +5,7 @@ are an array, unless all seeds share the stage; a stage starts when those it rea
 comes last. All is checked before the first job is submitted, and no submission is left half done.
 """
 
+import os
 import re
 import shlex
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from benchmarks.running import schemas
 from benchmarks.running.job_scripts import Batch, batches
@@ -162,7 +164,7 @@ def submit(
     made = batches(new, request, launch.options, collect, folder)
     folder.mkdir(parents=True, exist_ok=True)
     for batch in made:
-        batch.script.write_text(batch.text)
+        batch.script.write_bytes(os.fsencode(batch.text))
         batch.script.chmod(0o755)
     submitted: list[str] = []
 
@@ -196,13 +198,14 @@ def submit(
     cancel([entry["job"] for entry in record if not entry["tasks"] and is_live(entry, "", queue)])  # the earlier table
     for entry in entries:
         after = f"after {', '.join(entry['after'])}" if entry["after"] and entry["tasks"] else ""
-        console.print(f"job {entry['job']:>7}  {entry['stage']:20} {seeds(entry):10} {after}".rstrip(), soft_wrap=True)
-    console.print(
+        line = f"job {entry['job']:>7}  {entry['stage']:20} {seeds(entry):10} {after}".rstrip()
+        console.print(Text(line), soft_wrap=True)
+    said = (
         f"{len(new)} stages submitted, {len(jobs) - len(waiting)} done before, {len(waiting) - len(new)} were in the "
         f"queue; job scripts: {folder}\nmake status PAPER={request.paper} shows where they stand; "
-        f"scancel {' '.join(submitted)} stops them",
-        soft_wrap=True,
+        f"scancel {' '.join(submitted)} stops them"
     )
+    console.print(Text(said), soft_wrap=True)
 
 
 def squeue() -> Queue:

@@ -154,6 +154,17 @@ class Submitted:
     script: Text
 
 
+@schema(config=STRICT)
+class Progress:
+    """Where a running stage stands. `total`: steps, where their number is known."""
+
+    step: Annotated[int, Field(ge=0, le=10**15)]
+    total: Amount | None
+    loss: float | None
+    seconds_left: Annotated[float, Field(ge=-1e30, le=1e30)] | None
+
+
 RESULTS = TypeAdapter(Results)
 SPEED = TypeAdapter(Speed)
 SUBMITTED = TypeAdapter(list[Submitted])
+PROGRESS = TypeAdapter(Progress)

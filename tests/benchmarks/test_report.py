@@ -322,11 +322,11 @@ def test_large_pictures_are_packed_and_a_page_stays_small(
     folder = runs / "mobilesam" / "mini" / "evaluate-evaluatedecoupled" / "seed0"
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     save_picture(folder, "noise", noise, "noise")
-    rows, left_out = page.picture_rows(found, runs)
+    rows, left_out, _ = page.picture_rows(found, runs)
     packed = rows[-1]["pictures"][0]["uri"]
     assert packed.startswith("data:image/webp") and len(packed) < noise.size / 2 and left_out == 0
     monkeypatch.setattr(page, "PICTURE_BYTES", len(packed))
-    rows, left_out = page.picture_rows(found, runs)
+    rows, left_out, _ = page.picture_rows(found, runs)
     assert [row["key"] for row in rows] == ["image 1"] and left_out == 1
 
 

@@ -10,7 +10,6 @@ import random
 import shutil
 import struct
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +104,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(accept, "ROOT", tmp_path)
     monkeypatch.setattr(readme_tables, "README", tmp_path / "README.md")
     readme_tables.README.write_text(readme_tables.BEGIN + readme_tables.END)
-    demo = replace(recipes.load("demo"), plan="")
-    monkeypatch.setattr(recipes, "load", lambda paper: demo)
     monkeypatch.setattr(launch, "squeue", lambda: QUEUE)
     fill(tmp_path)
     return tmp_path
