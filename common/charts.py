@@ -96,8 +96,8 @@ def line_chart(
         for number, line in enumerate(lines):
             colour = theme.colours[names.index(line.name) % len(theme.colours)]
             label = line.name if line.name not in [other.name for other in lines[:number]] else None
-            width = {"linewidth": 0.9, "alpha": 0.6} if line.faint else {"linewidth": 2.0}
-            axes.plot(line.x, line.y, color=colour, label=label, marker="o" if line.dots else "", markersize=5, **width)
+            (drawn,) = axes.plot(line.x, line.y, color=colour, label=label, linewidth=0.9 if line.faint else 2.0)
+            drawn.set(alpha=0.6 if line.faint else 1.0, marker="o" if line.dots else "", markersize=5)
             if line.low is not None and line.high is not None:
                 axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.2, linewidth=0)
             above = names.index(line.name) % 2 == 0  # words of neighbouring lines keep out of each other's way

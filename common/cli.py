@@ -65,7 +65,8 @@ class StageCLI(LightningCLI):
 
     def __init__(
         self,
-        *classes: Any,
+        model: type[L.LightningModule],
+        data: type[L.LightningDataModule],
         args: list[str] | None = None,
         links: Callable[[LightningArgumentParser], None] | None = None,
         **kwargs: Any,
@@ -83,7 +84,7 @@ class StageCLI(LightningCLI):
         """The checkpoint that the run starts from."""
         with ExitStack() as self.stack:
             try:
-                super().__init__(*classes, args=args, **kwargs)
+                super().__init__(model, data, args=args, **kwargs)
             except (OSError, SafetensorError) as error:
                 raise self._users_error(error) or disk_error(error, self.run_dir) or error from error
             except Exception as error:
@@ -154,7 +155,7 @@ class StageCLI(LightningCLI):
             self.stack.enter_context(locked(self.run_dir, f"the stage in {self.run_dir}"))
         config.run_dir = str(self.run_dir)
         text = self._parser(self.subcommand).dump(config, skip_none=False)
-        self.settings = settings(self.subcommand, yaml.safe_load(text))
+        self.settings = settings(str(self.subcommand), yaml.safe_load(text))
         if (done := read_done(self.run_dir)) is not None:
             check_settings(self.run_dir, done, self.settings)
             say(f"{self.run_dir} is finished; remove the folder to run it again")
@@ -162,7 +163,7 @@ class StageCLI(LightningCLI):
         if first_process() and not self.trial:
             write_atomic(self.run_dir / "config.yaml", text.encode())
 
-    def _make(self, kind: type, *args: Any, **kwargs: Any) -> Any:
+    def _make(self, kind: type, /, *args: Any, **kwargs: Any) -> Any:
         """Make a class of the config, and remember what it tells the user."""
         try:
             return kind(*args, **kwargs)
@@ -375,6 +376,11 @@ def say(message: str) -> None:
     """Say something once, however many processes run."""
     if first_process():
         print(message, flush=True)
+
+
+def one_seed(parser: Any) -> None:
+    """The `links` of most stages: the data draws with the seed that everything has."""
+    parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
 
 def main(

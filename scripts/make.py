@@ -74,7 +74,7 @@ def command_line(target: str, variables: Mapping[str, str]) -> list[str]:
     """
     paper = variables.get("PAPER", "")
     if target == "test":
-        return ["pytest", *SUITE, *(tests_of(paper) if paper else [])]
+        return ["pytest", *SUITE, *(["--rehearse", "all", *tests_of(paper)] if paper else [])]
     command = COMMANDS[target]
     for name in ("PAPER", *command.options.values()):
         if any(not character.isprintable() for character in variables.get(name, "")):

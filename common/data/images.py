@@ -15,6 +15,8 @@ from common.data.stream import stream_loader
 from common.data.tolerant import Tolerant
 from common.errors import UserError
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of red, green and blue in [0, 1]
+
 
 @dataclass
 class Picture:

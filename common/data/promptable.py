@@ -49,7 +49,7 @@ class PromptSamples:
     A sample is a dict: `image` float32 [3, S, S]; with an embedding store `embedding` [C, h, w]; with `instances` K > 0
     `masks` bool [K, S/m, S/m], `coords` [K, 2, 2] (a foreground point, then a background point), `labels` [K, 2] and
     `boxes` [K, 4] (jittered), all in the frame of the preprocessed image; m is `mask_stride`. Masks are drawn without
-    replacement while they last.
+    replacement while they last. `first` leaves all but that many scenes of the source out.
     """
 
     def __init__(
@@ -61,13 +61,15 @@ class PromptSamples:
         embeddings: ArrayStore | None = None,
         cache: bool = False,
         augment: bool = False,
+        first: int | None = None,
     ):
         self.source, self.image_size, self.mask_stride, self.instances = source, image_size, mask_stride, instances
         self.embeddings, self.augment = embeddings, augment
         self.cache: dict[int, Scene] | None = {} if cache else None
+        self.length = len(source) if first is None else min(first, len(source))
 
     def __len__(self) -> int:
-        return len(self.source)
+        return self.length
 
     def _scene(self, index: int) -> Scene:
         if self.cache is None:
@@ -183,6 +185,8 @@ class PromptableData(L.LightningDataModule):
         instances: masks (each with its prompts) drawn from an image per step; 0 for losses that need none.
         val_instances: masks drawn from a validation image.
         embeddings: folder of stored teacher embeddings of `train`, row for row.
+        val_embeddings: the same of `val`.
+        first: train on the first so many images of `train` only; its stored embeddings stay those of all of it.
         num_workers: processes that load data; 0 loads in the training process.
         cache: keep decoded scenes in memory (for small data sets).
         augment: train on random crops and flips; not together with stored embeddings, which belong to whole images.
@@ -200,6 +204,8 @@ class PromptableData(L.LightningDataModule):
         instances: int = 0,
         val_instances: int = 4,
         embeddings: str | None = None,
+        val_embeddings: str | None = None,
+        first: int | None = None,
         num_workers: int = 0,
         cache: bool = False,
         augment: bool = False,
@@ -211,12 +217,15 @@ class PromptableData(L.LightningDataModule):
         }
         self.image_size, self.mask_stride, self.batch_size = image_size, mask_stride, batch_size
         self.instances, self.val_instances = instances, val_instances
-        self.embeddings, self.num_workers, self.cache, self.seed = embeddings, num_workers, cache, seed
+        self.embeddings, self.val_embeddings, self.first = embeddings, val_embeddings, first
+        self.num_workers, self.cache, self.seed = num_workers, cache, seed
         self.augment = augment
+        if first is not None and first < 1:
+            raise UserError(f"data.first is {first}: train on one image at least")
         if augment and embeddings:
             raise UserError("data.augment changes the images, so stored embeddings (data.embeddings) do not fit them")
-        self.pending: list[int] | None = None
-        """Training scenes that `predict` still has to see; None for all. A stage that resumes sets it."""
+        self.pending: dict[str, list[int]] = {}
+        """Scenes of a split that `predict` still has to see, if not all of them. A stage that resumes sets it."""
 
     def _source(self, split: str) -> Tolerant:
         if split not in self.sources:
@@ -224,24 +233,30 @@ class PromptableData(L.LightningDataModule):
         return self.sources[split]
 
     def train_dataloader(self) -> DataLoader:
-        store = ArrayStore.open(self.embeddings) if self.embeddings else None
         source = self._source("train")
-        if store is not None and len(store) != len(source):
-            raise UserError(
-                f"{self.embeddings} holds {len(store)} embeddings for {len(source)} training images: "
-                "compute them again from these images"
-            )
+        store = self._store(self.embeddings, source)
         samples = PromptSamples(
-            source, self.image_size, self.mask_stride, self.instances, store, self.cache, self.augment
+            source, self.image_size, self.mask_stride, self.instances, store, self.cache, self.augment, self.first
         )
         return stream_loader(samples, self.batch_size, self.trainer, self.seed, self.num_workers)
+
+    def _store(self, folder: str | None, source: SceneSource) -> ArrayStore | None:
+        """Stored embeddings of a source; UserError where they are those of other images."""
+        if folder is None:
+            return None
+        store = ArrayStore.open(folder)
+        if len(store) != len(source):
+            raise UserError(
+                f"{folder} holds {len(store)} embeddings for {len(source)} images: compute them again from these images"
+            )
+        return store
 
     def val_dataloader(self) -> Any:
         if "val" not in self.sources:
             return []
-        samples = PromptSamples(
-            self.sources["val"], self.image_size, self.mask_stride, self.val_instances, cache=self.cache
-        )
+        source = self.sources["val"]
+        store = self._store(self.val_embeddings, source)
+        samples = PromptSamples(source, self.image_size, self.mask_stride, self.val_instances, store, self.cache)
         return DataLoader(
             _Fixed(samples, self._mine(len(samples))),
             batch_size=self.batch_size,
@@ -249,9 +264,10 @@ class PromptableData(L.LightningDataModule):
             generator=torch.Generator(),
         )
 
-    def test_dataloader(self) -> DataLoader:
-        source = self._source("test")
-        return self._ordered(source, list(self._mine(len(source))), 1)
+    def test_dataloader(self) -> list[DataLoader]:
+        """`test`, then `val` where there is one (for the premises of claims), image by image."""
+        sources = [self._source("test"), *(self.sources[name] for name in ("val",) if name in self.sources)]
+        return [self._ordered(source, list(self._mine(len(source))), 1) for source in sources]
 
     def predict_dataloader(self) -> list[DataLoader]:
         """`train`, then `val` where there is one, in order: for stages that write features or labels."""
@@ -259,9 +275,7 @@ class PromptableData(L.LightningDataModule):
         for split in ("train", "val"):
             if split in self.sources:
                 source = self.sources[split]
-                mine = list(self._mine(len(source)))
-                if split == "train" and self.pending is not None:
-                    mine = self.pending
+                mine = self.pending.get(split, list(self._mine(len(source))))
                 loaders.append(self._ordered(source, mine, self.batch_size))
         return loaders
 

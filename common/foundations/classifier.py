@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.cli import main
+from common.cli import main, one_seed
 from common.data.images import PictureData
 from common.training.schedules import adamw, optimizer_steps
 
@@ -67,9 +67,5 @@ class Classification(L.LightningModule):
         return self.net
 
 
-def links(parser: Any) -> None:
-    parser.link_arguments("seed_everything", "data.seed", compute_fn=lambda seed: int(seed))
-
-
 if __name__ == "__main__":
-    main(Classification, PictureData, links=links)
+    main(Classification, PictureData, links=one_seed)

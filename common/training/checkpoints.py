@@ -133,6 +133,7 @@ class StepCheckpoints(Checkpoint):
         self.metrics: dict[str, float] = {}
         """The latest value of every metric at the checkpoint that the run was resumed from."""
         self._saved, self._step, self._due, self._stop = 0, 0, False, False
+        self._restored: tuple[int, int] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         return {"metrics": self.metrics}
@@ -140,7 +141,14 @@ class StepCheckpoints(Checkpoint):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.metrics = {str(name): float(value) for name, value in state["metrics"].items()}
 
+    def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._restored = len(checkpoint["optimizer_states"]), len(checkpoint["lr_schedulers"])
+
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        own = len(trainer.optimizers), len(trainer.lr_scheduler_configs)
+        if self._restored not in (None, own):  # Lightning takes as many as there are
+            what = "it has {} optimizers and {} schedules, where the stage has {} and {}".format(*self._restored, *own)
+            raise unfit_checkpoint(str(trainer.ckpt_path), ValueError(what))
         self._saved = self._step = trainer.global_step
         self.folder.mkdir(parents=True, exist_ok=True)
 

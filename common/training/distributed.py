@@ -1,4 +1,4 @@
-"""Losses that look across the batch, over several processes: gather the batch, with gradients."""
+"""Losses that look across the batch, over several processes: its rows, with gradients, and its counts."""
 
 import torch
 import torch.distributed as dist
@@ -25,3 +25,16 @@ def gather(x: Tensor) -> Tensor:
 def first_row(rows: int) -> int:
     """Where this process's `rows` begin in what `gather` returns: targets of a contrastive loss start there."""
     return dist.get_rank() * rows if dist.is_available() and dist.is_initialized() else 0
+
+
+def mean_over_processes(count: Tensor) -> Tensor:
+    """A process's number of tokens -> the mean of all processes' numbers; itself in a single process.
+
+    A loss that is a sum over tokens, divided by this, has with the mean of the processes' gradients that of one process
+    with all tokens: processes with more of them count more.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return count
+    total = count.clone().float()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()

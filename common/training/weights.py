@@ -138,6 +138,21 @@ def _unfit(found: Tensor, expected: Tensor, trained: bool) -> str:
     return f"has {bad} values that are not finite, of {found.numel()}"
 
 
+def load_tied(module: Module, path: str | Path) -> Module:
+    """Fill `module` from a file that holds tensors which several names share only once. Returns `module`.
+
+    Raises:
+        UserError: the file does not fit.
+    """
+    state = load_state(path)
+    own = module.state_dict()
+    by_place = {own[name].data_ptr(): name for name in state if name in own}
+    for name, value in own.items():
+        if name not in state and (other := by_place.get(value.data_ptr())):
+            state[name] = state[other]
+    return load_weights(module, state)
+
+
 def _torch_load(path: Path) -> object:
     try:
         with path.open("rb") as file:

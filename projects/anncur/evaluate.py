@@ -3,13 +3,13 @@
 python -m projects.anncur.evaluate test --config projects/anncur/configs/mini/evaluate.yaml
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import lightning.pytorch as L
 import numpy as np
 from torch import Tensor
 
-from common.cli import main
+from common.cli import main, one_seed
 from common.data.stores import ArrayStore
 from common.errors import UserError
 from common.paths import expand
@@ -180,9 +180,5 @@ class Evaluation(L.LightningModule):
         save_picture(self.run_dir, "scores", draw_scores(scores), "The cross-encoder's scores")
 
 
-def links(parser: Any) -> None:
-    parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
-
-
 if __name__ == "__main__":
-    main(Evaluation, LinkingData, links=links)
+    main(Evaluation, LinkingData, links=one_seed)

@@ -8,13 +8,13 @@ encoder is distilled from; all the others only tell afterwards which items a sea
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import lightning.pytorch as L
 import torch
 from torch import Tensor
 
-from common.cli import main
+from common.cli import main, one_seed
 from common.data.stores import ArrayStore
 from common.paths import expand
 from common.training.weights import load_weights
@@ -80,9 +80,5 @@ def token_scorer(
     return score
 
 
-def links(parser: Any) -> None:
-    parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
-
-
 if __name__ == "__main__":
-    main(ScoreMatrix, LinkingData, links=links)
+    main(ScoreMatrix, LinkingData, links=one_seed)

@@ -3,13 +3,11 @@
 python -m projects.anncur.train fit --config projects/anncur/configs/mini/emb_cross_encoder.yaml
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from common.cli import main
+from common.cli import main, one_seed
 from common.errors import UserError
 from common.paths import expand
 from common.training.weights import load_weights
@@ -146,9 +144,5 @@ def mine(miner: DualEncoder, corpus: Corpus, count: int) -> Tensor:
     return found
 
 
-def links(parser: Any) -> None:
-    parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
-
-
 if __name__ == "__main__":
-    main(EntityLinker, LinkingData, links=links)
+    main(EntityLinker, LinkingData, links=one_seed)

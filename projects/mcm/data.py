@@ -207,7 +207,3 @@ class VideoData(L.LightningDataModule):
             collate_fn=collate_videos,
             generator=torch.Generator(),
         )
-
-
-def links(parser: Any) -> None:
-    parser.link_arguments("seed_everything", "data.seed", compute_fn=int)

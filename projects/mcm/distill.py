@@ -15,11 +15,11 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from common.cli import main
+from common.cli import main, one_seed
+from common.training.augment import diff_augment
 from common.training.schedules import adamw, optimizer_steps
-from projects.mcm.augment import diff_augment
 from projects.mcm.consistency import Consistency, ema_update, guidance_embedding, pseudo_huber
-from projects.mcm.data import VideoData, links
+from projects.mcm.data import VideoData
 from projects.mcm.discriminator import (
     FrameDiscriminator,
     GanLoss,
@@ -277,4 +277,4 @@ def _denoise(unet: VideoUNet, context: Tensor, guidance: Tensor | None, latents:
 
 
 if __name__ == "__main__":
-    main(MotionConsistency, VideoData, links=links)
+    main(MotionConsistency, VideoData, links=one_seed)

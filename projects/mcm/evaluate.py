@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from common.cli import main
+from common.cli import main, one_seed
 from common.data.images import Pictures
 from common.paths import expand
 from common.training.runs import save_picture
 from common.training.weights import load_weights
+from common.visual import filmstrip, to_frames
 from projects.mcm.consistency import guidance_embedding
-from projects.mcm.data import VideoData, links
+from projects.mcm.data import VideoData
 from projects.mcm.distill import GUIDANCE_DIM
-from projects.mcm.harness.pictures import filmstrip, to_frames
 from projects.mcm.measures import Measures, VideoMeasures
 from projects.mcm.model import Lora, VideoModel, build_student, load_video_model, merge_lora, trained_part
 from projects.mcm.sampling import sample_student, sample_teacher
@@ -125,4 +125,4 @@ class Evaluation(L.LightningModule):
 
 
 if __name__ == "__main__":
-    main(Evaluation, VideoData, links=links)
+    main(Evaluation, VideoData, links=one_seed)

@@ -14,15 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Dinov2Config, Dinov2ForImageClassification, Dinov2Model
 
-from common.cli import main
-from common.data.images import PictureData
-from common.foundations.classifier import Classification, links
+from common.cli import main, one_seed
+from common.data.images import IMAGENET_MEAN, IMAGENET_STD, PictureData
+from common.foundations.classifier import Classification
 from common.hub import from_pretrained
 from common.paths import expand
+from common.training.augment import random_crop
 from common.training.weights import load_weights
-from projects.mcm.augment import random_crop
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
 
 class DinoClassifier(nn.Module):
@@ -96,7 +94,7 @@ class FrameFeatures(nn.Module):
         pixels = random_crop(images / 2 + 0.5, self.size)
         if pixels.shape[-1] != self.size:
             pixels = F.interpolate(pixels, (self.size, self.size), mode="area")
-        mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+        mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
         hidden = self.dino((pixels - mean) / std, output_hidden_states=True).hidden_states
         return [hidden[number + 1][:, 1:] for number in self.blocks]
 
@@ -112,7 +110,7 @@ class FrameJudge(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """[N, 3, S, S] in [0, 1] (or uint8) -> [N, 2D]."""
         pixels = images.float() / 255 if images.dtype == torch.uint8 else images
-        mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+        mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
         tokens = self.dino((pixels - mean) / std).last_hidden_state
         return torch.cat([tokens[:, 0], tokens[:, 1:].mean(1)], 1)
 
@@ -167,4 +165,4 @@ def build_sentences(encoder: SentenceEncoder) -> nn.Module:
 
 
 if __name__ == "__main__":
-    main(Classification, PictureData, links=links)
+    main(Classification, PictureData, links=one_seed)

@@ -15,12 +15,12 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import functional as F
 
-from common.cli import main
+from common.cli import main, one_seed
 from common.data.words import word_tokenizer
 from common.data.worlds.moving_glyphs import CAPTIONS, OBEYS, centroid_velocity, commanded_velocity
 from common.foundations.text_to_image import build_text_encoder
 from common.training.schedules import adamw, optimizer_steps
-from projects.mcm.data import VideoData, links
+from projects.mcm.data import VideoData
 from projects.mcm.model import PixelCodec, VideoDiffusion, denoise
 from projects.mcm.sampling import sample_teacher
 
@@ -114,4 +114,4 @@ class TeacherTraining(L.LightningModule):
 
 
 if __name__ == "__main__":
-    main(TeacherTraining, VideoData, links=links)
+    main(TeacherTraining, VideoData, links=one_seed)

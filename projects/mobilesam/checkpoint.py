@@ -28,13 +28,10 @@ def load_segmenter(checkpoint: Path, config: Path | None = None) -> Sam:
     Raises:
         UserError: a file is missing, damaged, unsafe or of another model; weights and sizes do not fit each other.
     """
-    state = load_state(checkpoint)
+    state = segmenter_state(checkpoint)
     tiny = "image_encoder.patch_embed.seq.0.c.weight" in state
     if not tiny and "image_encoder.pos_embed" not in state:
-        raise UserError(
-            f"{checkpoint} holds no segmenter (its first key is '{next(iter(state), '')}'): give mobile_sam.pt, "
-            "sam_vit_h/l/b*.pth, or the weights.safetensors in the run folder of a stage"
-        )
+        raise _no_segmenter(checkpoint, state)
     beside = checkpoint.with_name("config.yaml")
     if config is None and checkpoint.suffix == ".safetensors" and beside.is_file():
         config = beside
@@ -52,6 +49,33 @@ def load_segmenter(checkpoint: Path, config: Path | None = None) -> Sam:
     except UserError as error:
         raise UserError(f"{checkpoint} with {origin}: {error}") from error
     return sam.eval()
+
+
+def segmenter_state(checkpoint: Path) -> State:
+    """The tensors of a weight file under SAM's own names, `image_encoder.*`, `prompt_encoder.*`, `mask_decoder.*`.
+
+    What wraps a module puts a prefix before its names: `module.` (DistributedDataParallel), `_orig_mod.` (compiled, at
+    any place), `student.` (a checkpoint of `distill`), `model.`, ... Of several segmenters in a file the student's is
+    taken.
+
+    Raises:
+        UserError: as `load_state` does; two segmenters, neither of which is a student.
+    """
+    state = {key.replace("_orig_mod.", ""): value for key, value in load_state(checkpoint).items()}
+    prefixes = {key[: key.index("image_encoder.")] for key in state if "image_encoder." in key}
+    if not prefixes or "" in prefixes:
+        return state
+    chosen = [prefix for prefix in prefixes if prefix.endswith("student.")] or list(prefixes)
+    if len(chosen) > 1:
+        raise UserError(f"{checkpoint} holds {len(chosen)} segmenters ({', '.join(sorted(chosen))}): keep one of them")
+    return {key.removeprefix(chosen[0]): value for key, value in state.items() if key.startswith(chosen[0])}
+
+
+def _no_segmenter(checkpoint: Path, state: State) -> UserError:
+    return UserError(
+        f"{checkpoint} holds no segmenter (its first key is '{next(iter(state), '')}'): give mobile_sam.pt, "
+        "sam_vit_h/l/b*.pth, or the weights.safetensors in the run folder of a stage"
+    )
 
 
 def published_size(checkpoint: Path, state: State) -> SamConfig:

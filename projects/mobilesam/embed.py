@@ -2,8 +2,8 @@
 
     python -m projects.mobilesam.embed predict --config projects/mobilesam/configs/mini/embed.yaml
 
-Writes `embeddings/` into the run folder: memory-mapped, a shard per process. An interrupted run goes on where it
-stopped.
+Writes `train_embeddings/` and, where the config names validation images, `val_embeddings/` into the run folder:
+memory-mapped, a shard per process. An interrupted run goes on where it stopped.
 """
 
 from typing import Literal
@@ -16,7 +16,7 @@ from projects.mobilesam.teacher import FrozenTeacher
 
 
 class EmbeddingWriter(FrozenTeacher):
-    """Writes E_T(x) of every training image into a store, row i for image i.
+    """Writes E_T(x) of every image into the store of its split, row i for image i.
 
     Args:
         teacher: sizes of the teacher SAM.
@@ -32,16 +32,20 @@ class EmbeddingWriter(FrozenTeacher):
 
     def setup(self, stage: str) -> None:
         data = self.trainer.datamodule
-        self.store = ArrayStore.create(
-            self.run_dir / "embeddings", len(data.sources["train"]), self.shape, self.dtype_name,
-            rank=self.trainer.global_rank, world_size=self.trainer.world_size, key=self.key,
-        )  # fmt: skip
-        data.pending = [int(index) for index in self.store.missing()]
+        self.stores = {
+            split: ArrayStore.create(
+                self.run_dir / f"{split}_embeddings", len(data.sources[split]), self.shape, self.dtype_name,
+                rank=self.trainer.global_rank, world_size=self.trainer.world_size, key=self.key,
+            )
+            for split in ("train", "val") if split in data.sources
+        }  # fmt: skip
+        data.pending = {split: [int(index) for index in store.missing()] for split, store in self.stores.items()}
 
-    def predict_step(self, batch: SceneBatch, batch_idx: int) -> None:
+    def predict_step(self, batch: SceneBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        store = list(self.stores.values())[dataloader_idx]
         embeddings = self.embed(batch.images).float().cpu().numpy()
         for index, embedding in zip(batch.index.tolist(), embeddings, strict=True):
-            self.store.write(index, embedding)
+            store.write(index, embedding)
 
     def on_predict_end(self) -> None:
         self.trainer.strategy.barrier()  # the stage is finished when every process is

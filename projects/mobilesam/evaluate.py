@@ -17,15 +17,14 @@ from common.cli import main
 from common.data.promptable import PromptableData, SceneBatch
 from common.data.prompts import Prompts, box_prompts, point_prompts, sample_point_pairs, sample_points, tight_boxes
 from common.evaluators.promptable import MeanMaskIoU
-from common.models.sam import SamConfig, build_sam, postprocess_masks, predict_masks, scale_boxes, scale_points
-from common.paths import expand
+from common.models.sam import SamConfig, postprocess_masks, predict_masks, scale_boxes, scale_points
 from common.training.runs import save_picture
 from common.training.segmentation import best_mask
-from common.training.weights import load_state, load_weights
 from common.visual import draw_masks, draw_prompts, enlarge
 from projects.mobilesam.distill import links
+from projects.mobilesam.student import borrow_decoder, build_student, load_student
 from projects.mobilesam.teacher import load_teacher
-from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig
+from projects.mobilesam.tiny_vit import TinyViTConfig
 
 
 class Evaluation(L.LightningModule):
@@ -38,8 +37,10 @@ class Evaluation(L.LightningModule):
         teacher: sizes of the teacher SAM.
         teacher_weights: SAM's published checkpoint, or a foundation's weights.
         student: sizes of the student's image encoder.
+        vit: sizes of a ViT that takes the TinyViT's place (Table 2).
         encoder: whose image encoder is measured.
-        student_weights: a trained student; None for an untrained encoder with the teacher's decoder.
+        student_weights: a trained student, as `mobile_sam.pt`, `sam_vit_*.pth` or a stage's weights; None for an
+            untrained encoder with the teacher's decoder.
         instances: prompts of each kind per image, each for an object of its own; all objects where there are fewer.
         distances: distances in pixels, in a frame of 1024, between the points of a two-point prompt.
         pictures: how many images are drawn for the report.
@@ -50,6 +51,7 @@ class Evaluation(L.LightningModule):
         teacher: SamConfig,
         teacher_weights: str,
         student: TinyViTConfig,
+        vit: SamConfig | None = None,
         encoder: Literal["teacher", "student"] = "student",
         student_weights: str | None = None,
         instances: int = 8,
@@ -60,20 +62,21 @@ class Evaluation(L.LightningModule):
         self.teacher = load_teacher(teacher, teacher_weights)
         self.model: Sam = self.teacher
         if encoder == "student":
-            self.model = build_sam(teacher, image_encoder=TinyViT(student))
+            self.model = build_student(teacher, student, vit)
             if student_weights is not None:
-                load_weights(self.model, expand(student_weights, "model.student_weights"))
+                load_student(self.model, student_weights)
             else:
-                state = load_state(expand(teacher_weights, "model.teacher_weights"))
-                load_weights(self.model.prompt_encoder, state, prefix="prompt_encoder.")
-                load_weights(self.model.mask_decoder, state, prefix="mask_decoder.")
+                borrow_decoder(self.model, teacher_weights)
         self.model.requires_grad_(False).eval()
         self.instances, self.distances, self.pictures = instances, distances, pictures
         kinds = ["point", "box", *(f"two_points_{distance}" for distance in distances)]
         self.to_teacher = nn.ModuleDict({kind: MeanMaskIoU() for kind in kinds})
         self.to_truth = nn.ModuleDict({kind: MeanMaskIoU() for kind in kinds})
+        self.validation = MeanMaskIoU()
 
-    def test_step(self, batch: SceneBatch, batch_idx: int) -> None:
+    def test_step(self, batch: SceneBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """An image of the test split; or of the validation split, from the second loader, where one point is enough."""
+        validating = dataloader_idx == 1
         scene, size, index = batch.scenes[0], batch.sizes[0], int(batch.index[0])
         rng = np.random.default_rng((index, 0))
         chosen = rng.permutation(len(scene.masks))[: self.instances]
@@ -81,16 +84,17 @@ class Evaluation(L.LightningModule):
             return
         own = scene.masks[chosen]
         truth = torch.from_numpy(own).to(self.device)
-        teacher, model = self.teacher.image_encoder(batch.images), None
+        teacher = self.teacher.image_encoder(batch.images)
         model = teacher if self.model is self.teacher else self.model.image_encoder(batch.images)
         for kind, prompts in self.prompts(own, rng).items():
             prompts = prompts.to(self.device)
             target = self.masks(self.teacher, teacher, prompts, kind, size, truth.shape[1:])
-            masks = (
-                target
-                if self.model is self.teacher
-                else self.masks(self.model, model, prompts, kind, size, truth.shape[1:])
-            )
+            masks = target
+            if model is not teacher:
+                masks = self.masks(self.model, model, prompts, kind, size, truth.shape[1:])
+            if validating:
+                self.validation.update(masks, target)
+                return
             self.to_teacher[kind].update(masks, target)
             self.to_truth[kind].update(masks, truth)
             if index < self.pictures and kind in ("point", "box"):
@@ -147,6 +151,8 @@ class Evaluation(L.LightningModule):
             if name == "teacher":
                 for distance, value in zip(self.distances, pairs, strict=True):
                     self.log(f"test/miou_teacher_two_points_{distance}", value)
+        if self.validation.count:
+            self.log("test/val_miou_teacher_point", self.validation.compute())
         encoder, decoder = self.model.image_encoder, self.model.mask_decoder
         self.log("test/encoder_params", float(sum(p.numel() for p in encoder.parameters())))
         self.log("test/decoder_params", float(sum(p.numel() for p in decoder.parameters())))

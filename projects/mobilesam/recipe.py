@@ -8,49 +8,81 @@ SAM_PHOTOS = Stage("sam_photos", "common.foundations.sam", {"model.start": SAM.w
 
 
 def arms(scale: Scale, sam: Stage = SAM) -> dict[str, Arm]:
-    """At mini scale a small SAM, `sam`, is the teacher and annotates the data at hand; else SAM ViT-H and SA-1B."""
-    teacher, train = {}, {}
-    if scale == "mini":
-        teacher = {"model.teacher_weights": sam.weights}
-        annotate = Stage("annotate", "projects.mobilesam.annotate", teacher, run="predict", shared=True)
-        train = {"data.train.init_args.root": annotate.output("train")}
-        val = {"data.val.init_args.root": annotate.output("val")}
-    else:
-        val = {}
-    embed = Stage("embed", "projects.mobilesam.embed", {**teacher, **train}, run="predict", shared=True)
-    stored = {"data.embeddings": embed.output("embeddings")}
+    """At mini scale a small SAM, `sam`, is the teacher; else SAM ViT-H, beside released models and Table 2's ViT-B.
 
-    def distill(coupling: str, **settings: object) -> Stage:
-        name = "distill" if coupling == "decoupled" else coupling
-        return Stage(
-            name, "projects.mobilesam.distill", {**teacher, **train, **val, "model.coupling": coupling, **settings}
-        )
+    On photographs the students that learn from masks are also measured with the method's work, and with its time.
+    """
+    mini = scale == "mini"
+    teacher = {"model.teacher_weights": sam.weights} if mini else {}
+    embed = Stage("embed", "projects.mobilesam.embed", teacher, run="predict", shared=True)
+    stored = {
+        "data.embeddings": embed.output("train_embeddings"),
+        "data.val_embeddings": embed.output("val_embeddings"),
+    }
 
-    def evaluate(**settings: object) -> Stage:
-        return Stage("evaluate", "projects.mobilesam.evaluate", {**teacher, **settings}, run="test")
+    def train(name: str, **settings: object) -> Stage:
+        return Stage(name, "projects.mobilesam.distill", {**teacher, **stored, **settings}, base="student")
 
-    def student(stage: Stage) -> Stage:
-        return evaluate(**{"model.student_weights": stage.weights})
+    def finetune(name: str) -> Stage:
+        return train(name, **{"model.student_weights": decoupled.weights})
 
-    decoupled = distill("decoupled", **stored)
-    semi_coupled = distill("semi_coupled")
-    coupled = distill("coupled")
-    finetuned = distill("decoder_finetuning", **{"model.student_weights": decoupled.weights})
-    own = Stage(
-        "evaluate", "projects.mobilesam.evaluate", {**teacher, "model.encoder": "teacher"}, run="test", shared=True
-    )
-    return {
-        "teacher": Arm([own], "SAM itself: the upper bound"),
+    def test(student: Stage | str, name: str = "evaluate") -> Stage:
+        """A student measured: one of a stage, or a released file, which has no seed."""
+        released = isinstance(student, str)
+        weights = student if isinstance(student, str) else student.weights
+        settings = {**teacher, "model.student_weights": weights}
+        base = "base" if name == "evaluate" else "evaluate"
+        return Stage(name, "projects.mobilesam.evaluate", settings, run="test", shared=released, base=base)
+
+    def bound(encoder: str) -> Stage:
+        settings = {**teacher, "model.encoder": encoder}
+        return Stage("evaluate", "projects.mobilesam.evaluate", settings, run="test", shared=True)
+
+    decoupled = train("distill")
+    found = {
+        "teacher": Arm([bound("teacher")], "SAM itself: the upper bound"),
         "decoupled": Arm(
-            [student(decoupled)],
+            [test(decoupled)],
             "encoder regresses the teacher's embedding; the teacher's decoder, untouched",
             method=True,
         ),
-        "semi_coupled": Arm([student(semi_coupled)], "encoder learns from masks through the teacher's frozen decoder"),
-        "coupled": Arm([student(coupled)], "encoder and decoder both start anew and learn from masks"),
-        "decoupled_finetuned": Arm([student(finetuned)], "decoupled, then a short finetuning of the decoder on masks"),
-        "untrained": Arm([evaluate()], "random encoder before the teacher's decoder: the lower bound"),
+        "semi_coupled": Arm(
+            [test(train("semi_coupled"))], "encoder learns from masks through the teacher's frozen decoder"
+        ),
+        "coupled": Arm([test(train("coupled"))], "a new encoder and the teacher's decoder learn from masks together"),
+        "decoupled_finetuned": Arm(
+            [test(finetune("decoder_finetuning"))], "decoupled, then a short finetuning of the decoder on masks"
+        ),
+        "jointly_finetuned": Arm(
+            [test(finetune("joint_finetuning"))], "decoupled, then a short finetuning of encoder and decoder on masks"
+        ),
+        "middle_budget": Arm([test(train("distill_middle"))], "decoupled, half of the epochs (Table 4)"),
+        "small_budget": Arm(
+            [test(train("distill_small"))], "decoupled, a quarter of the epochs, half the batch (Table 4)"
+        ),
+        "untrained": Arm([bound("student")], "random encoder before the teacher's decoder: the lower bound"),
     }
+    if sam is SAM_PHOTOS:
+        for name in ("semi_coupled", "coupled"):
+            for what in ("work", "time"):
+                stage = f"{name}_equal_{what}"
+                found[stage] = Arm([test(train(stage))], f"{name}, for as many steps as take the method's {what}")
+    if not mini:
+        found |= {
+            "coupled_scratch": Arm(
+                [test(train("coupled_scratch"))], "encoder and decoder both start anew and learn from masks"
+            ),
+            "released": Arm([test("$WEIGHTS_ROOT/mobile_sam.pt")], "the published MobileSAM, measured as it is"),
+            "sam_vit_b": Arm(
+                [test("$WEIGHTS_ROOT/sam_vit_b_01ec64.pth", "evaluate_vit_b")],
+                "the published SAM ViT-B, measured as it is: the paper's coupled model (Table 2)",
+            ),
+            "decoupled_vit_b": Arm(
+                [test(train("distill_vit_b"), "evaluate_vit_b")],
+                "a ViT-B student regresses the teacher's embedding on 0.1 % of SA-1B (Table 2)",
+            ),
+        }
+    return found
 
 
 RECIPE = Recipe(
@@ -75,6 +107,20 @@ RECIPE = Recipe(
             path="$WEIGHTS_ROOT/sam_vit_h_4b8939.pth",
             source="the model checkpoints section of github.com/facebookresearch/segment-anything",
             gigabytes=2.56,
+            licence="Apache-2.0",
+        ),
+        Download(
+            name="SAM ViT-B weights",
+            path="$WEIGHTS_ROOT/sam_vit_b_01ec64.pth",
+            source="the model checkpoints section of github.com/facebookresearch/segment-anything",
+            gigabytes=0.37,
+            licence="Apache-2.0",
+        ),
+        Download(
+            name="MobileSAM's published weights",
+            path="$WEIGHTS_ROOT/mobile_sam.pt",
+            source="dhkim2810/MobileSAM on the Hugging Face hub, or weights/ of github.com/ChaoningZhang/MobileSAM",
+            gigabytes=0.04,
             licence="Apache-2.0",
         ),
         Download(

@@ -1,13 +1,16 @@
-"""The frozen teacher, for the stages that only ask it."""
+"""The frozen teacher: all of it for the stages that only ask it, its decoder alone where embeddings are stored."""
+
+from typing import Any
 
 import lightning.pytorch as L
 import torch
 from segment_anything.modeling import Sam
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.models.sam import SamConfig, build_sam
 from common.paths import expand
 from common.training.weights import load_weights
+from projects.mobilesam.checkpoint import segmenter_state
 
 
 class FrozenTeacher(L.LightningModule):
@@ -28,7 +31,23 @@ class FrozenTeacher(L.LightningModule):
         return self.sam.image_encoder(images)
 
 
-def load_teacher(config: SamConfig, weights: str) -> Sam:
-    """A SAM with the weights of `weights`, frozen, in evaluation mode."""
-    sam = load_weights(build_sam(config), expand(weights, "model.teacher_weights"))
+class NoEncoder(nn.Module):
+    """In the place of an image encoder that is not needed: ViT-H takes 2.5 GB."""
+
+    def __init__(self, image_size: int):
+        super().__init__()
+        self.img_size = image_size
+
+    def forward(self, images: Tensor) -> Any:
+        raise RuntimeError("this SAM was loaded without its image encoder")
+
+
+def load_teacher(config: SamConfig, weights: str, encoder: bool = True) -> Sam:
+    """A SAM with the weights of `weights`, frozen, in evaluation mode; `encoder` False leaves its image encoder out."""
+    state = segmenter_state(expand(weights, "model.teacher_weights"))
+    if encoder:
+        sam = load_weights(build_sam(config), state)
+    else:
+        sam = build_sam(config, NoEncoder(config.image_size))
+        load_weights(sam, {k: v for k, v in state.items() if not k.startswith("image_encoder.")})
     return sam.requires_grad_(False).eval()

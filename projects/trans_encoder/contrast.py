@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from common.cli import main
+from common.cli import main, one_seed
 from common.losses.contrastive import info_nce
 from common.training.schedules import optimizer_steps
 from projects.trans_encoder.data import Batch, PairData, agreement
-from projects.trans_encoder.distill import linear_adamw, links
+from projects.trans_encoder.distill import linear_adamw
 from projects.trans_encoder.model import BiEncoder, Pooling
 
 
@@ -80,4 +80,4 @@ class SimCSE(L.LightningModule):
 
 
 if __name__ == "__main__":
-    main(SimCSE, PairData, links=links)
+    main(SimCSE, PairData, links=one_seed)

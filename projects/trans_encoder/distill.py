@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
-from common.cli import main
+from common.cli import main, one_seed
 from common.data.pairs import Pair
 from common.errors import UserError
 from common.training.schedules import optimizer_steps
@@ -161,10 +161,5 @@ def linear_adamw(model: nn.Module, lr: float, weight_decay: float, warmup_steps:
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def links(parser: Any) -> None:
-    """One seed."""
-    parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
-
-
 if __name__ == "__main__":
-    main(Distillation, PairData, links=links)
+    main(Distillation, PairData, links=one_seed)

@@ -8,17 +8,18 @@ from typing import Any, Literal
 import lightning.pytorch as L
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import get_linear_schedule_with_warmup
 
-from common.cli import main
+from common.cli import main, one_seed
 from common.data.images import PictureData, Pictures, PictureSource
 from common.data.stream import stream_loader
 from common.errors import UserError
 from common.paths import expand
+from common.training.distributed import mean_over_processes
 from common.training.schedules import optimizer_steps
+from common.training.weights import load_tied
 from projects.vlv.model import (
     Captioner,
     Florence,
@@ -26,7 +27,6 @@ from projects.vlv.model import (
     caption_logits,
     caption_loss,
     encode_captions,
-    load_tied,
 )
 
 Unfrozen = Literal["adapter", "language_model", "encoder"]
@@ -104,15 +104,6 @@ class Description(L.LightningModule):
         return self.net
 
 
-def mean_over_processes(count: Tensor) -> Tensor:
-    """So that the mean of the processes' gradients is that of one process with all tokens."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return count
-    total = count.clone().float()
-    dist.all_reduce(total)
-    return total / dist.get_world_size()
-
-
 class CaptionData(PictureData):
     """Pictures with captions, of which a part may be trained on.
 
@@ -158,9 +149,5 @@ class Part:
         return self.samples.draw(int(self.indices[index]), rng)
 
 
-def links(parser: Any) -> None:
-    parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
-
-
 if __name__ == "__main__":
-    main(Description, CaptionData, links=links)
+    main(Description, CaptionData, links=one_seed)

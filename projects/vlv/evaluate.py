@@ -11,7 +11,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.cli import main
+from common.cli import main, one_seed
 from common.data.images import PictureData, to_uint8
 from common.data.worlds.glyph_scenes import matching_slots, read_slots
 from common.errors import UserError
@@ -20,10 +20,10 @@ from common.hub import from_pretrained
 from common.models.text_to_image import load_text_to_image
 from common.paths import expand
 from common.training.runs import save_picture
+from common.training.weights import load_tied
 from common.visual import enlarge
 from projects.vlv.captions import clean_up
-from projects.vlv.model import Florence, build_captioner, load_tied
-from projects.vlv.reconstruct import links
+from projects.vlv.model import Florence, build_captioner
 
 
 class Evaluation(L.LightningModule):
@@ -149,4 +149,4 @@ def load_pipeline(hub: str) -> DiffusionPipeline:
 
 
 if __name__ == "__main__":
-    main(Evaluation, PictureData, links=links)
+    main(Evaluation, PictureData, links=one_seed)

@@ -1,7 +1,6 @@
 """VLV's networks (§3.2, §3.3): the encoder from pictures to caption embeddings, and the captioner on top of it."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,9 +19,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from common.data.images import IMAGENET_MEAN, IMAGENET_STD
 from common.hub import from_pretrained
 from common.models.text_to_image import encode_embeddings, load_text_encoder
-from common.training.weights import load_state, load_weights
 
 TASK = "<MORE_DETAILED_CAPTION>"
 IGNORED = -100
@@ -88,8 +87,8 @@ class Looks:
     """How Florence-2's image processor treats a picture: resized to a square, normalised channel by channel."""
 
     size: int
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
 
     def __call__(self, images: Tensor) -> Tensor:
         """[B, 3, S, S] in [0, 1] -> [B, 3, size, size]."""
@@ -233,18 +232,3 @@ def build_captioner(
         settings = from_pretrained(AutoConfig, language_model)
         words = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
     return Captioner(encoder, text_encoder, words, tokenizer)
-
-
-def load_tied(module: nn.Module, path: Path) -> None:
-    """Fill a module from a file that holds tensors which several names share only once.
-
-    Raises:
-        UserError: the file does not fit.
-    """
-    state = load_state(path)
-    own = module.state_dict()
-    by_place = {own[name].data_ptr(): name for name in state if name in own}
-    for name, value in own.items():
-        if name not in state and (other := by_place.get(value.data_ptr())):
-            state[name] = state[other]
-    load_weights(module, state)

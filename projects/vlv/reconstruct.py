@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
-from common.cli import main
+from common.cli import main, one_seed
 from common.data.images import PictureData
 from common.models.text_to_image import load_text_to_image
 from common.training.schedules import optimizer_steps
@@ -85,9 +85,5 @@ class Reconstruction(L.LightningModule):
         return self.encoder
 
 
-def links(parser: Any) -> None:
-    parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
-
-
 if __name__ == "__main__":
-    main(Reconstruction, PictureData, links=links)
+    main(Reconstruction, PictureData, links=one_seed)

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.cli import main
+from common.cli import main, one_seed
 from common.data.images import PictureData, to_uint8
 from common.data.worlds.glyph_scenes import matching_slots, read_slots
 from common.evaluators.frechet import Inception, frechet_distance
 from common.models.text_to_image import Solver, load_text_to_image
 from common.paths import expand
 from common.training.runs import save_picture
+from common.training.weights import load_tied
 from common.visual import enlarge
-from projects.vlv.model import Florence, build_encoder, load_tied
-from projects.vlv.reconstruct import links
+from projects.vlv.model import Florence, build_encoder
 
 
 class Redrawing(L.LightningModule):
@@ -96,4 +96,4 @@ class Redrawing(L.LightningModule):
 
 
 if __name__ == "__main__":
-    main(Redrawing, PictureData, links=links)
+    main(Redrawing, PictureData, links=one_seed)

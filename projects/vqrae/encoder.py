@@ -15,6 +15,7 @@ from transformers import (
     SiglipVisionModel,
 )
 
+from common.data.images import IMAGENET_MEAN, IMAGENET_STD
 from common.errors import UserError
 from common.hub import from_pretrained, hub_file, hub_file_if_any
 from common.paths import expand
@@ -23,7 +24,7 @@ from common.training.weights import load_state, load_weights
 CLASSES = {"siglip": (SiglipVisionConfig, SiglipVisionModel), "internvl": (InternVLVisionConfig, InternVLVisionModel)}
 NORMALISATION = {
     "siglip": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "internvl": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "internvl": (IMAGENET_MEAN, IMAGENET_STD),
 }
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
-from common.cli import main
+from common.cli import main, one_seed
 from common.data.images import PictureData, to_uint8
 from common.evaluators.frechet import Inception
 from common.paths import expand
@@ -22,7 +22,6 @@ from projects.vqrae.harness.pictures import strip
 from projects.vqrae.metrics import CodebookUsage, fid
 from projects.vqrae.model import VQRAE, Codebook
 from projects.vqrae.perceptual import PerceptualLoss, PerceptualNets
-from projects.vqrae.train import links
 from projects.vqrae.understanding import HeadConfig, build_head, probe
 
 
@@ -123,4 +122,4 @@ def joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    main(Evaluation, PictureData, links=links)
+    main(Evaluation, PictureData, links=one_seed)

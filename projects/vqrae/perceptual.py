@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from common.data.images import IMAGENET_MEAN, IMAGENET_STD
 from common.models.classifiers import convnext, vgg16
 from common.paths import expand
 from common.training.weights import load_state, load_weights
 
 TAPS = (3, 8, 15, 22, 29)  # the last rectifier of each of VGG16's five blocks
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CONVNEXT_SHARE = 0.1
 HEADS = resources.files("torchmetrics.functional.image") / "lpips_models/vgg.pth"  # as LPIPS' authors released them
 
@@ -124,7 +124,7 @@ class PerceptualLoss(nn.Module):
 
 def normalise(images: Tensor) -> Tensor:
     """[0, 1] -> ImageNet's mean and deviation, which LPIPS' own scaling of [-1, 1] amounts to."""
-    mean, std = (torch.tensor(v, device=images.device, dtype=images.dtype).view(3, 1, 1) for v in (MEAN, STD))
+    mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (images - mean) / std
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
-from common.cli import main
+from common.cli import main, one_seed
 from common.data.images import PictureData
 from common.hub import from_pretrained
 from common.paths import expand
@@ -20,7 +20,6 @@ from common.training.weights import load_weights
 from projects.vqrae.captions import world_words
 from projects.vqrae.encoder import EncoderConfig
 from projects.vqrae.model import VQRAE, Codebook
-from projects.vqrae.train import links
 
 
 @dataclass
@@ -199,4 +198,4 @@ def load_tokenizer(encoder: EncoderConfig, codebook: Codebook, weights: str) -> 
 
 
 if __name__ == "__main__":
-    main(PriorTraining, PictureData, links=links)
+    main(PriorTraining, PictureData, links=one_seed)

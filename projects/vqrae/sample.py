@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from common.cli import main
+from common.cli import main, one_seed
 from common.data.images import PictureData, to_uint8
 from common.data.worlds.shape_crops import colour_of
 from common.data.worlds.shape_layout import COLOURS
@@ -28,7 +28,6 @@ from projects.vqrae.metrics import fid
 from projects.vqrae.model import Codebook
 from projects.vqrae.perceptual import LogitDistance, PerceptualLoss, PerceptualNets
 from projects.vqrae.prior import LanguageModel, Prior, load_tokenizer
-from projects.vqrae.train import links
 
 IMAGES_PER_PROMPT = 4  # of GenEval and of DPG-Bench
 
@@ -135,4 +134,4 @@ def write_benchmark(folder: Path, number: int, known: dict[str, Any], images: np
 
 
 if __name__ == "__main__":
-    main(Sampling, PictureData, links=links)
+    main(Sampling, PictureData, links=one_seed)

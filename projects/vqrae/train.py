@@ -16,7 +16,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torchmetrics.image import PeakSignalNoiseRatio
 
-from common.cli import main
+from common.cli import main, one_seed
 from common.data.images import PictureData
 from common.paths import expand
 from common.training.schedules import optimizer_steps
@@ -183,9 +183,5 @@ def cosine(step: int, warmup: int, total: int, end: float) -> float:
     return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def links(parser: Any) -> None:
-    parser.link_arguments("seed_everything", "data.seed", compute_fn=lambda seed: int(seed))
-
-
 if __name__ == "__main__":
-    main(TokenizerTraining, PictureData, links=links)
+    main(TokenizerTraining, PictureData, links=one_seed)

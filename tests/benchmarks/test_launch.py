@@ -148,8 +148,7 @@ def test_what_is_done_or_in_the_queue_is_not_submitted_again(cluster, runs, caps
     submit(runs, "--arms", "decoupled")
     first = {entry["stage"]: entry for entry in record(runs)}
     finish(runs, "sam", 0)
-    for name in ("annotate", "embed"):
-        finish(runs, name, 0)
+    finish(runs, "embed", 0)
     finish(runs, "distill", 1)
     cluster.queue.write_text(
         f"{first['distill']['job']}|0|RUNNING|None|1:00|n1\n{first['table']['job']}|N/A|PENDING|x|0|\n"
@@ -240,9 +239,8 @@ def test_a_dry_run_writes_the_scripts_and_prints_lines_for_the_shell(cluster, ru
     lines = capsys.readouterr().out
     assert cluster.calls("sbatch") == []
     subprocess.run(["bash", "-ec", lines], check=True)
-    assert [Path(call[-1]).name.split("-")[1] for call in cluster.submissions()][:4] == [
+    assert [Path(call[-1]).name.split("-")[1] for call in cluster.submissions()][:3] == [
         "sam",
-        "annotate",
         "embed",
         "distill",
     ]
@@ -275,23 +273,22 @@ def test_status_says_where_every_job_stands(cluster, runs, tmp_path, capsys):
     submit(runs, "--arms", "decoupled")
     entries = {entry["stage"]: entry for entry in record(runs)}
     finish(runs, "sam", 0)
-    Path(entries["annotate"]["tasks"]["0"], "log.txt").write_text("Traceback\nValueError: no scene\nsrun: error: n1\n")
+    Path(entries["embed"]["tasks"]["0"], "log.txt").write_text("Traceback\nValueError: no scene\nsrun: error: n1\n")
     Path(entries["distill"]["tasks"]["0"], "progress.json").write_text(
         '{"step": 30, "total": 100, "loss": 0.5, "seconds_left": 700}'
     )
     Path(entries["distill"]["tasks"]["1"], "config.yaml").touch()
     job = {name: entry["job"] for name, entry in entries.items()}
     cluster.queue.write_text(
-        f"{job['annotate']}|N/A|FAILED|NonZeroExitCode|0:10|n1\n"
-        f"{job['embed']}|N/A|CANCELLED|DependencyNeverSatisfied|0:00|\n"
+        f"{job['embed']}|N/A|FAILED|NonZeroExitCode|0:10|n1\n"
         f"{job['distill']}|0|RUNNING|None|5:00|n1\n{job['distill']}|1|PENDING|BeginTime|0:00|\n"
-        f"{job['evaluate']}|0|PENDING|Dependency|0:00|\n{job['evaluate']}|1|PENDING|Dependency|0:00|\n"
+        f"{job['evaluate']}|0|CANCELLED|DependencyNeverSatisfied|0:00|\n{job['evaluate']}|1|PENDING|Dependency|0:00|\n"
     )
     assert status.main(["mobilesam", "--runs", str(runs)]) == 0
     lines = {tuple(line.split()[:2]): " ".join(line.split()[2:]) for line in capsys.readouterr().out.splitlines()}
     assert lines[job["sam"], "sam"] == "done 3 s, now"
-    assert lines[job["annotate"], "annotate"].startswith("failed ValueError: no scene (log: ")
-    assert lines[job["embed"], "embed"] == "cancelled a stage it reads from has failed"
+    assert lines[job["embed"], "embed"].startswith("failed ValueError: no scene (log: ")
+    assert lines[f"{job['evaluate']}_0", "evaluate"] == "0 cancelled a stage it reads from has failed"
     assert lines[f"{job['distill']}_0", "distill"] == "0 running step 30 of 100, 12 min left, on n1, 5:00"
     assert lines[f"{job['distill']}_1", "distill"] == "1 requeued BeginTime"
     assert lines[f"{job['evaluate']}_1", "evaluate"] == "1 waiting Dependency"

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.training.distributed import first_row, gather
+from common.training.distributed import first_row, gather, mean_over_processes
 from tests.distributed import assert_data_parallel
 
 
@@ -46,3 +46,11 @@ def test_a_loss_that_forgets_the_other_process_is_found(encoder):
 def test_one_process_gathers_itself():
     x = torch.randn(3, 2, requires_grad=True)
     assert gather(x) is x and first_row(3) == 0
+
+
+def mean_of_known(module: nn.Module, a: Tensor, known: Tensor) -> Tensor:
+    return (module(a).square().sum(1) * known).sum() / mean_over_processes(known.sum())
+
+
+def test_a_mean_over_tokens_on_two_processes_equals_one(encoder):
+    assert_data_parallel(mean_of_known, encoder, torch.randn(8, 6), torch.tensor([1, 1, 1, 0, 1, 0, 0, 0]))

@@ -73,14 +73,14 @@ def test_loaders_can_be_sent_to_other_processes():
     data = PromptableData(train=source, test=source, image_size=64, batch_size=1)
     data.trainer = type("Trainer", (), {"global_rank": 0, "world_size": 1})()
     data.unpicklable = lambda: None  # as a trainer and its model may be
-    for loader in (*data.predict_dataloader(), data.test_dataloader()):
+    for loader in (*data.predict_dataloader(), *data.test_dataloader()):
         pickle.loads(pickle.dumps((loader.dataset, loader.collate_fn)))
 
 
 def test_lightning_moves_the_images_of_a_batch_and_leaves_its_scenes():
     data = PromptableData(test=ShapeScenes("test", 1, 64), image_size=64)
     data.trainer = type("Trainer", (), {"global_rank": 0, "world_size": 1})()
-    (batch,) = data.test_dataloader()
+    (batch,) = data.test_dataloader()[0]
     moved = move_data_to_device(batch, torch.device("meta"))
     assert moved.images.device.type == "meta"
     assert moved.scenes is batch.scenes and moved.sizes == batch.sizes

@@ -1,8 +1,6 @@
 """SAM from segment_anything's classes: sizes, preprocessing, masks for prompts of many images."""
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,8 +25,9 @@ from common.models.sam import (
     scale_points,
 )
 from common.training.weights import load_weights
+from tests.golden import golden_file
 
-GOLDEN = Path(os.environ.get("GOLDEN_ROOT", "../shared/golden")) / "mobilesam.safetensors"
+GOLDEN = golden_file("mobilesam")
 needs_golden = pytest.mark.skipif(not GOLDEN.is_file(), reason=f"no golden vectors at {GOLDEN} (set GOLDEN_ROOT)")
 TINY = SamConfig(
     image_size=64,

@@ -6,11 +6,11 @@ import warnings
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import nn
 
 from common.errors import UserError
-from common.training.weights import load_state, load_weights, rooted
+from common.training.weights import load_state, load_tied, load_weights, rooted
 
 
 class Evil:
@@ -211,3 +211,26 @@ def test_half_precision_and_masks_of_infinities_load():
     masked = nn.Module()
     masked.register_buffer("mask", torch.full((2, 2), float("-inf")).triu(1))
     load_weights(masked, {"mask": masked.mask.clone()})
+
+
+class Tied(nn.Module):
+    """Two names of one tensor, as a language model's embedding and head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
+        self.head.weight = self.embed.weight
+        self.out = nn.Linear(5, 2)
+
+
+def test_weights_whose_names_share_tensors_come_back(tmp_path):
+    first, second = Tied(), Tied()
+    save_model(first, str(tmp_path / "weights.safetensors"))
+    with pytest.raises(UserError, match="missing: (embed|head).weight"):
+        load_weights(second, tmp_path / "weights.safetensors")
+    assert load_tied(second, tmp_path / "weights.safetensors") is second
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert second.head.weight is second.embed.weight
+    second.head.weight = nn.Parameter(torch.zeros(5, 3))  # no longer one tensor: the file says nothing of the other
+    with pytest.raises(UserError, match="missing"):
+        load_tied(second, tmp_path / "weights.safetensors")

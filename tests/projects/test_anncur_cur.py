@@ -1,8 +1,5 @@
 """ANNCUR's factorisation and its measure of recall: parity with the official code, and what must hold exactly."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from safetensors import safe_open
@@ -10,8 +7,9 @@ from safetensors import safe_open
 from projects.anncur.cur import factorise, item_embeddings, link_matrix, oracle_link
 from projects.anncur.recall import effective_rank, found, rerank_recall, top
 from projects.anncur.retrieval import Approximation, anncur, candidates, fixed_items, oracle, without_anchors
+from tests.golden import golden_file
 
-GOLDEN = Path(os.environ.get("GOLDEN_ROOT", "../shared/golden")) / "anncur.safetensors"
+GOLDEN = golden_file("anncur")
 needs_golden = pytest.mark.skipif(not GOLDEN.is_file(), reason=f"no golden vectors at {GOLDEN} (set GOLDEN_ROOT)")
 
 

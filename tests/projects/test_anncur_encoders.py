@@ -1,8 +1,5 @@
 """ANNCUR's tokens, encoders and losses: parity with the official code, closed forms, and where gradients go."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -26,8 +23,9 @@ from projects.anncur.linking import END, START, TITLE, Corpus, item_ids, padded,
 from projects.anncur.ranker import Ranker, positive_first
 from projects.anncur.train import mine, random_negatives
 from projects.anncur.world import LinkingWorld
+from tests.golden import golden_file
 
-GOLDEN = Path(os.environ.get("GOLDEN_ROOT", "../shared/golden")) / "anncur.safetensors"
+GOLDEN = golden_file("anncur")
 needs_golden = pytest.mark.skipif(not GOLDEN.is_file(), reason=f"no golden vectors at {GOLDEN} (set GOLDEN_ROOT)")
 TINY = BertSizes(vocab_size=40, hidden_size=16, layers=1, heads=2, positions=32, dropout=0.0)
 

@@ -3,12 +3,10 @@
 import io
 import tarfile
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from einops import rearrange
-from PIL import Image
 
 from common.data.readers.video_tars import VideoTars, decode_clip
 from common.data.scene import UnreadableSample
@@ -25,7 +23,6 @@ from common.data.worlds.moving_glyphs import (
 from common.errors import UserError
 from common.rehearsal.videos import make_video_tar
 from projects.mcm.data import VideoSamples, collate, cropped, segment_frames, to_float
-from projects.mcm.harness.pictures import filmstrip, to_frames, write_video
 from projects.mcm.model import PixelCodec
 
 
@@ -144,24 +141,6 @@ def test_the_codec_of_pixels_loses_nothing():
     latents = PixelCodec().encode(images)
     assert latents.shape == (2, 4, 4, 4)
     torch.testing.assert_close(PixelCodec().decode(latents), images)
-
-
-def test_films_and_files(tmp_path):
-    video = torch.zeros(3, 6, 8, 8)
-    video[0, 2] = 1
-    frames = to_frames(video)
-    assert frames.shape == (6, 8, 8, 3) and frames[2, 0, 0].tolist() == [255, 0, 0]
-    strip = filmstrip([frames, frames], side=16)
-    assert strip.shape == (2 * 18, 6 * 18, 3) and strip[0, 2 * 18].tolist() == [255, 0, 0]
-    write_video(tmp_path / "a.gif", frames.repeat(4, 1).repeat(4, 2), rate=5)
-    with Image.open(tmp_path / "a.gif") as image:
-        assert image.n_frames == 3 and image.info["duration"] == 400  # equal frames are joined, their time kept
-    write_video(tmp_path / "a.mp4", frames.repeat(4, 1).repeat(4, 2))
-    reader = cv2.VideoCapture(str(tmp_path / "a.mp4"))
-    read = [reader.read()[1] for _ in range(6)]
-    assert read[2][16, 16, 2] > 200 and read[3][16, 16, 2] < 50
-    with pytest.raises(UserError, match="neither .gif nor .mp4"):
-        write_video(tmp_path / "a.avi", frames)
 
 
 def test_features_to_float():

@@ -11,9 +11,9 @@ from diffusers import UNetMotionModel
 from PIL import Image
 from safetensors.torch import save_model
 
-from common.cli import main
+from common.cli import main, one_seed
 from common.training.weights import load_state
-from projects.mcm.data import VideoData, links
+from projects.mcm.data import VideoData
 from projects.mcm.distill import Adversary, MotionConsistency
 from projects.mcm.evaluate import Evaluation
 from projects.mcm.features import DinoClassifier, FrameEncoder, SentenceEncoder
@@ -205,7 +205,7 @@ def distilled(folder):
     """The run folder of two steps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", "disabled")
-        main(MotionConsistency, VideoData, command(folder, folder / "run"), links)
+        main(MotionConsistency, VideoData, command(folder, folder / "run"), one_seed)
     return folder / "run"
 
 
@@ -222,7 +222,7 @@ def test_a_stage_leaves_the_updates_alone_and_resumes_with_equal_weights(folder,
     shutil.copytree(distilled, again)
     for file in ("done.json", "weights.safetensors", "checkpoints/step=2.ckpt"):
         (again / file).unlink()
-    main(MotionConsistency, VideoData, command(folder, again), links)
+    main(MotionConsistency, VideoData, command(folder, again), one_seed)
     resumed = load_state(again / "weights.safetensors")
     assert all(torch.equal(resumed[name], value) for name, value in weights.items())
 
@@ -238,7 +238,7 @@ def test_evaluation_measures_motion_and_appearance_apart(folder, distilled, tmp_
         words += [f"--data.{name}", json.dumps(given)]
     words += ["--model.steps", "[1,2]", "--model.knots", "20", "--model.lora", '{"rank": 2, "alpha": 2.0}']
     words += ["--model.weights", str(distilled / "weights.safetensors"), "--threads", "1", *DATA]
-    main(Evaluation, VideoData, ["test", *words, "--run_dir", str(tmp_path)], links)
+    main(Evaluation, VideoData, ["test", *words, "--run_dir", str(tmp_path)], one_seed)
     metrics = json.loads((tmp_path / "done.json").read_text())["metrics"]
     names = ("motion_error", "obeys", "bar", "frame_fd", "video_fd")
     assert set(metrics) == {f"{name}_{steps}" for name in names for steps in (1, 2)}

@@ -7,30 +7,33 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.running.recipes import ROOT, load
+from benchmarks.running.recipes import ROOT, configs, load, settings
 from common.models.sam import SamConfig
 from common.recipe import walk
 from projects.mobilesam.tiny_vit import TinyViTConfig
 
 CONFIGS = ROOT / "projects/mobilesam/configs"
 TRAINED = ("distill", "semi_coupled", "coupled")
+FINETUNED = ("decoder_finetuning", "joint_finetuning")
+BUDGETS = ("distill_small", "distill_middle", "distill")  # Table 4
 STAGES = {
     (scale, stage.name): stage for scale in ("mini", "paper") for arm in load("mobilesam").arms(scale).values()
     for stage in walk(arm.stages) if stage.module.startswith("projects.")
 }  # fmt: skip
 
 
-def read(scale: str, name: str) -> dict:
-    return yaml.safe_load((CONFIGS / scale / f"{name}.yaml").read_text())
+def read(scale: str, name: str, data: str = "") -> dict:
+    """A stage's config, its base and its own file merged as the command line merges them."""
+    return settings(STAGES[scale, name], scale, data)
 
 
 @pytest.mark.parametrize(("scale", "name"), STAGES)
 def test_a_stage_understands_its_config(scale, name, monkeypatch, capsys):
     stage = STAGES[scale, name]
-    file = str(CONFIGS / scale / f"{name}.yaml")
+    files = [word for file in configs(stage, scale) for word in ("--config", str(file))]
     # what the recipe sets; without it a required argument is missing
     upstream = [] if scale == "paper" else ["--model.teacher_weights=sam.safetensors"]
-    monkeypatch.setattr(sys, "argv", [stage.module, stage.run, "--config", file, *upstream, "--print_config"])
+    monkeypatch.setattr(sys, "argv", [stage.module, stage.run, *files, *upstream, "--print_config"])
     monkeypatch.delitem(sys.modules, stage.module, raising=False)
     with pytest.raises(SystemExit) as ended:
         runpy.run_module(stage.module, run_name="__main__")
@@ -51,14 +54,27 @@ def tuples(sizes: dict) -> dict:
 def test_trained_arms_have_the_same_images_steps_and_batch(scale):
     budgets = [budget(read(scale, name)) for name in TRAINED]
     assert budgets[0] == budgets[1] == budgets[2]
-    finetuning = budget(read(scale, "decoder_finetuning"))
-    assert {**finetuning, "steps": 0} == {**budgets[0], "steps": 0}
-    assert finetuning["steps"] <= budgets[0]["steps"] / 3  # a short one, on top
+    for finetuning in (budget(read(scale, name)) for name in FINETUNED):
+        assert {**finetuning, "steps": 0} == {**budgets[0], "steps": 0}
+        assert finetuning["steps"] <= budgets[0]["steps"] / 3  # a short one, on top
+
+
+@pytest.mark.parametrize("scale", ["mini", "paper"])
+def test_budgets_have_table_4s_proportions(scale):
+    small, middle, full = (budget(read(scale, name)) for name in BUDGETS)
+    assert small["images"] == middle["images"] == full["images"]
+    assert (small["batch"], middle["batch"], full["batch"]) == (4, 8, 8)
+    assert small["steps"] == middle["steps"] == full["steps"] / 2  # 2, 4 and 8 epochs
+    assert len({read(scale, name)["model"].get("lr") for name in BUDGETS}) == 1
 
 
 @pytest.mark.parametrize("scale", ["mini", "paper"])
 def test_embeddings_are_those_of_the_training_images(scale):
-    assert source(read(scale, "embed")) == source(read(scale, "distill"))
+    for split in ("train", "val"):
+        assert source(read(scale, "embed"), split) == source(read(scale, "distill"), split)
+    if scale == "mini":
+        for split in ("train", "val"):
+            assert source(read(scale, "embed", "coco"), split) == source(read(scale, "distill", "coco"), split)
 
 
 def budget(config: dict) -> dict:
@@ -72,9 +88,9 @@ def budget(config: dict) -> dict:
     }
 
 
-def source(config: dict) -> dict:
-    """Which images a config trains on, whether their masks are decoded or not."""
-    train = config["data"]["train"]
+def source(config: dict, split: str = "train") -> dict:
+    """Which images a config has in a split, whether their masks are decoded or not."""
+    train = config["data"][split]
     init = {name: value for name, value in train["init_args"].items() if name != "masks"}
     return {"class": train["class_path"], **init}
 
@@ -90,6 +106,30 @@ def test_the_paper_s_budget():
     assert val["root"] != config["data"]["train"]["init_args"]["root"]
     assert val["root"] == test["root"] and val["offset"] >= test["limit"]  # no image is in both
     assert evaluation["model"]["distances"] == [100, 200, 300, 400, 500]  # Table 7
+
+
+def test_the_budget_of_table_2():
+    config = read("paper", "distill_vit_b")
+    assert config["data"]["first"] == 11_000 and config["data"]["batch_size"] == 4
+    assert config["trainer"]["max_steps"] == 55_000
+    vit = SamConfig(**tuples(config["model"]["vit"]))
+    assert vit == SamConfig.named("vit_b") == SamConfig(**tuples(read("paper", "evaluate_vit_b")["model"]["vit"]))
+
+
+@pytest.mark.parametrize("names", [("finetune",), ("finetune", "masks"), ("distill",)], ids="-".join)
+def test_configs_for_ones_own_data_are_understood(names, monkeypatch, capsys):
+    files = [word for name in names for word in ("--config", str(CONFIGS / "own" / f"{name}.yaml"))]
+    argv = ["distill", "fit", *files, "--model.student_weights=mobile_sam.pt", "--print_config"]
+    monkeypatch.setattr(sys, "argv", argv)
+    monkeypatch.delitem(sys.modules, "projects.mobilesam.distill", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("projects.mobilesam.distill", run_name="__main__")
+    assert not ended.value.code
+    parsed = yaml.safe_load(capsys.readouterr().out)
+    assert SamConfig(**tuples(parsed["model"]["teacher"])) == SamConfig()
+    assert TinyViTConfig(**tuples(parsed["model"]["student"])) == TinyViTConfig()
+    kind = {"finetune": "CocoInstances", "masks": "MaskFolder", "distill": "MaskFolder"}[names[-1]]
+    assert parsed["data"]["train"]["class_path"] == f"projects.mobilesam.data.{kind}"
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}/{file.stem}")

@@ -127,10 +127,37 @@ def test_exported_decoder_answers_any_number_of_prompts_at_once(prompts, points,
 def test_export_refuses_what_it_cannot_write(student, tmp_path, capsys):
     (tmp_path / "file").touch()
     for arguments, message in (
-        (["--out", str(tmp_path / "new"), "--opset", "17"], "writes opset 18 and newer"),
+        (["--out", str(tmp_path / "new"), "--opset", "13"], "in opset 14 and newer"),
         (["--out", str(tmp_path / "file")], "is a file: give a folder"),
         (["--out", str(tmp_path / "new"), "--config", "gone.yaml"], "cannot read gone.yaml"),
     ):
         assert export.main(["--checkpoint", str(student), *arguments]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("opset", "single"), [(14, False), (17, True), (18, True)])
+def test_older_opsets_single_masks_and_quantised_weights(opset, single, student, tmp_path):
+    words = ["--checkpoint", str(student), "--out", str(tmp_path), "--opset", str(opset), "--quantize"]
+    assert export.main([*words, *(["--return-single-mask"] if single else [])]) == 0
+    sam = load_segmenter(student).requires_grad_(False)
+    check_encoder(tmp_path / "encoder.onnx", sam)
+    images = torch.randn(2, 3, 64, 64)
+    expected = sam.image_encoder(images).numpy()
+    (rough,) = run_onnx(tmp_path / "encoder.quantized.onnx", images=images)
+    assert 0 < np.abs(rough - expected).mean() < 0.1 * expected.std()
+    assert {entry.domain: entry.version for entry in onnx.load(tmp_path / "encoder.onnx").opset_import}[""] == opset
+    inputs = dict(zip(export.DECODER_INPUTS, export.decoder_example(sam), strict=True))
+    inputs["image_embeddings"] = torch.randn(1, 32, 4, 4)
+    for points, size in ((1, (64, 64)), (3, (75, 300))):
+        inputs["point_coords"], inputs["point_labels"] = torch.rand(2, points, 2) * 64, torch.ones(2, points)
+        inputs["orig_im_size"] = torch.tensor(size).float()
+        answers = run_onnx(tmp_path / "decoder.onnx", **inputs)
+        rough = run_onnx(tmp_path / "decoder.quantized.onnx", **inputs)
+        for n in range(2):
+            one = {**inputs, "point_coords": inputs["point_coords"][n : n + 1], "point_labels": torch.ones(1, points)}
+            wanted = SamOnnxModel(sam, return_single_mask=single)(*one.values())
+            for ours, quantised, theirs in zip(answers, rough, wanted, strict=True):
+                np.testing.assert_allclose(ours[n], theirs[0].numpy(), atol=1e-4, rtol=0)
+                assert quantised.shape == ours.shape
+        assert answers[0].shape == (2, 1 if single else 4, *size)

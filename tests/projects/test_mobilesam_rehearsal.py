@@ -4,16 +4,19 @@ import torch
 
 from benchmarks import report, reproduce
 from common.models.sam import SamConfig, build_sam
+from common.recipe import walk
 from common.training.weights import load_state
 from projects.mobilesam.harness.rehearsal import make
+from projects.mobilesam.recipe import RECIPE
 from tests.projects.rehearsing import rehearse
 
-FITS = dict.fromkeys(("distill", "semi_coupled", "coupled", "decoder_finetuning"), 1)
+ARMS = RECIPE.arms("paper")
+FITS = {stage.name: 1 for arm in ARMS.values() for stage in walk(arm.stages) if stage.run == "fit"}
 
 
 def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, request, capsys, monkeypatch):
-    found = rehearse("mobilesam", tmp_path, request, capsys, FITS, {"embed": 1, "evaluate": 6})
-    for arm in ("teacher", "decoupled", "semi_coupled", "coupled", "decoupled_finetuned", "untrained"):
+    found = rehearse("mobilesam", tmp_path, request, capsys, FITS, {"embed": 1, "evaluate": 11, "evaluate_vit_b": 2})
+    for arm in ARMS:
         assert f"\n{arm} " in found.shown  # its row of the table
     for stage in FITS:
         (folder,) = found.folders(stage)

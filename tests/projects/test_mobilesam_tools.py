@@ -1,15 +1,19 @@
 """The commands for people who want the model: segment an image, export to ONNX, and bad input to both."""
 
+import json
+import os
 import re
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from segment_anything import SamPredictor
+from pycocotools import mask as coco_mask
+from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 from segment_anything.modeling import Sam
 from torch import nn
 from torch.nn import functional as F
@@ -27,6 +31,7 @@ from common.models.sam import (
     scale_boxes,
     scale_points,
 )
+from common.training.weights import load_state
 from projects.mobilesam.checkpoint import load_segmenter, published_size
 from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig
 from projects.mobilesam.tools import segment
@@ -229,7 +234,7 @@ def test_masks_are_those_of_the_recipes_own_path(points, boxes, student):
         masks = postprocess_masks(logits, 64, size, shape)[0]
     best = int(estimate[0].argmax())
     assert logits.shape[1] == (3 if ambiguous else 1)
-    assert (found.masks[0] == (masks[best] > 0).numpy()).mean() > 0.999 and 0 < found.masks.mean() < 1
+    assert (found.masks[0] == (masks[best] > 0).numpy()).mean() > 0.999 and 0 < found.masks[0].mean() < 1
     assert found.iou[0] == pytest.approx(estimate[0, best].item(), abs=1e-5)
 
 
@@ -309,31 +314,34 @@ def test_bad_images(command, photo, tmp_path):
     (tmp_path / "half.png").write_bytes(photo.read_bytes()[:100])
     (tmp_path / "empty.png").touch()
     Image.new("RGB", (2000, 1)).save(tmp_path / "line.png")
-    Image.new("I;16", (60, 90)).save(tmp_path / "deep.png")
+    (tmp_path / "nothing").mkdir()
     for image, message in (
         (tmp_path / "none.jpg", "No such file"),
-        (tmp_path, "Is a directory"),
-        (tmp_path / "text.jpg", "cannot be decoded as an image"),
+        (tmp_path / "nothing", "no pictures in"),
+        (tmp_path / "text.jpg", "no picture of a known kind"),
         (tmp_path / "half.png", "cannot be decoded as an image"),
-        (tmp_path / "empty.png", "cannot be decoded as an image"),
-        (tmp_path / "deep.png", "16 or 32 bits: save it with 8 bits per channel"),
+        (tmp_path / "empty.png", "the file is empty"),
         (tmp_path / "line.png", "too narrow (2000 x 1 pixels)"),
     ):
         code, _, err, _ = command("--point", "0,0", image=image)
         assert code == 2 and err.startswith("error: ") and str(image) in err and message in err
     code, _, err, _ = command("--point", "0,0", "--out", str(photo))
-    assert code == 2 and "--out is the image itself" in err and np.array_equal(np.array(Image.open(photo)), picture())
+    assert code == 2 and "the image itself" in err and np.array_equal(np.array(Image.open(photo)), picture())
 
 
 def test_bad_checkpoints(command, student, tmp_path):
     sam_state = {key: torch.zeros(1) for key in ("student.image_encoder.pos_embed", "student.mask_decoder.x")}
     torch.save({"state_dict": sam_state}, tmp_path / "step=9.ckpt")
+    torch.save({"layer.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    torch.save({f"{name}.image_encoder.pos_embed": torch.zeros(1) for name in "ab"}, tmp_path / "two.pth")
     torch.save({"image_encoder.pos_embed": torch.zeros(1, 4, 4, 96)}, tmp_path / "small.pth")
     torch.save({"image_encoder.pos_embed": torch.zeros(1, 64, 64, 768)}, tmp_path / "sam_vit_b.pth")
     (tmp_path / "weights.safetensors").write_bytes(student.read_bytes())
     for checkpoint, message in (
         (tmp_path / "mobile_sam.pt", "no weight file at"),
-        (tmp_path / "step=9.ckpt", "holds no segmenter (its first key is 'student.image_encoder.pos_embed')"),
+        (tmp_path / "step=9.ckpt", "no published size of SAM"),
+        (tmp_path / "other.pth", "holds no segmenter (its first key is 'layer.weight')"),
+        (tmp_path / "two.pth", "holds 2 segmenters (a., b.)"),
         (tmp_path / "small.pth", "no published size of SAM (its encoder is 96 wide): give --config"),
         (tmp_path / "sam_vit_b.pth", "with the published sizes (--config gives others): "),
         (tmp_path / "weights.safetensors", "with the published sizes (--config gives others): "),
@@ -380,3 +388,99 @@ def test_help_does_not_wait_for_torch(module):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "--checkpoint" in done.stdout, done.stderr
+
+
+def written(*arguments: str, monkeypatch) -> int:
+    """The command line with `color_sam` for a model."""
+    with monkeypatch.context() as patch:
+        patch.setattr("projects.mobilesam.checkpoint.load_segmenter", lambda *_: color_sam())
+        return segment.main(["--checkpoint", "sam.pt", "--device", "cpu", *arguments])
+
+
+def test_masks_are_written_as_amg_writes_them(photo, tmp_path, monkeypatch, capsys):
+    """`amg.py --convert-to-rle`: a list of the generator's records, whose encodings pycocotools decodes."""
+    out = tmp_path / "masks.json"
+    grid = ("--everything", "--points-per-side", "8", "--min-stability", "0.9")
+    assert written(str(photo), *grid, "--json", str(out), monkeypatch=monkeypatch) == 0
+    found = json.loads(out.read_text())
+    generator = SamAutomaticMaskGenerator(
+        color_sam(), points_per_side=8, stability_score_thresh=0.9, output_mode="coco_rle"
+    )
+    assert sorted(found, key=str) == sorted(generator.generate(picture()), key=str)
+    assert written(str(photo), "--point", "20,30", "--json", str(out), monkeypatch=monkeypatch) == 0
+    (record,) = json.loads(out.read_text())
+    mask = coco_mask.decode(record["segmentation"]).astype(bool)
+    assert record.keys() == found[0].keys() and iou(mask, true_masks()[0]) > 0.95
+    assert record["area"] == mask.sum() and record["bbox"] == coco_mask.toBbox(record["segmentation"]).tolist()[:2] + [
+        side - 1
+        for side in coco_mask.toBbox(record["segmentation"]).tolist()[2:]  # amg's are from first to last pixel
+    ]
+    assert record["point_coords"] == [[20, 30]] and record["stability_score"] == 1
+    assert "wrote" in capsys.readouterr().out
+
+
+def test_a_folder_of_images_one_of_them_broken(tmp_path, monkeypatch, capsys):
+    photos, bad = tmp_path / "photos", os.fsdecode(b"caf\xe9.jpg")
+    photos.mkdir()
+    for name in ("b.png", "a.jpg", "10.png", "9.png"):
+        Image.fromarray(picture()).save(photos / name, quality=95)
+    (photos / bad).write_text("no picture")
+    where = [word for kind in ("out", "json", "npz") for word in (f"--{kind}", str(tmp_path / kind))]
+    assert written(str(photos), "--point", "20,30", *where, monkeypatch=monkeypatch) == 2
+    shown = capsys.readouterr()
+    assert "passed over: cannot read" in shown.err and "caf\\xe9.jpg" in shown.err and "1 of 5 images" in shown.err
+    for kind, ending in (("out", "png"), ("json", "json"), ("npz", "npz")):
+        assert {file.name for file in (tmp_path / kind).iterdir()} == {f"{n}.{ending}" for n in ("a", "b", "9", "10")}
+    for file in (tmp_path / "npz").iterdir():
+        assert iou(np.load(file)["masks"][0], true_masks()[0]) > 0.95
+    Image.fromarray(picture()).save(photos / "a.png")
+    assert written(str(photos), "--point", "20,30", *where, monkeypatch=monkeypatch) == 2
+    assert "would have the same results' name" in capsys.readouterr().err
+    assert written(str(photos), "--point", "20,30", monkeypatch=monkeypatch) == 2
+    assert "nothing to write" in capsys.readouterr().err
+
+
+def test_a_single_mask_is_the_one_for_clear_prompts(student):
+    sam = load_segmenter(student)
+    single, best = (segment.segment(sam, picture(), [POINT], [], single=single) for single in (True, False))
+    predictor = SamPredictor(sam)
+    predictor.set_image(picture())
+    coords, labels = np.array([POINT[:2]]), np.array([1])
+    for found, several in ((single, False), (best, True)):
+        masks, estimate, _ = predictor.predict(coords, labels, multimask_output=several)
+        assert np.array_equal(found.masks[0], masks[estimate.argmax()])
+    assert single.iou[0] != best.iou[0]
+
+
+def test_everything_never_holds_all_masks(monkeypatch, tmp_path):
+    """Thirty masks of two megapixels are 60 MB; encoded and written one after the other, they need a few."""
+    mask = np.zeros((1000, 2000), np.uint8, order="F")
+    mask[:500, :1500] = 1
+    encoded = coco_mask.encode(mask)
+    record = {"segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode()}, "area": 750_000}
+    found = segment.Found([{**record, "bbox": [0, 0, 1499, 499], "predicted_iou": 0.9}] * 30, (1000, 2000))
+    tracemalloc.start()
+    segment.write_npz(tmp_path / "masks.npz", found)
+    segment.overlay(np.zeros((1000, 2000, 3), np.uint8), found.masks, [], [])
+    assert tracemalloc.get_traced_memory()[1] < 45e6
+    tracemalloc.stop()
+    read = np.load(tmp_path / "masks.npz")
+    assert read["masks"].shape == (30, 1000, 2000) and np.array_equal(read["masks"][29], mask.astype(bool))
+    assert read["boxes"][0].tolist() == [0, 0, 1499, 499]
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "student.", "module.student.", "model."])
+def test_weights_load_under_any_wrappers_prefix(prefix, student, tmp_path):
+    state = load_state(student)
+    torch.save({f"{prefix}{key}": value for key, value in state.items()}, tmp_path / "wrapped.pth")
+    sam = load_segmenter(tmp_path / "wrapped.pth", student.with_name("config.yaml"))
+    assert all(torch.equal(value, state[key]) for key, value in sam.state_dict().items())
+
+
+def test_a_compiled_encoder_and_a_second_segmenter_in_the_file(student, tmp_path):
+    state = load_state(student)
+    inner = {key.replace("image_encoder.", "image_encoder._orig_mod."): value for key, value in state.items()}
+    teacher = {f"teacher.{key}": torch.zeros(1) for key in state}
+    torch.save({**teacher, **{f"student.{key}": value for key, value in inner.items()}}, tmp_path / "both.ckpt")
+    sam = load_segmenter(tmp_path / "both.ckpt", student.with_name("config.yaml"))
+    assert all(torch.equal(value, state[key]) for key, value in sam.state_dict().items())

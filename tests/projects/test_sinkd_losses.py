@@ -1,8 +1,5 @@
 """SinKD's loss: golden parity, closed forms, limits of epsilon, invariances, gradients, data parallelism."""
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors import safe_open
@@ -15,8 +12,9 @@ from common.losses.distillation import annealed_temperature, reverse_kl, soft_cr
 from common.training.distributed import gather
 from projects.sinkd.sinkhorn import log_normalise, normalise, pairwise_l1, sinkhorn_loss, sinkhorn_plan, transport_cost
 from tests.distributed import assert_data_parallel
+from tests.golden import golden_file
 
-GOLDEN = Path(os.environ.get("GOLDEN_ROOT", "../shared/golden")) / "sinkd.safetensors"
+GOLDEN = golden_file("sinkd")
 close = {"atol": 1e-5, "rtol": 1e-5}
 
 

@@ -1,7 +1,6 @@
 """SinKD's training: the total loss, what gets gradients, which weights are handed on, the evaluation's figures."""
 
 import math
-import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,8 +22,9 @@ from projects.sinkd.finetune import Finetuning, score_metric
 from projects.sinkd.model import ClassifierConfig, build_classifier
 from projects.sinkd.sinkhorn import sinkhorn_loss
 from projects.sinkd.world import Sentences
+from tests.golden import golden_file
 
-GOLDEN = Path(os.environ.get("GOLDEN_ROOT", "../shared/golden")) / "sinkd.safetensors"
+GOLDEN = golden_file("sinkd")
 TINY = ClassifierConfig(hidden=8, layers=1, heads=2)
 CLASSES, TOKENS = 12, 300
 
@@ -190,7 +190,7 @@ def test_each_task_s_own_measure():
 
 
 def test_errors_before_training(tmp_path):
-    with pytest.raises(UserError, match="no pretrained encoder"):
+    with pytest.raises(UserError, match="neither a folder nor a hub id"):
         build_classifier(ClassifierConfig(pretrained=str(tmp_path / "absent")), 2, TOKENS)
     with pytest.raises(UserError, match="3 training texts do not fill one batch of 8 on each of 1 processes"):
         fit(Finetuning(TINY, CLASSES, TOKENS), tmp_path, data(train_examples=3), max_epochs=1)

@@ -1,8 +1,6 @@
 """Trans-Encoder's labels, losses, pooling, schedules and measures: golden parity, closed forms, gradients."""
 
 import math
-import os
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,8 +14,9 @@ from projects.trans_encoder.data import agreement
 from projects.trans_encoder.distill import linear_adamw, mutual
 from projects.trans_encoder.model import cosine, cross_entropy, pool, squared_error
 from tests.distributed import assert_data_parallel
+from tests.golden import golden_file
 
-GOLDEN = Path(os.environ.get("GOLDEN_ROOT", "../shared/golden")) / "trans_encoder.safetensors"
+GOLDEN = golden_file("trans_encoder")
 close = {"atol": 1e-5, "rtol": 1e-5}
 exact = {"atol": 1e-9, "rtol": 1e-9}
 

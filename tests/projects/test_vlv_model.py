@@ -1,8 +1,5 @@
 """VLV's networks and losses: golden parity, closed forms, what gradients reach, padding, the clean-up of captions."""
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 import transformers
@@ -12,13 +9,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from common.models.text_to_image import encode_embeddings, normalise
+from common.training.distributed import mean_over_processes
 from projects.vlv.captions import clean_up
-from projects.vlv.describe import mean_over_processes
-from projects.vlv.model import caption_logits, caption_loss, encode_captions, load_tied, mlp, read
+from projects.vlv.model import caption_logits, caption_loss, encode_captions, mlp, read
 from tests.distributed import assert_data_parallel
-from tests.projects.vlv_small import captioner, images, language_model
+from tests.golden import golden_file
+from tests.projects.vlv_small import captioner, language_model
 
-GOLDEN = Path(os.environ.get("GOLDEN_ROOT", "../shared/golden")) / "vlv.safetensors"
+GOLDEN = golden_file("vlv")
 Tensors = dict[str, torch.Tensor]
 
 
@@ -246,20 +244,3 @@ def test_two_processes_equal_one():
     model = language_model()
     prefix = torch.randn(4, 2, model.config.hidden_size)
     assert_data_parallel(token_mean, model, prefix, torch.randint(3, 20, (4, 4)), mask)
-
-
-def test_weights_whose_names_share_tensors_come_back(tmp_path):
-    from safetensors.torch import save_model
-
-    torch.manual_seed(0)
-    first = captioner()
-    save_model(first, str(tmp_path / "weights.safetensors"))
-    torch.manual_seed(1)
-    second = captioner()
-    assert not torch.equal(first.prefix(images(2)), second.prefix(images(2)))
-    load_tied(second, tmp_path / "weights.safetensors")
-    assert all(
-        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
-    )
-    head = second.language_model
-    assert head.lm_head.weight is head.get_input_embeddings().weight

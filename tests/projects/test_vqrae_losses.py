@@ -1,8 +1,5 @@
 """VQRAE's quantiser, discriminator, GAN terms and perceptual loss: golden parity, closed forms, gradients."""
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors import safe_open
@@ -24,8 +21,9 @@ from projects.vqrae.metrics import CodebookUsage
 from projects.vqrae.perceptual import LogitDistance, Lpips, normalise
 from projects.vqrae.quantizer import SimVQ, nearest
 from tests.distributed import assert_data_parallel
+from tests.golden import golden_file
 
-GOLDEN = Path(os.environ.get("GOLDEN_ROOT", "../shared/golden")) / "vqrae.safetensors"
+GOLDEN = golden_file("vqrae")
 close = {"atol": 1e-5, "rtol": 1e-5}
 
 

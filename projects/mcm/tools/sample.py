@@ -6,29 +6,22 @@
 `--run` is the run folder of a finished distillation; without it the newest one of the mini scale's `mcm` is taken.
 """
 
+# torch is imported after the command line has been read, so that --help and its errors come at once
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
+from common.console import printable
 from common.errors import UserError, user_errors
 from common.paths import expand, runs_folder
 from common.training.runs import run_config
-from common.training.weights import load_weights
-from projects.mcm.consistency import guidance_embedding
-from projects.mcm.distill import GUIDANCE_DIM
-from projects.mcm.harness.pictures import enlarged, to_frames, write_video
-from projects.mcm.model import (
-    Lora,
-    PixelCodec,
-    VideoModel,
-    build_student,
-    load_video_model,
-    merge_lora,
-    trained_part,
-)
-from projects.mcm.sampling import sample_student
+from common.visual import enlarged, to_frames, write_video
+
+if TYPE_CHECKING:
+    import torch
 
 SMALLEST = 128  # pixels of the written video's side; smaller frames grow by a whole factor
 
@@ -54,6 +47,22 @@ def make_video(run: Path, prompt: str, steps: int, seed: int, device: torch.devi
     Raises:
         UserError: not the folder of a finished distillation, or more steps than it has knots.
     """
+    import torch
+
+    from common.training.weights import load_weights
+    from projects.mcm.consistency import guidance_embedding
+    from projects.mcm.distill import GUIDANCE_DIM
+    from projects.mcm.model import (
+        Lora,
+        PixelCodec,
+        VideoModel,
+        build_student,
+        load_video_model,
+        merge_lora,
+        trained_part,
+    )
+    from projects.mcm.sampling import sample_student
+
     config, weights = run / "config.yaml", run / "weights.safetensors"
     if not (config.exists() and weights.exists()):
         raise UserError(
@@ -90,13 +99,17 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--rate", type=float, default=8.0, help="frames a second (default: 8)")
     options = parser.parse_args(args)
-    if options.out.suffix not in (".gif", ".mp4"):
+    if options.out.suffix.lower() not in (".gif", ".mp4"):
         raise UserError(f"--out {options.out}: the ending says neither .gif nor .mp4")
+    if not 0 < options.rate <= 100:
+        raise UserError(f"--rate {options.rate:g}: more than 0 and at most 100 frames a second can be shown")
     run = options.run or newest_run()
+    import torch
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     video = make_video(run, options.prompt, options.steps, options.seed, device)
     write_video(options.out, enlarged(to_frames(video), SMALLEST), options.rate)
-    print(f"{options.out}: {video.shape[1]} frames in {options.steps} steps, by {run}")
+    print(f"{printable(options.out)}: {video.shape[1]} frames in {options.steps} steps, by {printable(run)}")
     return 0
 
 

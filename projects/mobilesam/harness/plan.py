@@ -11,10 +11,14 @@ from common.losses.segmentation import sam_mask_loss
 from common.models.sam import SamConfig, build_sam
 from common.recipe import Stage
 from common.workload import Workload
-from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig
+from projects.mobilesam.distill import TRAINED
+from projects.mobilesam.student import build_student
+from projects.mobilesam.teacher import NoEncoder
+from projects.mobilesam.tiny_vit import TinyViTConfig
 
 REPORTED = {
     "distill": "less than a day on one GPU, type not stated (abstract, §4.1)",
+    "distill_vit_b": "2 GPUs, 55k steps of 4 images (Table 2)",
     "coupled": "128 GPUs, 180k steps of 128 images (Table 2, which takes the released SAM ViT-B)",
 }
 LOADER_SECONDS = {False: 0.055, True: 0.65}
@@ -27,17 +31,19 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
     model, data = config["model"], config["data"]
     teacher = _sizes(SamConfig, model["teacher"], data)
     student = _sizes(TinyViTConfig, model["student"], data) if "student" in model else None
+    vit = _sizes(SamConfig, model["vit"], data) if "vit" in model else None
     split = data["test" if stage.run == "test" else "train"]["init_args"]
-    described = {
-        "embed": lambda: _embed(teacher),
-        "evaluate": lambda: _evaluate(teacher, student, model),
-    }.get(stage.name, lambda: _train(teacher, student, model, data))
-    networks, step = described()
+    if student is None:
+        networks, step = _embed(teacher)
+    elif stage.run == "test":
+        networks, step = _evaluate(teacher, student, vit, model)
+    else:
+        networks, step = _train(teacher, student, vit, model, data)
     return Workload(
         networks,
         step,
         batch=1 if stage.run == "test" else data["batch_size"],
-        samples=split["limit"],
+        samples=data.get("first", split["limit"]),
         loader_seconds=LOADER_SECONDS[split.get("masks", True)],
         workers=data["num_workers"],
         reported=REPORTED.get(stage.name, ""),
@@ -54,32 +60,38 @@ def _embed(teacher: SamConfig) -> tuple[nn.Module, Any]:
     return sam, lambda n: sam.image_encoder(torch.zeros(n, 3, teacher.image_size, teacher.image_size))
 
 
-def _train(teacher: SamConfig, student: TinyViTConfig, model: dict[str, Any], data: dict[str, Any]) -> tuple[Sam, Any]:
-    """A step of `Distillation`, whose couplings train and freeze the same parts."""
+def _train(
+    teacher: SamConfig, student: TinyViTConfig, vit: SamConfig | None, model: dict[str, Any], data: dict[str, Any]
+) -> tuple[nn.Module, Any]:
+    """A step of `Distillation`, whose couplings train and freeze the same parts, beside the teacher's decoder."""
     coupling = model["coupling"]
-    sam = build_sam(teacher, TinyViT(student))
-    if coupling == "decoder_finetuning":
-        sam.image_encoder.requires_grad_(False).eval()
-    elif coupling != "coupled":
-        sam.prompt_encoder.requires_grad_(False).eval()
-        sam.mask_decoder.requires_grad_(False).eval()
+    sam = build_student(teacher, student, vit)
+    for name, part in sam.named_children():
+        if name not in TRAINED[coupling]:
+            part.requires_grad_(False).eval()
+    labels = build_sam(teacher, NoEncoder(teacher.image_size)).requires_grad_(False).eval()
     masks, side = data["instances"], teacher.image_size
 
     def step(n: int) -> Tensor:
         embeddings = sam.image_encoder(torch.zeros(n, 3, side, side))
+        target = torch.zeros(n, teacher.prompt_dim, *(2 * [teacher.embedding_size]))
         if coupling == "decoupled":
-            return F.mse_loss(embeddings, torch.zeros(n, teacher.prompt_dim, *(2 * [teacher.embedding_size])))
+            return F.mse_loss(embeddings, target)
+        with torch.no_grad():
+            answers, _ = decode(labels, target, masks)
         logits, iou = decode(sam, embeddings, masks)
-        return sam_mask_loss(logits, iou, torch.zeros(logits[:, 0].shape, dtype=torch.bool)).total
+        return sam_mask_loss(logits, iou, answers[:, 0] > 0).total
 
-    return sam, step
+    return nn.ModuleDict({"student": sam, "teacher": labels}), step
 
 
-def _evaluate(teacher: SamConfig, student: TinyViTConfig, model: dict[str, Any]) -> tuple[nn.Module, Any]:
+def _evaluate(
+    teacher: SamConfig, student: TinyViTConfig, vit: SamConfig | None, model: dict[str, Any]
+) -> tuple[nn.Module, Any]:
     """The teacher, and the student where it is measured: an image, then prompts of every kind, one mask an object."""
     sams = [build_sam(teacher)]
     if model.get("encoder", "student") == "student":
-        sams.append(build_sam(teacher, TinyViT(student)))
+        sams.append(build_student(teacher, student, vit))
     kinds = 2 + len(model["distances"])
     side = teacher.image_size
 

@@ -1,18 +1,21 @@
 """Stand-ins for what the paper's configs read: made-up images in SA-1B's format, random weights in SAM's."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from common.models.sam import SamConfig, build_sam
 from common.rehearsal.sa1b import make_sa1b
+from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig
 
 SAM = SamConfig(image_size=160, embed_dim=32)
-"""ViT-H but for its width and its input; all of its checkpoint's keys. The sizes of `configs/rehearsal/*.yaml`."""
+SAM_B = replace(SamConfig.named("vit_b"), image_size=160, embed_dim=24)
+"""ViT-H and ViT-B but for width and input; all of their checkpoints' keys. The sizes of `configs/rehearsal/*.yaml`."""
 
 
 def make(folder: Path) -> None:
-    """Write `data/sa1b/{train,test}/*.tar` and `weights/sam_vit_h_4b8939.pth` into `folder`.
+    """Write `data/sa1b/{train,test}/*.tar` and the three published weight files into `folder`/`weights`.
 
     Two training batches; for testing more than the 200 images that the paper measures on, because validation has those
     after them.
@@ -23,3 +26,13 @@ def make(folder: Path) -> None:
     weights.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     torch.save(build_sam(SAM).state_dict(), weights / "sam_vit_h_4b8939.pth")
+    torch.save(build_sam(SAM_B).state_dict(), weights / "sam_vit_b_01ec64.pth")
+    student = build_sam(SAM, TinyViT(TinyViTConfig(image_size=SAM.image_size))).state_dict()
+    classifier = {
+        "norm_head.weight": (320,),
+        "norm_head.bias": (320,),
+        "head.weight": (1000, 320),
+        "head.bias": (1000,),
+    }
+    unused = {f"image_encoder.{name}": torch.zeros(shape) for name, shape in classifier.items()}
+    torch.save({**student, **unused}, weights / "mobile_sam.pt")

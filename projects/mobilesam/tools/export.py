@@ -2,7 +2,8 @@
 
 python -m projects.mobilesam.tools.export --checkpoint mobile_sam.pt --out exported
 
-Both are written in opset 18 (--opset for a newer one) and run in onnxruntime with the results of PyTorch.
+Both are written in opset 18 (--opset: 14 or newer) and run in onnxruntime with the results of PyTorch. --quantize
+writes encoder.quantized.onnx and decoder.quantized.onnx besides, whose products have weights of 8 bits.
 
 encoder.onnx
   images             float32 [B, 3, S, S], S = 1024 for mobile_sam.pt: RGB images as `common.models.sam.preprocess`
@@ -22,7 +23,8 @@ Besides, it answers any number N of prompts on one image at once:
   -> iou_predictions float32 [N, M]
   -> low_res_masks   float32 [N, M, 4*S/16, 4*S/16]
 M is 4: the mask for clear prompts (boxes, several points), then the three for an ambiguous one (a single point), of
-which the one with the highest predicted IoU is the best guess.
+which the one with the highest predicted IoU is the best guess. With --return-single-mask it is 1: of these the decoder
+itself takes the mask for clear prompts, or, for a single point, the best of the three.
 """
 
 # torch is imported after the command line has been read, so that --help and its errors come at once
@@ -32,16 +34,19 @@ import argparse
 import logging
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from common.console import printable
 from common.errors import UserError, user_errors
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
     from torch import Tensor, nn
 
-OLDEST_OPSET = 18  # torch's exporter writes no older one
+DEFAULT_OPSET = 18  # the oldest that torch's present exporter writes; older ones come from its tracing one
+OLDEST_OPSET = 14  # the oldest in which that one can write attention
 PROTOBUF_LIMIT = 2**31  # bytes in one file; larger weights go into a file beside it
 DECODER_INPUTS = ("image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input", "orig_im_size")
 DECODER_OUTPUTS = ("masks", "iou_predictions", "low_res_masks")
@@ -67,13 +72,17 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--opset",
         type=int,
-        default=OLDEST_OPSET,
-        help=f"version of the ONNX operators (default and least: {OLDEST_OPSET})",
+        default=DEFAULT_OPSET,
+        help=f"version of the ONNX operators (default: {DEFAULT_OPSET}, least: {OLDEST_OPSET})",
     )
+    command.add_argument(
+        "--return-single-mask", action="store_true", help="let the decoder choose: one mask for each prompt, not four"
+    )
+    command.add_argument("--quantize", action="store_true", help="also write both with weights of 8 bits")
     return command
 
 
-def export_encoder(sam: Sam, path: Path, opset: int = OLDEST_OPSET) -> None:
+def export_encoder(sam: Sam, path: Path, opset: int = DEFAULT_OPSET) -> None:
     """Write the image encoder, for batches of any size."""
     import torch
 
@@ -82,16 +91,46 @@ def export_encoder(sam: Sam, path: Path, opset: int = OLDEST_OPSET) -> None:
     _export(sam.image_encoder, (images,), ({0: "batch"},), path, ["images"], ["image_embeddings"], opset)
 
 
-def export_decoder(sam: Sam, path: Path, opset: int = OLDEST_OPSET) -> None:
-    """Write prompt encoder, mask decoder and the scaling of masks, for any number of prompts and points."""
-    from segment_anything.utils.onnx import SamOnnxModel
+def export_decoder(sam: Sam, path: Path, opset: int = DEFAULT_OPSET, single: bool = False) -> None:
+    """Write prompt encoder, mask decoder and the scaling of masks, for any number of prompts and points.
 
-    model = SamOnnxModel(sam, return_single_mask=False).eval()
+    Args:
+        single: one mask for each prompt, which the decoder chooses, instead of all four.
+    """
     points = {0: "prompts", 1: "points"}
     shapes = (None, points, points, None, None, None)
     example = decoder_example(sam)
     # strict, because the decoder slices by the image's size, a number that only this (slower) mode keeps a variable
+    model = onnx_decoder(sam, single)
     _export(model, example, shapes, path, list(DECODER_INPUTS), list(DECODER_OUTPUTS), opset, strict=True)
+
+
+def onnx_decoder(sam: Sam, single: bool = False) -> nn.Module:
+    """segment_anything's decoder for ONNX, with two steps written so that no exporter takes a variable for a constant:
+    the size of the image, and the number of prompts of which each gets its own mask."""
+    import torch
+    from segment_anything.utils.onnx import SamOnnxModel
+    from torch.nn import functional as F
+
+    class Decoder(SamOnnxModel):
+        def mask_postprocessing(self, masks: Tensor, orig_im_size: Tensor) -> Tensor:
+            if not torch.jit.is_tracing():
+                return super().mask_postprocessing(masks, orig_im_size)
+            masks = F.interpolate(masks, size=(self.img_size, self.img_size), mode="bilinear", align_corners=False)
+            height, width = self.resize_longest_image_size(orig_im_size, self.img_size)
+            size = orig_im_size.to(torch.int64)
+            cropped = masks[..., :height, :width]
+            return F.interpolate(cropped, size=(size[0], size[1]), mode="bilinear", align_corners=False)
+
+        def select_masks(self, masks: Tensor, iou_preds: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
+            """The first mask where there is more than a point (and its padding), else the best of the others."""
+            first = torch.zeros_like(iou_preds[:1])
+            first[:, 0] = 1000
+            scores = iou_preds + (num_points - 2.5) * first
+            best = F.one_hot(scores.argmax(1), masks.shape[1]).to(masks.dtype)
+            return (masks * best[:, :, None, None]).sum(1, keepdim=True), (iou_preds * best).sum(1, keepdim=True)
+
+    return Decoder(sam, return_single_mask=single).eval()
 
 
 def decoder_example(sam: Sam) -> tuple[Tensor, ...]:
@@ -122,8 +161,20 @@ def _export(
     import torch
 
     size = sum(parameter.nbytes for parameter in model.parameters())
+    external = size > PROTOBUF_LIMIT
+    named: dict[str, Any] = {
+        "opset_version": opset,
+        "input_names": inputs,
+        "output_names": outputs,
+        "external_data": external,
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if opset < DEFAULT_OPSET:
+            axes = {name: shape for name, shape in zip(inputs, dynamic_shapes, strict=True) if shape}
+            axes |= {name: {0: next(iter(axes.values()))[0]} for name in outputs}
+            torch.onnx.export(model, example, path, dynamo=False, dynamic_axes=axes, **named)
+            return
         program = torch.export.export(
             model,
             example,
@@ -132,28 +183,43 @@ def _export(
             ),
             strict=strict,
         )
-        torch.onnx.export(
-            program, (), path, dynamo=True, opset_version=opset, input_names=inputs, output_names=outputs,
-            external_data=size > PROTOBUF_LIMIT, verbose=False,
-        )  # fmt: skip
+        torch.onnx.export(program, (), path, dynamo=True, verbose=False, **named)
+
+
+def quantize(path: Path) -> Path:
+    """Write `<name>.quantized.onnx` beside an exported network: weights of its products in 8 bits, inputs at run time.
+
+    Convolutions stay as they are: the windows and depthwise ones of a TinyViT lose too much.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    written = path.with_suffix(".quantized.onnx")
+    quantize_dynamic(path, written, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QUInt8)
+    return written
 
 
 def run(options: argparse.Namespace) -> None:
     """Write both files and say how large they are."""
     if options.opset < OLDEST_OPSET:
-        raise UserError(f"--opset {options.opset}: torch's exporter writes opset {OLDEST_OPSET} and newer")
+        raise UserError(f"--opset {options.opset}: attention can be written in opset {OLDEST_OPSET} and newer")
     if options.out.exists() and not options.out.is_dir():
-        raise UserError(f"--out {options.out} is a file: give a folder")
+        raise UserError(f"--out {printable(options.out)} is a file: give a folder")
 
     from projects.mobilesam.checkpoint import load_segmenter
 
     sam = load_segmenter(options.checkpoint, options.config).requires_grad_(False)
     options.out.mkdir(parents=True, exist_ok=True)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    for name, export in (("encoder", export_encoder), ("decoder", export_decoder)):
+    for logger in ("torch.onnx", "onnxruntime.quantization", "root"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    exports = {
+        "encoder": export_encoder,
+        "decoder": partial(export_decoder, single=options.return_single_mask),
+    }
+    for name, export in exports.items():
         path = options.out / f"{name}.onnx"
         export(sam, path, options.opset)
-        print(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB)", flush=True)
+        for written in (path, quantize(path)) if options.quantize else (path,):
+            print(f"wrote {printable(written)} ({written.stat().st_size / 2**20:.1f} MiB)", flush=True)
 
 
 @user_errors

@@ -6,21 +6,22 @@ A model is a hub id, or the `model/` folder that a training stage leaves. The fi
 `common/data/readers/sts.py`; a data set without a folder is left out, of the table and of the mean.
 """
 
+# torch is imported after the command line has been read, so that --help and its errors come at once
+from __future__ import annotations
+
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
-import torch
-from rich.console import Console
 from rich.table import Table
-from sklearn.feature_extraction.text import TfidfVectorizer
-from torch import Tensor
 
+from common.console import table_console
 from common.data.pairs import Pair
 from common.data.readers.sts import SUBSETS, SemEvalSTS, Sick, STSBenchmark
 from common.errors import UserError, user_errors
-from projects.trans_encoder.data import agreement
-from projects.trans_encoder.evaluate import lexical_overlap
-from projects.trans_encoder.model import load_pair_model, score_pairs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def read_sets(options: argparse.Namespace) -> tuple[dict[str, list[Pair]], list[str]]:
@@ -46,6 +47,9 @@ def read_sets(options: argparse.Namespace) -> tuple[dict[str, list[Pair]], list[
 
 def tf_idf(pairs: list[Pair]) -> Tensor:
     """Cosines of word counts, rare words weighing more, [N]. The weights are those of the test sentences themselves."""
+    import torch
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     vectors = TfidfVectorizer(sublinear_tf=True).fit_transform([pair.a for pair in pairs] + [pair.b for pair in pairs])
     first, second = vectors[: len(pairs)], vectors[len(pairs) :]
     return torch.from_numpy(first.multiply(second).sum(1).A1).float()
@@ -53,6 +57,10 @@ def tf_idf(pairs: list[Pair]) -> Tensor:
 
 def measure(scores: dict[str, Tensor], sets: dict[str, list[Pair]]) -> list[float]:
     """Spearman x 100 by set, and their mean."""
+    import torch
+
+    from projects.trans_encoder.data import agreement
+
     found = [
         100 * agreement(False)(scores[name], torch.tensor([float(pair.score or 0) for pair in pairs])).item()
         for name, pairs in sets.items()
@@ -72,6 +80,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pooling", choices=("cls", "mean"), default="cls", help="of the bi-encoders (default: cls)")
     options = parser.parse_args(arguments)
     sets, remarks = read_sets(options)
+    import torch
+
+    from projects.trans_encoder.evaluate import lexical_overlap
+    from projects.trans_encoder.model import load_pair_model, score_pairs
+
     rows = {"word overlap": measure({name: lexical_overlap(pairs) for name, pairs in sets.items()}, sets)}
     rows["TF-IDF"] = measure({name: tf_idf(pairs) for name, pairs in sets.items()}, sets)
     for kind, sources in (("bi", options.bi), ("cross", options.cross)):
@@ -83,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     table = Table(*["", *(f"{name}\n{len(pairs):,}" for name, pairs in sets.items()), "mean"], box=None)
     for name, figures in rows.items():
         table.add_row(name, *(f"{figure:.2f}" for figure in figures))
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    console = table_console(140)
     console.print(table)
     for remark in remarks:
         console.print(remark)

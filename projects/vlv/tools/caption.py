@@ -83,7 +83,8 @@ def load(run: Path) -> tuple[Captioner, int]:
     model = settings.get("model", {})
     if "unfrozen" not in model:
         raise UserError(f"{run} is a run of another stage; give one of stage 2, as runs/vlv/mini/describe-.../seed0")
-    from projects.vlv.model import Florence, build_captioner, load_tied
+    from common.training.weights import load_tied
+    from projects.vlv.model import Florence, build_captioner
 
     florence = Florence(**model["florence"])
     captioner = build_captioner(

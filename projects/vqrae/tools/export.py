@@ -6,16 +6,20 @@ SigLIP models and InternVL keep their heads, tokenizers and language models; not
 what `from_pretrained` reads, and so LMMs-Eval, VLMEvalKit and LLaVA's training.
 """
 
+# torch and transformers are imported after the command line has been read, so that --help and its errors come at once
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
-
+from common.console import printable
 from common.errors import UserError, user_errors
-from common.hub import from_pretrained
 from common.training.runs import run_config
-from common.training.weights import load_state
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def export(run: Path, out: Path) -> PreTrainedModel:
@@ -27,6 +31,11 @@ def export(run: Path, out: Path) -> PreTrainedModel:
     encoder = run_config(run).get("model", {}).get("encoder") or {}
     if not encoder.get("hub"):
         raise UserError(f"the encoder of {run} is no part of a model on the hub: there is nothing to put it back into")
+    from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor
+
+    from common.hub import from_pretrained
+    from common.training.weights import load_state
+
     state = load_state(run / "weights.safetensors")
     tuned = {k.removeprefix("encoder.vit."): v for k, v in state.items() if k.startswith("encoder.vit.")}
     kind = AutoModel if encoder["kind"] == "siglip" else AutoModelForImageTextToText
@@ -53,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("out", type=Path, help="folder to write the model into")
     options = command.parse_args(arguments)
     export(options.run, options.out)
-    print(options.out)
+    print(printable(options.out))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""DiffAugment (Zhao et al. 2020), which lets gradients through, as the discriminator of MCM uses it.
+"""DiffAugment (Zhao et al. 2020) for what a discriminator sees: it lets gradients through.
 
 Every picture gets changes of its own. torchvision's transforms draw one change for a whole batch, hence this file.
 """
