@@ -12,7 +12,7 @@ mean nothing stand between them:
 Its twin says the same in another language, which puts the noun first and has other labels. Distractors are programs of
 the same words in which two verbs, or two nouns, have changed places. They stand beside it in training batches and among
 the candidates of a search, six to a family: who reads words but no order finds the right one with an MRR of
-(1 + 1/2 + ... + 1/6) / 6 = 0.41 at best. A single layer of attention sees of order how far from the end a word is, which
+(1 + 1/2 + ... + 1/6) / 6 = 0.41 at best. A single layer of attention sees how far from the end a word is, which
 what stands between the steps makes uncertain: it can tell the last step and the first, but hardly those between.
 
 Families (which verbs, which nouns) are divided among the splits; training programs are made as they are asked for.
