@@ -51,8 +51,9 @@ class Regression(L.LightningModule):
 def train(folder: Path, steps: int, *callbacks: L.Callback, **settings: Any) -> L.Trainer:
     """A few steps on eight batches of four rows."""
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    module = settings.pop("module", None) or Regression()
     trainer = L.Trainer(max_steps=steps, default_root_dir=folder, callbacks=[*callbacks], **quiet | settings)
-    trainer.fit(Regression(), DataLoader(torch.randn(32, 3), batch_size=4))  # type: ignore[arg-type]
+    trainer.fit(module, DataLoader(torch.randn(32, 3), batch_size=4))  # type: ignore[arg-type]
     return trainer
 
 
@@ -131,6 +132,25 @@ def test_cost_counts_forward_and_backward_of_every_step(tmp_path: Path) -> None:
     product = 2 * 4 * 3 * 2  # rows x inputs x outputs, a multiply-add is two
     assert cost.total()["flops"] == 5 * 2 * product  # output, and the weight's gradient; the input has none
     assert cost.total()["seconds"] > 0
+
+
+class TwoKinds(Regression):
+    """Every third step does its work twice, the first one too."""
+
+    step_kinds = ("once", "twice")
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.step_kind = "once" if batch_idx % 3 else "twice"
+        more = 0.0 if batch_idx % 3 else super().training_step(batch, batch_idx)
+        return super().training_step(batch, batch_idx) + more
+
+
+def test_cost_counts_steps_of_every_kind(tmp_path: Path) -> None:
+    plain, cost = Cost(), Cost()
+    train(tmp_path / "a", 1, plain)
+    train(tmp_path / "b", 5, cost, module=TwoKinds())
+    assert cost.steps == {"twice": 2, "once": 3}
+    assert cost.total()["flops"] == (2 * 2 + 3) * plain.total()["flops"]
 
 
 def test_cost_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
