@@ -76,6 +76,9 @@ def fill(project: Path) -> None:
         )
         (job.run_dir / "config.yaml").write_text("model: {size: 3}\nrun_dir: somewhere\n")
         tasks[str(job.seed)] = str(job.run_dir)
+    shutil.copytree(tasks["1"], project / "runs/demo/mini/train-f/seed2")
+    (project / "runs/demo/mini/train-f/seed2/done.json").unlink()
+    tasks["2"] = str(project / "runs/demo/mini/train-f/seed2")
     offline_run(expanded["method"][0][-1].run_dir)
     found = results.judged(results.collect(wanted, arms("mini"), expanded), recipes.page("demo"))
     results.write(results.path(wanted), found)
@@ -90,8 +93,8 @@ def fill(project: Path) -> None:
 
 
 QUEUE = {
-    ("7", "0"): launch.Queued("RUNNING", "", "1:00", "n1"),
     ("7", "1"): launch.Queued("FAILED", "NonZeroExitCode", "1:00", "n1"),
+    ("7", "2"): launch.Queued("RUNNING", "", "1:00", "n1"),
 }
 
 
@@ -188,6 +191,7 @@ def test_damaged_files_of_a_run_are_named_or_count_as_not_there(
         rng = random.Random(f"{kind} {seed}")
         for part in ("runs", "results", "reports"):
             shutil.rmtree(project / part, ignore_errors=True)
+            (project / part).unlink(missing_ok=True)
             if part != "reports":
                 shutil.copytree(whole / part, project / part)
         files = files_of(project, kind)
