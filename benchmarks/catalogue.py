@@ -7,19 +7,21 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from benchmarks.judging.tables import Paper
 from benchmarks.running import recipes, results
 from benchmarks.showing.terminal import count_statuses
-from common.errors import UserError
+from common.console import table_console
+from common.errors import UserError, user_errors
+from common.paths import runs_folder
 
 
+@user_errors
 def main() -> int:
     """Print the list; what is broken is named below it, with exit code 2."""
-    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    console = table_console(110)
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("recipe", no_wrap=True)
     table.add_column("modality")
@@ -33,7 +35,7 @@ def main() -> int:
             table.add_row(Text(name, "bold"), "broken, see below")
             continue
         lines = Text("\n".join(run_lines(paper, errors))) or Text("not run yet", "dim")
-        table.add_row(Text(name, "bold"), paper.modality, lines)
+        table.add_row(Text(name, "bold"), Text(paper.modality), lines)
     console.print(table)
     for message in errors:
         print(f"error: {message}", file=sys.stderr)
@@ -48,7 +50,7 @@ def run_lines(paper: Paper, errors: list[str]) -> list[str]:
     """
     name = paper.paper
     lines = ["rehearsal: ran; it tests no claim"] if (results.REPORTS / f"{name}.rehearsal.html").exists() else []
-    references, own = results.references(name), results.own(name, results.runs_folder())
+    references, own = results.references(name), results.own(name, runs_folder())
     for label in sorted({*references, *own}):
         for files, whose in ((references, ""), (own, ", yours")):
             try:

@@ -26,8 +26,9 @@ from benchmarks.judging.verdict import Verdict, judge
 from benchmarks.running import preflight, recipes, results, runner
 from benchmarks.running.recipes import Request
 from benchmarks.showing.terminal import STYLES, values
+from common.console import table_console
 from common.errors import UserError, user_errors
-from common.paths import user_path
+from common.paths import runs_folder, user_path
 from common.training.runs import locked
 
 OTHER_SEEDS = 1000
@@ -77,10 +78,11 @@ def run(request: Request, console: Console, slots: int = 0) -> list[Verdict]:
         raise UserError(f"{baseline} has one run for all seeds: a copy with other seeds would be the same run")
     chains = [*original.values(), *copy.values()]
     jobs = list({(job.fingerprint, job.seed): job for chain in chains for job in chain}.values())
-    console.print(
-        f"null of [bold]{request.paper}[/] at {request.label} scale: {method} is a copy of {baseline}, {request.seeds} "
-        f"seeds of each, {len(jobs)} stages, {sum(job.done is not None for job in jobs)} of them done before"
+    said = (
+        f" at {request.label} scale: {method} is a copy of {baseline}, {request.seeds} seeds of each, {len(jobs)} "
+        f"stages, {sum(job.done is not None for job in jobs)} of them done before"
     )
+    console.print(Text.assemble("null of ", (request.paper, "bold"), said))
     with locked(request.folder, f"a reproduction of {request.paper} at {request.label}"):
         outcome = runner.run(jobs, request.paper, request.label, slots or os.cpu_count() or 1, console)
     if outcome.failed:
@@ -102,9 +104,11 @@ def print_null(verdicts: list[Verdict], null: Null, console: Console) -> None:
     table = Table.grid(padding=(0, 2, 0, 0))
     for verdict in verdicts:
         if verdict.status != "untested":
-            table.add_row(Text(verdict.status, STYLES[verdict.status]), verdict.claim, Text(verdict.reason, "dim"))
+            table.add_row(
+                Text(verdict.status, STYLES[verdict.status]), Text(verdict.claim), Text(verdict.reason, "dim")
+            )
     console.print(table, soft_wrap=False)
-    console.print(str(null), soft_wrap=True)
+    console.print(Text(str(null)), soft_wrap=True)
 
 
 @user_errors
@@ -120,8 +124,8 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--jobs", type=int, default=0, help="stages side by side (default: all cores)")
     command.add_argument("--runs", default="", help="folder of the run folders (default: $RUNS, or runs)")
     options = command.parse_args(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
-    runs = user_path(options.runs) if options.runs else results.runs_folder()
+    console = table_console(110)
+    runs = user_path(options.runs) if options.runs else runs_folder()
     wanted = Request(options.paper, options.scale, options.seeds, data=options.data, runs=runs)
     verdicts = run(wanted, console, options.jobs)
     null = null_result(verdicts)

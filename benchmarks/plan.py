@@ -70,7 +70,7 @@ class StagePlan:
 
 def gpus() -> dict[str, Any]:
     """The figures of every GPU that is known, by name."""
-    return {str(key): value for key, value in yaml.safe_load(GPUS.read_text()).items()}
+    return {str(key): value for key, value in yaml.safe_load(GPUS.read_text(encoding="utf-8")).items()}
 
 
 def gpu(name: str) -> Any:

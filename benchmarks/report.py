@@ -8,6 +8,7 @@ A page holds its style, charts and pictures; it loads nothing and runs no script
 
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ from benchmarks.showing import page
 from benchmarks.showing.compare import compare
 from benchmarks.showing.outlook import power_lines
 from benchmarks.showing.terminal import is_pilot, shared_stages
+from common.data.files import write_atomic
 from common.errors import UserError, unknown, user_errors
+from common.paths import runs_folder
+from common.training.runs import updating
 
 TEMPLATES = Path(__file__).resolve().parent / "showing/templates"
 SCALE_NOTES = {
@@ -33,20 +37,22 @@ SCALE_NOTES = {
 
 
 def make_report(found: dict[str, Any], paper: Paper, runs: Path) -> Path:
-    """Write `reports/<paper>.<label>.html` and the index; returns the page's path.
+    """Write `reports/<paper>.<label>.html` and the index; returns the page's path. Others who do so wait.
 
     Args:
         found: a results file's content, with its verdicts.
         runs: the folder of the run folders, for curves and pictures.
     """
-    file = page_file(found)
-    known = file.exists()
-    write_page(found, paper, runs)
-    if not known:  # the paper's other pages link to this one from now on
-        for label, other in result_files(paper.paper, runs).items():
-            if label != page.label(found):
-                write_page(read_results(other, paper), paper, runs)
-    write_index(runs)
+    with updating(REPORTS / "index.html"):  # which shows the pages of all papers
+        file = page_file(found)
+        known = file.exists()
+        write_page(found, paper, runs)
+        if not known:  # the paper's other pages link to this one from now on
+            for label, other in result_files(paper.paper, runs).items():
+                if label != page.label(found):
+                    with suppress(UserError):  # the index says of a damaged file what is wrong with it
+                        write_page(read_results(other, paper), paper, runs)
+        write_index(runs)
     return file
 
 
@@ -70,7 +76,6 @@ def read_results(file: Path, paper: Paper) -> dict[str, Any]:
 
 def write_page(found: dict[str, Any], paper: Paper, runs: Path) -> Path:
     """One paper's page at one scale."""
-    REPORTS.mkdir(parents=True, exist_ok=True)
     file = page_file(found)
     labels = {*result_files(paper.paper, runs)} | {
         there.stem.split(".", 1)[1] for there in REPORTS.glob(f"{paper.paper}.*.html")
@@ -79,8 +84,14 @@ def write_page(found: dict[str, Any], paper: Paper, runs: Path) -> Path:
         {"label": label, "file": f"{paper.paper}.{label}.html"}
         for label in sorted({*labels, file.stem.split(".", 1)[1]})
     ]
-    file.write_text(render(found, paper, runs, links), encoding="utf-8")
+    write_html(file, render(found, paper, runs, links))
     return file
+
+
+def write_html(file: Path, text: str) -> None:
+    """Write a page, whole or not at all; letters that are none (of a name on the disk, say) as their escapes."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(file, text.encode("utf-8", "backslashreplace"))
 
 
 def write_index(runs: Path) -> Path:
@@ -97,9 +108,8 @@ def write_index(runs: Path) -> Path:
         rehearsals = [page for page in pages if page["label"] == "rehearsal"]
         entry = {"name": name, "paper": paper, "problem": problem}
         papers.append({**entry, "pages": measured, "rehearsals": rehearsals})
-    REPORTS.mkdir(parents=True, exist_ok=True)
     index = REPORTS / "index.html"
-    index.write_text(template("index.html").render(papers=papers), encoding="utf-8")
+    write_html(index, template("index.html").render(papers=papers))
     return index
 
 
@@ -136,7 +146,7 @@ def render(found: dict[str, Any], paper: Paper, runs: Path, links: list[dict[str
         for claim in paper.claims
         if claim.id in verdicts
     ]
-    pictures, left_out = page.picture_rows(found, runs)
+    pictures, left_out, unreadable = page.picture_rows(found, runs)
     return template("report.html").render(
         found=found,
         paper=paper,
@@ -156,6 +166,7 @@ def render(found: dict[str, Any], paper: Paper, runs: Path, links: list[dict[str
         charts=page.charts(found, runs, numbers),
         pictures=pictures,
         left_out=left_out,
+        unreadable=unreadable,
         stages=page.stages(found),
         facts=page.facts(found),
     )
@@ -165,19 +176,26 @@ def render(found: dict[str, Any], paper: Paper, runs: Path, links: list[dict[str
 def main(arguments: list[str] | None = None) -> int:
     """Render again; a user's error is one message and exit code 2."""
     chosen = sys.argv[1:] if arguments is None else arguments
-    runs = results.runs_folder()
+    runs = runs_folder()
     for name in chosen:
         if name not in recipes.names():
             raise unknown("paper", name, recipes.names())
     files = {name: list(result_files(name, runs).values()) for name in chosen or recipes.names()}
     if chosen and not any(files.values()):
         raise UserError(f"nothing was measured for {chosen[0]} yet: make reproduce PAPER={chosen[0]}")
-    for name in [name for name in files if files[name]]:
-        paper = recipes.page(name)
-        for file in files[name]:
-            print(f"report   {write_page(read_results(file, paper), paper, runs)}")
-    print(f"index    {write_index(runs)}")
-    return 0
+    errors: list[UserError] = []
+    with updating(REPORTS / "index.html"):
+        for name in [name for name in files if files[name]]:
+            for file in files[name]:
+                try:
+                    paper = recipes.page(name)
+                    print(f"report   {write_page(read_results(file, paper), paper, runs)}")
+                except UserError as error:  # the others are rendered all the same
+                    errors.append(error)
+        print(f"index    {write_index(runs)}")
+    for message in dict.fromkeys(map(str, errors)):
+        print(f"error: {message}", file=sys.stderr)
+    return 2 if errors else 0
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from benchmarks.judging.tables import Paper
 from benchmarks.judging.verdict import LOOKS, undecided
@@ -31,8 +32,9 @@ from benchmarks.running import launch as launching
 from benchmarks.running.launch import Launch
 from benchmarks.running.recipes import ROOT, Job, Request
 from benchmarks.showing.terminal import print_outlook, print_results
-from common.errors import UserError
-from common.paths import user_path
+from common.console import table_console
+from common.errors import UserError, user_errors
+from common.paths import runs_folder, user_path
 from common.recipe import SCALES, Arm
 from common.training.runs import disk_error, locked
 
@@ -214,8 +216,11 @@ def reproduce(
         before = sum(job.done is not None for job in jobs)
         seeds = f"seeds {results.seeds_word(request)}" if request.pilot or request.auto else f"{request.seeds} seeds"
         console.print(
-            f"[bold]{request.paper}[/] at {request.label} scale: {len(chosen)} arms, {seeds}, "
-            f"{len(jobs)} stages, {before} of them done before"
+            Text.assemble(
+                (request.paper, "bold"),
+                f" at {request.label} scale: {len(chosen)} arms, {seeds}, {len(jobs)} stages, {before} of them done "
+                "before",
+            )
         )
         one_by_one = request.scale == "paper" or launch.how == "torchrun"
         slots = slots or (1 if one_by_one else os.cpu_count() or 1)
@@ -230,20 +235,24 @@ def reproduce(
         if stand_ins is not None:
             rehearsal.print_coverage(jobs, console)
             if not outcome.failed and not collect:
-                console.print(rehearsal.certify(request, jobs, stand_ins), soft_wrap=True)
+                console.print(Text(rehearsal.certify(request, jobs, stand_ins)), soft_wrap=True)
     if collect:
         missing = [job for job in jobs if job.done is None]
         console.print(f"{len(jobs) - len(missing)} of {len(jobs)} stages have finished")
         for job in missing:
-            console.print(
-                f"[red]not finished[/] {runner.describe(job)} (log: {job.run_dir / 'log.txt'})", soft_wrap=True
-            )
+            said = f" {runner.describe(job)} (log: {job.run_dir / 'log.txt'})"
+            console.print(Text.assemble(("not finished", "red"), said), soft_wrap=True)
         return 1 if missing else 0
     console.print(f"{len(outcome.ran)} stages run in {time.monotonic() - started:.0f} s")
     if outcome.failed:
         console.print(
-            f"[red]{len(outcome.failed)} stages failed, {len(outcome.skipped)} were not started because of that;[/] "
-            "the same command goes on from here"
+            Text.assemble(
+                (
+                    f"{len(outcome.failed)} stages failed, {len(outcome.skipped)} were not started because of that;",
+                    "red",
+                ),
+                " the same command goes on from here",
+            )
         )
         return 2 if 2 in outcome.failed.values() else 1
     return 0
@@ -269,16 +278,15 @@ def run_looks(
         if not arms:
             break
         if look > limits.seeds:
-            console.print(f"SEEDS_MAX={limits.seeds}: claims of {', '.join(arms)} stay open")
+            console.print(Text(f"SEEDS_MAX={limits.seeds}: claims of {', '.join(arms)} stay open"))
             break
         more = recipes.unique(recipes.jobs(replace(request, seeds=look, arms=tuple(arms)), variables))
         if launch.how == "torchrun":
             launching.torchrun(more, request.devices)
         takes = results.seconds_left(more, slots)
         if limits.minutes and time.monotonic() - started + takes > 60 * limits.minutes:
-            console.print(
-                f"MINUTES={limits.minutes:g}: {look} seeds of {', '.join(arms)} would take {takes / 60:.1f} more"
-            )
+            said = f"MINUTES={limits.minutes:g}: {look} seeds of {', '.join(arms)} would take {takes / 60:.1f} more"
+            console.print(Text(said))
             break
         console.print(f"look at {look} seeds: {len(arms)} arms of open claims, about {takes / 60:.1f} minutes")
         outcome.add(runner.run(more, request.paper, request.label, slots, console, warm=warm))
@@ -317,7 +325,7 @@ def report(
             if changed
             else "no arm has finished"
         )
-        console.print(f"[red]there is nothing to report yet: {why}[/]")
+        console.print(Text(f"there is nothing to report yet: {why}", "red"))
         return
     found = results.judged(found, paper)
     reference = results.reference_for(found, paper)
@@ -325,18 +333,19 @@ def report(
     print_results({**found, "arms": shown}, paper, console, reference)
     console.print()
     if request.scale != "rehearsal":
-        console.print(f"results  {results.write(results.path(request), found)}", soft_wrap=True)
+        console.print(Text(f"results  {results.write(results.path(request), found)}"), soft_wrap=True)
     page = make_report(found, paper, request.runs)
-    console.print(f"report   {page}", soft_wrap=True)
+    console.print(Text(f"report   {page}"), soft_wrap=True)
     if request.scale != "rehearsal" and not request.auto:
         print_outlook(found, paper, console)
 
 
+@user_errors
 def main(arguments: list[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
     options = parser().parse_args(arguments)
-    console = Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 110, highlight=False)
-    options.runs = shortened(user_path(options.runs) if options.runs else results.runs_folder())
+    console = table_console(110, soft_wrap=True)
+    options.runs = shortened(user_path(options.runs) if options.runs else runs_folder())
     if options.paper == "all":
         words = [*(sys.argv[1:] if arguments is None else arguments)]
         words.remove("all")

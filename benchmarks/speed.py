@@ -22,8 +22,10 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.running import results
+from common.console import table_console
 from common.errors import UserError, unknown, user_errors
-from common.training.runs import read_json
+from common.paths import runs_folder
+from common.training.runs import hardware, updating, versions, write_json
 
 PARTS = ("networks", "training", "sources", "start")
 
@@ -45,33 +47,37 @@ def file_of(paper: str) -> Path:
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    return results.runs_folder() / paper / "speed" / f"{re.sub(r'[^a-z0-9]+', '-', device.lower())}.json"
+    return runs_folder() / paper / "speed" / f"{re.sub(r'[^a-z0-9]+', '-', device.lower())}.json"
 
 
 def read(paper: str) -> dict[str, Any]:
-    """What was measured before on this device."""
-    return read_json(file_of(paper), dict) or {}
+    """What was measured before on this device; UserError where the file is damaged."""
+    return results.read_speed(file_of(paper)) or {}
 
 
 def networks(paper: str, speed: Any, chosen: list[str], console: Console) -> dict[str, Any]:
     """Every variant of the networks, each in a process of its own; a variant that fails is recorded with its error.
 
-    What is there so far is written after each network: the giants take minutes.
+    Each is written as soon as it is measured, beside those that the file has already: the giants take minutes.
 
     Args:
-        chosen: names of networks; those that were measured before are kept beside them. Empty for all.
+        chosen: names of networks; empty for all.
+
+    Returns:
+        what the file holds of the recipe's networks in the end.
     """
     from benchmarks.measuring.latency import flops, variants
     from benchmarks.measuring.overhead import run
 
-    found: dict[str, Any] = read(paper).get("networks", {}).get("found", {}) if chosen else {}
+    names = [network.name for network in speed.networks]
+    found: dict[str, Any] = {}
     for network in speed.networks:
         if chosen and network.name not in chosen:
             continue
         entry: dict[str, Any] = {"flops": flops(network), "against": network.against, "variants": {}}
         entry |= {"reported": dict(network.reported), "source": network.source}
         for variant in variants(network):
-            console.print(f"[dim]measuring {network.name}, {variant}[/]")
+            console.print(Text(f"measuring {network.name}, {variant}", "dim"))
             try:
                 made = json.loads(
                     run(["-m", "benchmarks.measuring.latency", paper, network.name, variant]).splitlines()[-1]
@@ -81,26 +87,39 @@ def networks(paper: str, speed: Any, chosen: list[str], console: Console) -> dic
                 continue
             entry["params"] = made.pop("params")
             entry["variants"][variant] = made
-        found[network.name] = entry
-        for known in found.values():
-            if known["against"] in found:
-                known["ratios"] = ratios(known, found[known["against"]])
-        write(paper, {"networks": found})
+        found = write_network(paper, network.name, entry, names)
     return found
 
 
-def milliseconds(variant: dict[str, Any]) -> float:
-    """What ratios are made of: the processor's time on a CPU, the median of the GPU's clock on a GPU."""
-    return variant.get("processor_ms", variant["median_ms"])
+def write_network(paper: str, name: str, entry: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """Put a network into the results file beside the recipe's others, with their ratios anew; returns them all."""
+    with updating(file_of(paper)):
+        before = (read(paper).get("networks") or {"found": {}})["found"]
+        found = {known: one for known, one in {**before, name: entry}.items() if known in names}
+        for known in found.values():
+            if known["against"] in found:
+                known["ratios"] = ratios(known, found[known["against"]])
+        _write(paper, {"networks": found})
+    return found
+
+
+def milliseconds(variant: dict[str, Any]) -> float | None:
+    """What ratios are made of: the processor's time on a CPU, the median of the GPU's clock on a GPU.
+
+    None for a variant that does not run.
+    """
+    processor = variant.get("processor_ms")
+    return variant.get("median_ms") if processor is None else processor
 
 
 def ratios(entry: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
     """How many times larger and slower the other network is, plain against plain; the paper's ratios beside it."""
-    made = {name: round(other[name] / entry[name], 2) for name in ("params", "flops")}
-    made["ms"] = round(milliseconds(other["variants"]["eager"]) / milliseconds(entry["variants"]["eager"]), 2)
+    pairs = {name: (other.get(name), entry.get(name)) for name in ("params", "flops")}
+    theirs, own = (milliseconds(side["variants"].get("eager", {})) for side in (other, entry))
+    pairs["ms"] = (theirs, own)
     for name in set(entry["reported"]) & set(other["reported"]):
-        made[f"reported_{name}"] = round(other["reported"][name] / entry["reported"][name], 2)
-    return dict(sorted(made.items()))
+        pairs[f"reported_{name}"] = (other["reported"][name], entry["reported"][name])
+    return {name: round(large / small, 2) for name, (large, small) in sorted(pairs.items()) if large and small}
 
 
 def measure(paper: str, parts: list[str], chosen: list[str], console: Console) -> dict[str, Any]:
@@ -119,18 +138,23 @@ def measure(paper: str, parts: list[str], chosen: list[str], console: Console) -
         "sources": lambda: {source.name: reading(source) for source in speed.sources},
         "start": lambda: starting(speed.training),
     }
+    read(paper)  # a damaged file is said before anything is measured
     for part in parts:
-        console.print(f"[dim]measuring {part}[/]")
+        console.print(Text(f"measuring {part}", "dim"))
         found[part] = steps[part]()
-        write(paper, {part: found[part]})
+        if part != "networks":
+            write(paper, {part: found[part]})
     return found
 
 
 def write(paper: str, found: dict[str, Any]) -> Path:
     """Put what was measured into the results file, with where and when; other parts of it stay."""
-    import torch
+    with updating(file_of(paper)):
+        return _write(paper, found)
 
-    from common.training.runs import hardware, versions, write_json
+
+def _write(paper: str, found: dict[str, Any]) -> Path:
+    import torch
 
     file, old = file_of(paper), read(paper)
     made = {
@@ -142,8 +166,8 @@ def write(paper: str, found: dict[str, Any]) -> Path:
         "hardware": hardware(),
         "versions": versions(),
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, {"paper": paper, **old, **{part: {**made, "found": content} for part, content in found.items()}})
+    parts = {part: {**made, "found": content} for part, content in found.items()}
+    write_json(file, {"paper": paper, **old, **parts}, durable=True)
     return file
 
 
@@ -185,17 +209,22 @@ def network_table(found: dict[str, Any]) -> Table:
     units = {"params": quantity, "ms": "{:g} ms".format}
     for name, entry in found.items():
         says = [show(entry["reported"][key]) for key, show in units.items() if key in entry["reported"]]
-        eager = entry["variants"]["eager"]
+        plain_ms = milliseconds(entry["variants"].get("eager", {}))
         for variant, made in entry["variants"].items():
             plain = variant == "eager"
-            row = [Text(name, "bold"), quantity(entry["params"]), quantity(entry["flops"])] if plain else ["", "", ""]
+            params = entry.get("params")
+            sizes = ["?" if params is None else quantity(params), quantity(entry["flops"])]
+            row = [Text(name, "bold"), *sizes] if plain else ["", "", ""]
             if "error" in made:
-                table.add_row(*row, variant, Text(made["error"][:60], "red"))
+                table.add_row(*row, Text(variant), Text(made["error"][:60], "red"))
                 continue
-            faster = entry.get("ratios", {}).get("ms") if plain else round(milliseconds(eager) / milliseconds(made), 2)
+            own_ms = milliseconds(made) or 0.0
+            faster = entry.get("ratios", {}).get("ms") if plain else None
+            if not plain and plain_ms and own_ms:
+                faster = round(plain_ms / own_ms, 2)
             table.add_row(
-                *row, variant, duration(made["median_ms"] / 1e3), duration(made["p95_ms"] / 1e3),
-                duration(milliseconds(made) / 1e3), str(made["calls"]),
+                *row, Text(variant), duration(made["median_ms"] / 1e3), duration(made["p95_ms"] / 1e3),
+                duration(own_ms / 1e3), str(made["calls"]),
                 quantity(made["peak_bytes"], "B"), "" if faster is None else f"{faster:g}",
                 Text(f"{', '.join(says)} ({entry['source']})" if plain and says else "", "dim"),
             )  # fmt: skip
@@ -235,7 +264,7 @@ def start_table(found: dict[str, Any]) -> Table:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
     options = parser().parse_args(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    console = table_console(150)
     parts = [part for part in options.only.split(",") if part] or list(PARTS)
     for part in parts:
         if part not in PARTS:
@@ -243,7 +272,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = [name.strip() for name in options.networks.split(",") if name.strip()]
     found = measure(options.paper, parts, chosen, console)
     print_found(found, console)
-    console.print(f"results  {file_of(options.paper)}", soft_wrap=True)
+    console.print(Text(f"results  {file_of(options.paper)}"), soft_wrap=True)
     return 0
 
 

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from benchmarks.running import launch, recipes
 from benchmarks.running.launch import Queue
-from benchmarks.running.results import runs_folder
-from benchmarks.running.runner import read_progress
+from benchmarks.running.runner import log_lines, read_progress
+from common.console import table_console
 from common.errors import UserError, user_errors
-from common.paths import user_path
+from common.paths import runs_folder, user_path
 from common.training.runs import read_done
 
 COLOURS = {"done": "green", "running": "cyan", "waiting": "default", "requeued": "cyan", "completing": "cyan"}
@@ -58,10 +58,11 @@ def progress(run_dir: Path | None) -> str:
 
 def last_error(folder: Path) -> str:
     """What a log says last of an error, or last of all, and where the log is."""
-    log = folder / ("log.txt" if (folder / "log.txt").exists() else "table.txt")
-    if not log.exists():
+    logs = {file: found for name in ("log.txt", "table.txt") if (found := log_lines(file := folder / name))}
+    if not logs:
         return "it left no log"
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    log = next(iter(logs))
+    lines = [line.strip() for line in logs[log]]
     lines = [line for line in lines if line and not line.startswith(("srun:", "slurmstepd"))]
     errors = [number for number, line in enumerate(lines) if "error" in line.lower()]
     said = " ".join(lines[errors[-1] if errors else -1 :])
@@ -106,9 +107,9 @@ def show(paper: str, runs: Path, console: Console) -> None:
             for seed in entry["tasks"] or [""]:
                 word, more = state(entry, seed, queue, ended)
                 job = f"{entry['job']}_{seed}" if entry["array"] else entry["job"]
-                shown = f"[{COLOURS.get(word, 'red')}]{word}[/]"
-                table.add_row(job, entry["stage"], seed if entry["array"] else "", shown, escape(more))
-        console.print(f"[bold]{paper}[/] at {path.parent.parent.name} scale")
+                shown = Text(word, COLOURS.get(word, "red"))
+                table.add_row(job, entry["stage"], seed if entry["array"] else "", shown, Text(more))
+        console.print(Text.assemble((paper, "bold"), f" at {path.parent.parent.name} scale"))
         console.print(table, soft_wrap=True)
 
 
@@ -119,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("paper", help="a recipe's name")
     parser.add_argument("--runs", default="", help="folder of the run folders (default: $RUNS, or runs)")
     options = parser.parse_args(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console = table_console(160)
     recipes.load(options.paper)
     show(options.paper, user_path(options.runs) if options.runs else runs_folder(), console)
     return 0

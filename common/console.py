@@ -3,6 +3,10 @@
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def tolerant_console() -> None:
@@ -14,6 +18,25 @@ def tolerant_console() -> None:
         reconfigure = getattr(stream, "reconfigure", None)  # None: no stream at all, or one that a test has put there
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+
+
+def table_console(width: int, soft_wrap: bool = False) -> "Console":
+    """What commands print tables and lines on. Words are shown as they are: `[red]` and `:key:` in a path are no signs.
+
+    Args:
+        width: columns, where the output is no terminal.
+        soft_wrap: lines are cut nowhere, where the output is no terminal.
+    """
+    from rich.console import Console  # here, because stages print without it
+
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    return Console(
+        width=None if terminal else width,
+        soft_wrap=soft_wrap and not terminal,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
 
 
 def printable(name: str | os.PathLike[str]) -> str:

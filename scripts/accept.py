@@ -16,8 +16,8 @@ from typing import Any
 from benchmarks.running import preflight, recipes, results
 from benchmarks.running.recipes import ROOT, Request
 from common.errors import UserError, user_errors
-from common.paths import user_path
-from common.training.runs import read_json, write_json
+from common.paths import runs_folder, user_path
+from common.training.runs import updating, write_json
 from scripts import readme_tables
 
 SEEDS = 3
@@ -50,8 +50,12 @@ def accept_speed(request: Request) -> list[Path]:
         raise UserError(f"{measured[0].parent} cannot be the reference: {'; '.join(problems)}")
     files = []
     for file in measured:
+        found = results.read_speed(file)
+        if found is None or found["paper"] != request.paper:
+            raise UserError(f"{file} holds no speed of {request.paper}: delete it, and measure again")
         files.append(results.RESULTS / "speed" / f"{request.paper}.{file.name}")
-        write_json(files[-1], read_json(file, dict) or {})
+        files[-1].parent.mkdir(parents=True, exist_ok=True)
+        write_json(files[-1], found, durable=True)
     return files
 
 
@@ -99,10 +103,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--speed", action="store_true", help="what `make speed` measured, instead of a reproduction")
     parser.add_argument("--runs", default="", help="folder of the run folders (default: $RUNS, or runs)")
     options = parser.parse_args(arguments)
-    runs = user_path(options.runs) if options.runs else results.runs_folder()
+    runs = user_path(options.runs) if options.runs else runs_folder()
     wanted = Request(paper=options.paper, scale=options.scale, data=options.data, runs=runs)
-    files = accept_speed(wanted) if options.speed else [accept(wanted)]
-    readme_tables.renew()
+    with updating(readme_tables.README):  # which shows the references of all recipes
+        files = accept_speed(wanted) if options.speed else [accept(wanted)]
+        readme_tables.renew()
     for file in files:
         print(f"reference  {file.relative_to(ROOT)}")
     return 0

@@ -28,13 +28,13 @@ def create(paper: str, root: Path = ROOT) -> list[Path]:
     for source in sorted(TEMPLATE.rglob("*.template")):
         name = str(source.relative_to(TEMPLATE)).removesuffix(".template")
         target = root / ELSEWHERE.get(name, f"projects/{{}}/{name}").format(paper)
-        files[target] = source.read_text().replace("__paper__", paper)
+        files[target] = source.read_text(encoding="utf-8").replace("__paper__", paper)
     files[root / "projects" / paper / "__init__.py"] = ""
     if taken := [target for target in files if target.exists()]:
         raise UserError(f"{paper} exists already ({taken[0]}): choose another name, or remove it first.")
     for target, text in files.items():
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text)
+        target.write_text(text, encoding="utf-8")
     return sorted(files)
 
 

@@ -11,6 +11,7 @@ The project's README has a table of recipes. A recipe's README may have blocks o
 """
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from benchmarks.judging.tables import Claim, OnReported, Paper
 from benchmarks.judging.verdict import effect_size, measures
 from benchmarks.running import recipes, results
 from benchmarks.showing.terminal import count_statuses, heading, values
-from common.errors import UserError
+from common.data.files import readable, text_of, write_atomic
+from common.errors import UserError, user_errors
+from common.training.runs import updating
 
 README = recipes.ROOT / "README.md"
 BEGIN, END = "<!-- recipes: written by `python -m scripts.readme_tables` -->\n", "<!-- /recipes -->\n"
@@ -34,6 +37,8 @@ def recipe_readmes() -> list[Path]:
 
 def updated(text: str) -> str:
     """The project's README with the table as it must be now."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise UserError(f"{README} has not one table between {BEGIN.strip()} and {END.strip()}: restore these marks")
     before, rest = text.split(BEGIN)
     return before + BEGIN + recipe_table() + END + rest.split(END)[1]
 
@@ -62,7 +67,7 @@ def filled(text: str, name: str) -> str:
     def fill(block: re.Match[str]) -> str:
         begin, kind, words, _, end = block.groups()
         if kind == "measured":
-            label, metrics = words.split(":", 1)
+            label, _, metrics = words.partition(":")
             return begin + measured(measurements(paper, label), paper, metrics.split()) + end
         return begin + verdicts({label: measurements(paper, label) for label in words.split()}, paper) + end
 
@@ -123,10 +128,23 @@ def row(cells: list[str]) -> str:
 
 def renew() -> None:
     """Write all blocks of all READMEs."""
-    README.write_text(updated(README.read_text()))
+    write_atomic(README, updated(_read(README)).encode())
     for readme in recipe_readmes():
-        readme.write_text(filled(readme.read_text(), readme.parent.name))
+        write_atomic(readme, filled(_read(readme), readme.parent.name).encode())
+
+
+def _read(readme: Path) -> str:
+    with readable(readme):
+        return text_of(readme.read_bytes(), readme)
+
+
+@user_errors
+def main() -> int:
+    """The command line; a user's error is one message and exit code 2."""
+    with updating(README):
+        renew()
+    return 0
 
 
 if __name__ == "__main__":
-    renew()
+    sys.exit(main())

@@ -22,13 +22,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from benchmarks.judging.formats import as_reported, mean_spread
 from benchmarks.judging.tables import Metric, Paper
-from benchmarks.report import SCALE_NOTES, TEMPLATES
+from benchmarks.report import REPORTS, SCALE_NOTES, TEMPLATES, write_html
 from benchmarks.running import recipes
-from benchmarks.running.results import runs_folder
 from benchmarks.showing.charts import COLOURS, Line, line_chart
 from common.errors import UserError, unknown, user_errors
-from common.paths import user_path
-from common.recipe import Arm, Scale
+from common.paths import runs_folder, user_path
+from common.recipe import SCALES, Arm, Scale
 from common.training.tracking import PROJECT, wandb_mode
 from scripts.wandb_runs import STEP, LoggedRun, offline, online
 
@@ -248,7 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--offline", action="store_true", help="read the run folders' offline files, write HTML pages")
     parser.add_argument("--runs", default="", help="folder of the run folders (default: $RUNS, or runs)")
     parser.add_argument("--entity", default="", help="W&B user or team (default: yours)")
-    parser.add_argument("--output", default="reports", help="folder of the HTML pages (default: reports)")
+    parser.add_argument("--output", default=str(REPORTS), help="folder of the HTML pages (default: reports)")
     write(parser.parse_args(arguments))
     return 0
 
@@ -274,7 +273,7 @@ def write(options: argparse.Namespace) -> None:
             runs = online(options.entity, options.paper)
         except (wandb.Error, ValueError) as error:
             raise UserError(f"W&B gives no runs {where}: {error}") from error
-    scales = sorted({run.scale for run in runs})
+    scales = sorted({run.scale for run in runs if run.paper == options.paper and run.scale.split("-")[0] in SCALES})
     if not scales:
         raise UserError(f"W&B has no runs of {options.paper} {where}: make reproduce PAPER={options.paper} makes some.")
     if options.scale and options.scale not in scales:
@@ -285,9 +284,8 @@ def write(options: argparse.Namespace) -> None:
         paper = recipes.page(options.paper)
         comparison = compare(paper, arms, scale, [run for run in runs if run.scale == scale])
         if options.offline:
-            file = Path(options.output) / f"{options.paper}.{scale}.wandb.html"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(html(comparison), encoding="utf-8")
+            file = user_path(options.output) / f"{options.paper}.{scale}.wandb.html"
+            write_html(file, html(comparison))
             print(file)
         else:
             print(wandb_report(comparison, options.entity).save().url)

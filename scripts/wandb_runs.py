@@ -13,6 +13,8 @@ import wandb
 from google.protobuf.message import DecodeError
 from wandb.proto.wandb_internal_pb2 import Record
 
+from benchmarks.running.schemas import LARGEST
+from common.errors import UserError
 from common.training.tracking import PROJECT
 
 STEP = "trainer/global_step"
@@ -44,11 +46,20 @@ class LoggedRun:
 
     def log(self, row: dict[str, Any]) -> None:
         """Take in a row of the history; a resumed run repeats some, of which the later counts."""
-        for name, value in row.items():
-            if isinstance(value, int | float) and not isinstance(value, bool) and "/" in name and name != STEP:
+        step = number(row.get(STEP))
+        for name, found in row.items():
+            value = number(found)
+            if value is not None and "/" in name and name != STEP:
                 self.summary[name] = value
-                if STEP in row:
-                    self.curves.setdefault(name, {})[row[STEP]] = value
+                if step is not None:
+                    self.curves.setdefault(name, {})[step] = value
+
+
+def number(value: Any) -> float | None:
+    """What was logged, where it is a figure to reckon with."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST < value < LARGEST:
+        return None
+    return value
 
 
 def offline(folder: Path) -> list[LoggedRun]:
@@ -64,8 +75,16 @@ def offline(folder: Path) -> list[LoggedRun]:
         known = merged.setdefault(run_dir, run)
         known.started = run.started
         for row in history:
-            known.log({item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in row.item})
+            known.log({item.key or "/".join(item.nested_key): _value(item.value_json) for item in row.item})
     return newest(list(merged.values()))
+
+
+def _value(text: str) -> Any:
+    """What a text of JSON says; None where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def online(entity: str, paper: str) -> list[LoggedRun]:
@@ -101,7 +120,10 @@ def records(file: Path) -> Iterator[Record]:
     The log is cut into blocks; a piece of a record is its checksum (4 bytes), length (2), kind (whole, first, middle,
     last) and content, and never crosses a block's end.
     """
-    content = file.read_bytes()
+    try:
+        content = file.read_bytes() if file.is_file() else b""
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror or error}") from error
     if not content.startswith(b":W&B"):
         return
     position, collected = 7, b""

@@ -10,6 +10,7 @@ import pytest
 from benchmarks import report
 from benchmarks.running import certificates, results
 from benchmarks.running.recipes import ROOT
+from common.paths import runs_folder
 from tests import budget, untouched
 
 
@@ -48,7 +49,7 @@ def test_what_a_test_touches_is_noticed(file, said, checkout, tmp_path):
 
 
 def test_every_root_is_the_tests_own():
-    roots = [results.runs_folder(), results.REPORTS, report.REPORTS, results.RESULTS, certificates.FOLDER, Path.home()]
+    roots = [runs_folder(), results.REPORTS, report.REPORTS, results.RESULTS, certificates.FOLDER, Path.home()]
     roots += [Path(os.environ[name]) for name in ("HF_HOME", "TORCH_HOME", "XDG_CACHE_HOME", "WANDB_DIR", "NETRC")]
     home = pwd.getpwuid(os.getuid()).pw_dir  # whatever HOME says
     assert not any(root.is_relative_to(ROOT) or root.is_relative_to(home) for root in roots)

@@ -104,7 +104,7 @@ def training_overhead(paper: str, training: Training, steps: int = STEPS, rounds
             for name in list(rows)[1:]:
                 folder_of_run = Path(scratch, f"{name.split()[-1]}-{turn}")
                 run([*stage, "--run_dir", str(folder_of_run), *name.split()[1:]])
-                rows[name].append(summary(json.loads((folder_of_run / "step_times.json").read_text())))
+                rows[name].append(summary(json.loads((folder_of_run / "step_times.json").read_text(encoding="utf-8"))))
     typical = {
         name: sorted(found, key=lambda one: one["processor_ms"])[len(found) // 2] for name, found in rows.items()
     }

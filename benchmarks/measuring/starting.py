@@ -44,8 +44,8 @@ def idle_stages(times: int = STAGES) -> dict[str, Any]:
             worker.join()
             walls.append(time.perf_counter() - started)
             if worker.exitcode:
-                raise UserError(f"the idle stage failed:\n{(folder / 'log.txt').read_text()[-2000:]}")
-            found.append(json.loads((folder / "parts.json").read_text()))
+                raise UserError(f"the idle stage failed:\n{(folder / 'log.txt').read_text(encoding='utf-8')[-2000:]}")
+            found.append(json.loads((folder / "parts.json").read_text(encoding="utf-8")))
     median = statistics.median
     parts = {name: [round(median(one[name][clock] for one in found[1:]), 3) for clock in (0, 1)] for name in found[0]}
     return {

@@ -1,13 +1,11 @@
 """A plan in the terminal: work, memory, time and money per stage, then bytes, sums and the assumptions."""
 
-import sys
-
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from benchmarks.plan import FRAGMENTATION, RESERVED, StagePlan
 from benchmarks.planning.meter import LAUNCH, Gpu
+from common.console import table_console
 from common.recipe import Recipe
 
 SIZES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -44,12 +42,10 @@ def print_plan(
     paper: str, recipe: Recipe, stages: list[StagePlan], card: Gpu, price: float, utilisation: float, seeds: int
 ) -> None:
     """Print everything; reads well in a pipe."""
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console = table_console(120)
     devices = max(stage.devices for stage in stages)
-    console.print(
-        f"[bold]{paper} at paper scale on {devices} x {card.name}[/] "
-        f"({card.memory:g} GB, {card.bandwidth:g} GB/s, bf16 {card.bf16:g} TFLOP/s; {card.source})\n"
-    )
+    what = f" ({card.memory:g} GB, {card.bandwidth:g} GB/s, bf16 {card.bf16:g} TFLOP/s; {card.source})\n"
+    console.print(Text.assemble((f"{paper} at paper scale on {devices} x {card.name}", "bold"), what))
     console.print(work(stages), "")
     console.print(memory(stages, card), "")
     console.print(times(stages, price), "")

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.running import recipes
 from benchmarks.running.recipes import ROOT, Job, Request
-from common.training.runs import write_json
+from common.training.runs import updating, write_json
 
 FOLDER = ROOT / "benchmarks" / "rehearsals"
 LIBRARIES = (
@@ -142,11 +142,11 @@ def write(paper: str, coverage: dict[str, dict[str, Any]], digests: dict[str, st
         "cpu_seconds": round(seconds, 1),
         "stages": {name: {"fingerprint": now[name], **stage} for name, stage in coverage.items()},
     }
-    old = read(paper)
-    if old is not None and _substance(old) == _substance(found):
-        return f"certificate as before: {path(paper).relative_to(FOLDER.parents[1])}"
-    path(paper).parent.mkdir(parents=True, exist_ok=True)
-    write_json(path(paper), found)
+    with updating(path(paper)):
+        old = read(paper)
+        if old is not None and _substance(old) == _substance(found):
+            return f"certificate as before: {path(paper).relative_to(FOLDER.parents[1])}"
+        write_json(path(paper), found, durable=True)
     return f"certificate  {path(paper).relative_to(FOLDER.parents[1])} ({seconds:.0f} of {BUDGET} processor-seconds)"
 
 

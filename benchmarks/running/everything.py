@@ -49,13 +49,13 @@ def reproduce_all(
                 share = jobs if alone else max(1, (jobs or os.cpu_count() or 1) // side_by_side)
                 paper = waiting.pop(0)
                 running[paper] = _start(paper, [*arguments, "--jobs", str(share)], runs)
-                console.print(f"start  [bold]{paper}[/]")
+                console.print(Text.assemble("start  ", (paper, "bold")))
             for paper in [paper for paper, one in running.items() if one.process.poll() is not None]:
                 one = running.pop(paper)
                 codes[paper] = one.process.returncode
-                console.print(Text(one.log.read_text(errors="replace")), soft_wrap=True)
+                console.print(Text(one.log.read_text(encoding="utf-8", errors="replace")), soft_wrap=True)
                 said = "ok" if codes[paper] == 0 else "failed"
-                console.print(f"[bold]{paper}[/]: {said}, {time.monotonic() - one.started:.0f} s\n")
+                console.print(Text.assemble((paper, "bold"), f": {said}, {time.monotonic() - one.started:.0f} s\n"))
             time.sleep(0.2)
     except KeyboardInterrupt:
         for one in running.values():

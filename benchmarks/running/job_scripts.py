@@ -66,7 +66,7 @@ def configured(job: Job, section: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in zip(job.argv, job.argv[1:], strict=False):
         if name == "--config":
-            found |= (yaml.safe_load((ROOT / value).read_text()) or {}).get(section) or {}
+            found |= (yaml.safe_load((ROOT / value).read_text(encoding="utf-8")) or {}).get(section) or {}
     return found
 
 

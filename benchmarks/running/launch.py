@@ -5,6 +5,7 @@ are an array, unless all seeds share the stage; a stage starts when those it rea
 comes last. All is checked before the first job is submitted, and no submission is left half done.
 """
 
+import os
 import re
 import shlex
 import shutil
@@ -15,11 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
+from benchmarks.running import schemas
 from benchmarks.running.job_scripts import Batch, batches
 from benchmarks.running.recipes import Job, Request
+from common.data.files import is_file, readable
 from common.errors import UserError, unknown
-from common.training.runs import read_json, write_json
+from common.schemas import checked
+from common.training.runs import write_json
 
 LAUNCHERS = ("local", "torchrun", "slurm")
 ENDED = (
@@ -159,7 +164,7 @@ def submit(
     made = batches(new, request, launch.options, collect, folder)
     folder.mkdir(parents=True, exist_ok=True)
     for batch in made:
-        batch.script.write_text(batch.text)
+        batch.script.write_bytes(os.fsencode(batch.text))
         batch.script.chmod(0o755)
     submitted: list[str] = []
 
@@ -186,20 +191,21 @@ def submit(
     try:
         entries = _submit_all(made, queued, sbatch)
         old = [entry for entry in record if any(is_live(entry, seed, queue) for seed in entry["tasks"])]
-        write_json(folder / "jobs.json", [*old, *entries])
+        write_json(folder / "jobs.json", [*old, *entries], durable=True)
     except BaseException:
         cancel(submitted)
         raise
     cancel([entry["job"] for entry in record if not entry["tasks"] and is_live(entry, "", queue)])  # the earlier table
     for entry in entries:
         after = f"after {', '.join(entry['after'])}" if entry["after"] and entry["tasks"] else ""
-        console.print(f"job {entry['job']:>7}  {entry['stage']:20} {seeds(entry):10} {after}".rstrip(), soft_wrap=True)
-    console.print(
+        line = f"job {entry['job']:>7}  {entry['stage']:20} {seeds(entry):10} {after}".rstrip()
+        console.print(Text(line), soft_wrap=True)
+    said = (
         f"{len(new)} stages submitted, {len(jobs) - len(waiting)} done before, {len(waiting) - len(new)} were in the "
         f"queue; job scripts: {folder}\nmake status PAPER={request.paper} shows where they stand; "
-        f"scancel {' '.join(submitted)} stops them",
-        soft_wrap=True,
+        f"scancel {' '.join(submitted)} stops them"
     )
+    console.print(Text(said), soft_wrap=True)
 
 
 def squeue() -> Queue:
@@ -213,13 +219,19 @@ def squeue() -> Queue:
 
 
 def read_record(folder: Path) -> list[dict[str, Any]]:
-    """What was submitted, job by job; `tasks` are run folders by seed, and the table has none."""
-    kinds = {"job": str, "array": bool, "stage": str, "arms": list, "fingerprint": str, "tasks": dict, "after": list}
-    return [
-        entry
-        for entry in read_json(folder / "jobs.json", list) or []
-        if isinstance(entry, dict) and all(isinstance(entry.get(name), kind) for name, kind in kinds.items())
-    ]
+    """What was submitted, job by job, as `schemas.Submitted` says; UserError where the record is damaged."""
+    file = folder / "jobs.json"
+    if not is_file(file):
+        return []
+    with readable(file):
+        content = file.read_bytes()
+    try:
+        return checked(schemas.SUBMITTED, content)
+    except ValueError as error:
+        raise UserError(
+            f"{file}, which says what was submitted, is damaged: {error}. See that none of its jobs is left in the "
+            "queue (squeue --me, scancel), and delete it."
+        ) from None
 
 
 def find(entry: dict[str, Any], seed: str, queue: Queue) -> Queued | None:

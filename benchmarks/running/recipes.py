@@ -249,7 +249,7 @@ def settings(stage: Stage, scale: Scale, data: str = "") -> dict[str, Any]:
     """What a stage's config files say together, before its overrides."""
     merged: dict[str, Any] = {}
     for path in configs(stage, scale, data):
-        _merge(merged, yaml.safe_load(path.read_text()) or {})
+        _merge(merged, yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     return merged
 
 
@@ -266,7 +266,9 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> None:
 
 def _fingerprint(stage: Stage, request: Request, digests: dict[Stage, str], data: str) -> str:
     """Digest of what a stage's outputs follow from, but the seed: config, code, upstream stages, scale, arguments."""
-    contents = [yaml.safe_load(path.read_text()) for path in configs(stage, request.scale, request.data)]
+    contents = [
+        yaml.safe_load(path.read_text(encoding="utf-8")) for path in configs(stage, request.scale, request.data)
+    ]
     given = [word.split("=", 1)[-1] for word in request.args]
     modules = [stage.module, *_class_paths([contents, dict(stage.overrides), given])]
     overrides = {
@@ -291,7 +293,7 @@ def _reads(stage: Stage, request: Request) -> bool:
     """Whether a stage depends on the user's data; a mini foundation that names none is the same with and without."""
     foundation = request.scale == "mini" and stage.module.startswith("common.foundations.")
     return not foundation or any(
-        "$DATA_ROOT" in path.read_text() for path in configs(stage, request.scale, request.data)
+        "$DATA_ROOT" in path.read_text(encoding="utf-8") for path in configs(stage, request.scale, request.data)
     )
 
 

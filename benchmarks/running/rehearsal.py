@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
+from rich.text import Text
 
 from benchmarks.running import certificates, runner
 from benchmarks.running.job_scripts import configured, number
@@ -23,7 +23,7 @@ from benchmarks.running.recipes import Job, Request, check
 from common.errors import UserError
 from common.recipe import Stage
 from common.rehearsal import owned
-from common.training.runs import read_json, write_json
+from common.training.runs import read_json, run_config, write_json
 
 UNDISTURBED = "undisturbed.safetensors"
 """The weights of a training stage's first run, which its resumed run has to meet."""
@@ -55,7 +55,8 @@ def run(
         outcome.failed |= resumed.failed
         for job in fits:
             if job.done and not resumed_equal(job):
-                console.print(f"[red]failed[/] {runner.describe(job)}: the resumed run ends with other weights")
+                said = f" {runner.describe(job)}: the resumed run ends with other weights"
+                console.print(Text.assemble(("failed", "red"), said))
                 outcome.failed[job] = 1
         doubled = runner.run(in_two_processes(jobs), paper, label, max(1, slots // 2), console, processes=2)
         outcome.ran += doubled.ran
@@ -80,7 +81,7 @@ def make_stand_ins(function: str, folder: Path, modules: Iterable[str] = ()) -> 
     worker = pool.start(job, "")
     worker.join()
     if worker.exitcode:
-        said = (log / "log.txt").read_text(errors="replace")
+        said = "\n".join(runner.log_lines(log / "log.txt"))
         raise UserError(f"the rehearsal's stand-ins could not be made in {folder}:\n{said[-2000:]}")
 
 
@@ -141,7 +142,7 @@ def rewind(job: Job) -> None:
 
     for later in checkpoints(job.run_dir / "checkpoints")[:-1]:
         later.unlink()
-    first = json.loads((job.run_dir / "done.json").read_text())
+    first = json.loads((job.run_dir / "done.json").read_text(encoding="utf-8"))
     at_checkpoint = _cpu_seconds_at(checkpoints(job.run_dir / "checkpoints")[0])
     write_json(job.run_dir / FIRST, first | {"cpu_seconds_at_checkpoint": at_checkpoint})
     (job.run_dir / "done.json").unlink()
@@ -160,7 +161,7 @@ def resumed_equal(job: Job) -> bool:
     """Whether a stage did continue from a checkpoint, and ended where the undisturbed run had ended."""
     if not (job.run_dir / UNDISTURBED).exists():
         return False
-    log = (job.run_dir / "log.txt").read_text(errors="replace")
+    log = "\n".join(runner.log_lines(job.run_dir / "log.txt"))
     continued = re.search(r"^continuing from ", log, re.MULTILINE) is not None
     return continued and filecmp.cmp(job.run_dir / UNDISTURBED, job.run_dir / "weights.safetensors", shallow=False)
 
@@ -174,7 +175,7 @@ def coverage(jobs: list[Job]) -> dict[str, dict[str, Any]]:
     for name in dict.fromkeys(job.stage.name for job in jobs):
         those = [job for job in jobs if job.stage.name == name]
         done = [job for job in those if job.done]
-        configs = [yaml.safe_load((job.run_dir / "config.yaml").read_text()) for job in done]
+        configs = [run_config(job.run_dir) for job in done]
         found[name] = {
             "run": those[0].stage.run,
             "settings": len(those),
@@ -192,7 +193,7 @@ def coverage(jobs: list[Job]) -> dict[str, dict[str, Any]]:
 
 def models(job: Job) -> list[str]:
     """Hub ids whose stand-ins a stage has opened."""
-    return owned.SAID.findall((job.run_dir / "log.txt").read_text(errors="replace"))
+    return owned.SAID.findall("\n".join(runner.log_lines(job.run_dir / "log.txt")))
 
 
 def cpu_seconds(job: Job) -> float:
@@ -217,7 +218,7 @@ def print_coverage(jobs: list[Job], console: Console) -> None:
         for said, key in ((resumed, "resumed"), ("in two processes", "two_processes")):
             if stage[key]:
                 words.append(said if stage[key] == [name] else f"{said}: as {', '.join(stage[key])}")
-        console.print(f"  {name:{max(map(len, found))}} {'; '.join(words)}", soft_wrap=True)
+        console.print(Text(f"  {name:{max(map(len, found))}} {'; '.join(words)}"), soft_wrap=True)
 
 
 def certify(request: Request, jobs: list[Job], stand_ins: Path) -> str:
@@ -238,7 +239,7 @@ def certify(request: Request, jobs: list[Job], stand_ins: Path) -> str:
         ran = certificates.versions({name: v for name, v in (job.done or {})["versions"].items() if name in now})
         if any(now[name] != version for name, version in ran.items()):
             return f"no certificate: {job.stage.name} ran with other versions of its libraries: FORCE=1 runs it again"
-    made = json.loads((stand_ins / "complete").read_text() or "{}").get("cpu_seconds", 0.0)
+    made = (read_json(stand_ins / "complete", dict) or {}).get("cpu_seconds", 0.0) + runner.server_seconds()[0]
     kept = {name: {key: stage[key] for key in KEPT} for name, stage in found.items()}
     return certificates.write(request.paper, kept, certificates.stages(jobs), made)
 

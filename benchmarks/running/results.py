@@ -7,7 +7,7 @@ committed files in `benchmarks/results/` are the reference, which only `make acc
 import csv
 import hashlib
 import json
-import os
+import math
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -17,21 +17,19 @@ from typing import Any
 from benchmarks.judging import tables
 from benchmarks.judging.checked import shown
 from benchmarks.judging.tables import Paper
+from benchmarks.running import schemas
 from benchmarks.running.recipes import ROOT, Job, Request, portable
+from common.data.files import is_file, readable
 from common.errors import UserError
-from common.paths import user_path
+from common.paths import runs_folder
 from common.recipe import Arm
-from common.training.runs import read_done, read_json, write_json
+from common.schemas import checked
+from common.training.runs import read_done, write_json
 
 RESULTS = ROOT / "benchmarks" / "results"
 REPORTS = ROOT / "reports"
 RULES = sorted((Path(__file__).parents[1] / "judging").glob("*.py"))
 """What verdicts follow from, beside figures and page."""
-
-
-def runs_folder() -> Path:
-    """The folder of the run folders: `$RUNS`, or the project's `runs`."""
-    return user_path(os.environ["RUNS"]) if os.environ.get("RUNS") else ROOT / "runs"
 
 
 def path(request: Request) -> Path:
@@ -55,49 +53,42 @@ def own(paper: str, runs: Path) -> dict[str, Path]:
 
 
 def read(file: Path) -> dict[str, Any] | None:
-    """A results file, None where there is none yet; UserError where it is broken."""
-    if not file.exists():
-        return None
+    """A results file, None where there is none yet; UserError where it is broken, or of another recipe or scale."""
     remedy = (
         "restore it (git checkout)"
         if file.is_relative_to(RESULTS)
         else "delete it; make reproduce writes it again from the run folders"
     )
+    content = _content(file)
+    if content is None:
+        return None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, OSError) as error:
-        raise UserError(f"{shown(file)}: not valid JSON ({error}): {remedy}") from None
-    if problem := malformed(found):
-        raise UserError(f"{shown(file)}: {problem}: {remedy}")
+        found = checked(schemas.RESULTS, content)
+    except ValueError as error:
+        raise UserError(f"{shown(file)} is damaged: {error}: {remedy}") from None
+    label = found["scale"] if found["data"] == "default" else f"{found['scale']}-{found['data']}"
+    is_reference = file.is_relative_to(RESULTS)
+    place = tuple(file.stem.split(".", 1)) if is_reference else (file.parents[1].name, file.parent.name)
+    if (found["paper"], label) != place:
+        raise UserError(f"{shown(file)} holds results of {found['paper']} at {label}: move it where they belong")
     return found
 
 
-def malformed(found: Any) -> str:
-    """What is wrong with the content of a results file; empty where nothing is."""
-    if not isinstance(found, dict) or not isinstance(found.get("arms"), dict):
-        return "holds no arms"
-    wanted: dict[str, type] = {"paper": str, "scale": str, "data": str, "created": str, "command": str}
-    wanted |= {"versions": dict, "hardware": dict, "verdicts": list}
-    for key, kind in wanted.items():
-        if key in found and not isinstance(found[key], kind):
-            return f"{key} is not {'an object' if kind is dict else 'a list' if kind is list else 'text'}"
-    for name, arm in found["arms"].items():
-        if not isinstance(arm, dict) or not isinstance(arm.get("seeds"), dict):
-            return f"arm {name} holds no seeds"
-        if not isinstance(arm.get("stages", []), list) or not all(
-            isinstance(stage, dict)
-            and isinstance(stage.get("stage"), str)
-            and isinstance(stage.get("fingerprint"), str)
-            for stage in arm.get("stages", [])
-        ):
-            return f"arm {name}: its stages are not a list of stages"
-        for seed, values in arm["seeds"].items():
-            if not seed.isdecimal() or not isinstance(values, dict):
-                return f"arm {name}, seed {seed}: a seed is a number with an object of metrics"
-            for metric, value in values.items():
-                if isinstance(value, bool) or not isinstance(value, int | float):
-                    return f"arm {name}, seed {seed}: {metric} is not a number"
-    return ""
+def read_speed(file: Path) -> dict[str, Any] | None:
+    """What `make speed` has measured, None where there is no such file; UserError where it is broken."""
+    content = _content(file)
+    try:
+        return None if content is None else checked(schemas.SPEED, content)
+    except ValueError as error:
+        raise UserError(f"{shown(file)} is damaged: {error}: delete it; make speed measures it again") from None
+
+
+def _content(file: Path) -> bytes | None:
+    """A file's bytes, None where it is not there; UserError where something else is in its place."""
+    if not is_file(file):
+        return None
+    with readable(file):
+        return file.read_bytes()
 
 
 def judged(found: dict[str, Any], paper: Paper) -> dict[str, Any]:
@@ -108,7 +99,8 @@ def judged(found: dict[str, Any], paper: Paper) -> dict[str, Any]:
         digest.update(file.read_bytes())
     figures = {name: arm["seeds"] for name, arm in found["arms"].items()}
     digest.update(json.dumps([figures, found.get("plan")], sort_keys=True).encode())
-    if found.get("judged_by") == digest.hexdigest()[:16] and "verdicts" in found:
+    complete = [verdict["claim"] for verdict in found.get("verdicts", [])] == [claim.id for claim in paper.claims]
+    if found.get("judged_by") == digest.hexdigest()[:16] and complete:
         return found
     from benchmarks.judging.verdict import judge  # here, because `make list` starts without scipy
 
@@ -168,12 +160,9 @@ def networks(paper: str) -> dict[str, dict[str, float]]:
     counted: dict[str, dict[str, float]] = {}
     here = sorted((runs_folder() / paper / "speed").glob("*.json"))
     for file in [*sorted((RESULTS / "speed").glob(f"{paper}.*.json")), *here]:
-        measured = read_json(file, dict) or {}
-        part = measured.get("networks")
-        entries = part.get("found") if isinstance(part, dict) else None
-        for name, entry in (entries if isinstance(entries, dict) else {}).items():
-            figures = {key: entry.get(key) for key in ("params", "flops")} if isinstance(entry, dict) else {}
-            counted[name] = {key: value for key, value in figures.items() if isinstance(value, int | float)}
+        measured = read_speed(file) or {}
+        for name, entry in (measured["networks"]["found"] if measured.get("networks") else {}).items():
+            counted[name] = {key: entry[key] for key in ("params", "flops") if entry.get(key) is not None}
     return counted
 
 
@@ -188,7 +177,13 @@ def metrics(chain: list[Job]) -> dict[str, float]:
         "train_tflops": sum(cost["flops"] for cost in costs) / 1e12,
         "fit_tflops": sum(job.done["cost"]["flops"] for job in own if job.done and job.stage.run == "fit") / 1e12,
     }
-    return {**last["metrics"], **(train if costs else {})}
+    return {name: _figure(value) for name, value in {**last["metrics"], **(train if costs else {})}.items()}
+
+
+def _figure(value: float) -> float:
+    """A figure; infinite where it is too large to reckon with."""
+    too_large = math.isfinite(value) and abs(value) > schemas.LARGEST
+    return math.copysign(math.inf, value) if too_large else value
 
 
 def collect(request: Request, arms: dict[str, Arm], expanded: dict[str, dict[int, list[Job]]]) -> dict[str, Any]:
@@ -288,7 +283,7 @@ def write(file: Path, results: dict[str, Any]) -> Path:
         old = None
     if old is None or json.dumps({**old, "created": ""}) != json.dumps({**results, "created": ""}):
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, results)
+        write_json(file, results, durable=True)
     return file
 
 
@@ -300,19 +295,23 @@ def curves(run_dir: Path) -> dict[str, list[tuple[float, float]]]:
         key=lambda file: int(file.parent.name[8:]),
     )
     for file in attempts:
+        if not file.is_file():  # reading a pipe would wait for ever
+            continue
         with suppress(OSError, csv.Error), open(file, newline="", encoding="utf-8", errors="replace") as handle:
             for row in csv.DictReader(line.replace("\0", "") for line in handle):
                 step = _number(row.get("step"))
                 for name, text in row.items():
                     value = _number(text)
-                    if name and step is not None and value is not None and name not in ("step", "epoch"):
+                    if not name or name in ("step", "epoch") or step is None or value is None:
+                        continue
+                    if math.isfinite(step):
                         series.setdefault(name, {})[step] = value
     return {name: sorted(points.items()) for name, points in series.items() if len(points) > 1}
 
 
 def _number(text: Any) -> float | None:
-    """A cell of a log as a number; None for an empty or damaged one."""
+    """A cell of a log as a number, as a figure is; None for an empty or damaged one."""
     try:
-        return float(text)
+        return _figure(float(text))
     except (TypeError, ValueError):
         return None

@@ -23,8 +23,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.running import schemas
 from benchmarks.running.recipes import Job
-from common.training.runs import disk_error, read_json
+from common.schemas import checked
+from common.training.runs import disk_error
 
 PRELOAD = [
     "common.cli", "torchmetrics", "wandb",
@@ -124,6 +126,17 @@ def _start_server(environment: dict[str, str], modules: list[str]) -> None:
         os.environ.clear()
         os.environ.update(before)
     _served = environment
+
+
+def server_seconds() -> tuple[float, float]:
+    """Processor-seconds of the server of warm workers, and of those of its workers that have ended; 0 where unknown."""
+    server: Any = forkserver._forkserver
+    try:
+        fields = Path(f"/proc/{server._forkserver_pid}/stat").read_text().rpartition(") ")[2].split()
+    except OSError:  # there is no server, or no Linux
+        return 0.0, 0.0
+    own, workers = (sum(map(int, fields[first : first + 2])) / os.sysconf("SC_CLK_TCK") for first in (11, 13))
+    return own, workers
 
 
 def _end_with(sentinel: int) -> None:
@@ -232,7 +245,7 @@ def run(
                         waiting.remove(job)
                         running[job] = (_start(pool, job, f"{paper}/{label}", processes), time.monotonic())
                         if not console.is_terminal:
-                            console.print(f"start  {describe(job)}")
+                            console.print(Text(f"start  {describe(job)}"))
                 wait([sentinel for worker, _ in running.values() for sentinel in worker.sentinels], timeout=0.25)
                 for job, (worker, started) in list(running.items()):
                     if worker.is_alive():
@@ -242,8 +255,8 @@ def run(
                     if worker.exitcode == 0 and job.done is not None:
                         finished += 1
                         outcome.ran.append(job)
-                        took = f"{time.monotonic() - started:.0f} s   [dim]({finished} of {len(jobs)})[/]"
-                        console.print(f"[green]done[/]   {describe(job)}  {took}")
+                        took = f"   {describe(job)}  {time.monotonic() - started:.0f} s   "
+                        console.print(Text.assemble(("done", "green"), took, (f"({finished} of {len(jobs)})", "dim")))
                     else:
                         outcome.failed[job] = worker.exitcode
                         said = f" {describe(job)}: {failure(job, worker.exitcode)}"
@@ -277,7 +290,7 @@ def describe(job: Job) -> str:
 def failure(job: Job, code: int) -> str:
     """The error a failed stage printed, or what its exit code says, and where its log is."""
     log = job.run_dir / "log.txt"
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    lines = log_lines(log)
     errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
     if code == 2 and errors:
         return "\n".join(lines[errors[-1] :]).removeprefix("error: ")
@@ -289,12 +302,21 @@ def failure(job: Job, code: int) -> str:
     return f"exit {code}, log {log}:\n  {tail}"
 
 
+def log_lines(log: Path) -> list[str]:
+    """What a stage has printed; nothing where it left no log that can be read."""
+    try:
+        there = log.is_file()  # reading a pipe would wait for ever
+        return log.read_text(encoding="utf-8", errors="replace").splitlines() if there else []
+    except OSError:
+        return []
+
+
 def bars(running: dict[Job, tuple[Any, float]], finished: int, total: int, failed: int) -> Table:
     """A line per running stage: arm, seed, stage, bar, loss, time left."""
     table = Table.grid(padding=(0, 2))
     for job, (_, started) in running.items():
         progress = read_progress(job.run_dir)
-        share = progress["step"] / progress["total"] if progress and progress["total"] else 0.0
+        share = min(1.0, progress["step"] / progress["total"]) if progress and progress["total"] else 0.0
         filled = int(24 * share)
         loss = f"loss {progress['loss']:.4f}" if progress and progress["loss"] is not None else ""
         left = (
@@ -303,16 +325,21 @@ def bars(running: dict[Job, tuple[Any, float]], finished: int, total: int, faile
             else f"{time.monotonic() - started:.0f} s"
         )
         table.add_row(
-            describe(job), f"[cyan]{'━' * filled}[/][dim]{'━' * (24 - filled)}[/]", f"{share:4.0%}", loss, left
+            Text(describe(job)),
+            Text.assemble(("━" * filled, "cyan"), ("━" * (24 - filled), "dim")),
+            f"{share:4.0%}",
+            loss,
+            left,
         )
-    table.add_row(f"[bold]stage {finished + len(running)} of {total}[/]{f', {failed} failed' if failed else ''}")
+    more = f", {failed} failed" if failed else ""
+    table.add_row(Text.assemble((f"stage {finished + len(running)} of {total}", "bold"), more))
     return table
 
 
 def read_progress(run_dir: Path) -> dict[str, Any] | None:
     """A running stage's `progress.json`; None before it has written one, and where it is damaged."""
-    progress = read_json(run_dir / "progress.json", dict)
-    names = ("step", "total", "loss", "seconds_left")
-    if progress is None or not all(isinstance(progress.get(name), int | float | None) for name in names):
+    file = run_dir / "progress.json"
+    try:
+        return checked(schemas.PROGRESS, file.read_bytes()) if file.is_file() else None
+    except (OSError, ValueError):
         return None
-    return progress if isinstance(progress.get("step"), int) and {*names} <= progress.keys() else None

@@ -170,11 +170,11 @@ def charts(found: dict[str, Any], runs: Path, numbers: dict[str, int]) -> list[d
     return [chart for chart in made if chart["svg"]]
 
 
-def picture_rows(found: dict[str, Any], runs: Path) -> tuple[list[dict[str, Any]], int]:
+def picture_rows(found: dict[str, Any], runs: Path) -> tuple[list[dict[str, Any]], int, list[str]]:
     """A row per key: what all arms share first, then each arm's picture of its first seed that has one.
 
     A reference belongs to the row whose key its own begins with: "scene 3, box, truth" to "scene 3, box". Returns the
-    rows that fit into `PICTURE_BYTES`, and how many did not.
+    rows that fit into `PICTURE_BYTES`, how many did not, and what is wrong with files that are none.
     """
     by_arm: dict[str, dict[str, dict[str, Any]]] = {}
     references: dict[str, dict[str, Any]] = {}
@@ -190,16 +190,26 @@ def picture_rows(found: dict[str, Any], runs: Path) -> tuple[list[dict[str, Any]
     for key, entry in references.items():
         owners = [row for row in by_arm if key == row or key.startswith(f"{row}, ")]
         shared.setdefault(max(owners, key=len, default=key), []).append(entry)
-    rows, used, left_out = [], 0, 0
+    rows, used, left_out, unreadable = [], 0, 0, []
     for key in dict.fromkeys([*by_arm, *shared]):
-        cells = [picture(entry, entry["key"].removeprefix(f"{key}, ")) for entry in shared.get(key, [])]
-        cells += [picture(entry, arm, found["arms"][arm]["method"]) for arm, entry in by_arm.get(key, {}).items()]
+        named = [(entry, entry["key"].removeprefix(f"{key}, "), False) for entry in shared.get(key, [])]
+        named += [(entry, arm, found["arms"][arm]["method"]) for arm, entry in by_arm.get(key, {}).items()]
+        cells = []
+        for entry, name, method in named:
+            try:
+                cells.append(picture(entry, name, method))
+            except UnreadablePicture as error:
+                unreadable.append(str(error))
         used += sum(len(cell["uri"]) + len(cell["dark"]) for cell in cells)
         if used > PICTURE_BYTES:
             left_out += 1
-        else:
+        elif cells:
             rows.append({"key": key, "pictures": cells})
-    return rows, left_out
+    return rows, left_out, unreadable
+
+
+class UnreadablePicture(Exception):
+    """A file that is no picture, or a damaged one."""
 
 
 def picture(entry: dict[str, Any], name: str, method: bool = False) -> dict[str, Any]:
@@ -218,16 +228,27 @@ def picture(entry: dict[str, Any], name: str, method: bool = False) -> dict[str,
 
 
 def data_uri(file: Path) -> tuple[str, int]:
-    """A file's content as a data URI, and the width of a picture; large PNG files are stored as WebP."""
-    kind, content, width = TYPES[file.suffix], file.read_bytes(), 0
-    if kind.startswith("image/"):
-        with Image.open(file) as image:
-            width = image.width
-            if kind == "image/png" and len(content) > 20_000:
-                packed = io.BytesIO()
-                image.convert("RGB").save(packed, "WEBP", quality=85)
-                if len(packed.getvalue()) < len(content):
-                    kind, content = "image/webp", packed.getvalue()
+    """A file's content as a data URI, and the width of a picture; large PNG files are stored as WebP.
+
+    Raises:
+        UnreadablePicture: another kind of file, not readable, or damaged.
+    """
+    if (known := TYPES.get(file.suffix)) is None:
+        raise UnreadablePicture(f"{file}: neither picture nor sound")
+    kind, width = known, 0
+    try:
+        content = file.read_bytes()
+        if kind.startswith("image/"):
+            with Image.open(io.BytesIO(content)) as image:
+                image.load()
+                width = image.width
+                if kind == "image/png" and len(content) > 20_000:
+                    packed = io.BytesIO()
+                    image.convert("RGB").save(packed, "WEBP", quality=85)
+                    if len(packed.getvalue()) < len(content):
+                        kind, content = "image/webp", packed.getvalue()
+    except Exception as error:  # Pillow's decoders have no common base class for what a damaged file does to them
+        raise UnreadablePicture(f"{file}: {error}") from error
     return f"data:{kind};base64,{base64.b64encode(content).decode()}", width
 
 

@@ -11,14 +11,13 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, StringConstraints, TypeAdapter
 
 from common.data.files import as_utf8, byte_lines, is_file, readable, reason, refuse, shown
 from common.errors import UserError
+from common.schemas import parse
 
 T = TypeVar("T")
-STRICT = ConfigDict(strict=True)
-SHOWN = 3  # problems of a record that a message lists
 
 Words = Annotated[str, StringConstraints(pattern=r"\S")]
 """Text that is not empty."""
@@ -33,30 +32,6 @@ def _relative(name: str) -> str:
 FileName = Annotated[Words, AfterValidator(_relative)]
 Int = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Id = Int | Words
-
-
-def parse(schema: TypeAdapter[T], content: bytes) -> T:
-    """A JSON text as what its schema says.
-
-    Raises:
-        ValueError: not JSON, or of other types; says where in it.
-    """
-    try:
-        return schema.validate_json(content)
-    except ValidationError as error:
-        raise ValueError(problems(error)) from error
-
-
-def problems(error: ValidationError) -> str:
-    """The first few things that are wrong with a record, each with its place: `annotations[2].id: ...`."""
-    found = error.errors(include_url=False, include_context=False)
-    said = []
-    for one in found[:SHOWN]:
-        place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in one["loc"]).lstrip(".")
-        value = "" if one["type"] in ("missing", "json_invalid") else f", here {shown(repr(one['input']), 60)}"
-        said.append(f"{place}: {one['msg']}{value}" if place else f"{one['msg']}{value}")
-    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return "; ".join(said) + more
 
 
 def json_lines(file: Path, schema: TypeAdapter[T], about: str) -> Iterator[tuple[str, T]]:

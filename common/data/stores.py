@@ -23,8 +23,8 @@ from pydantic import AfterValidator, Field, TypeAdapter
 from pydantic.dataclasses import dataclass as schema
 
 from common.data.files import is_file, readable, reason, write_atomic
-from common.data.records import STRICT, parse
 from common.errors import UserError
+from common.schemas import STRICT, parse
 
 FLUSH_ROWS = 32  # rows that a crash may cost
 T = TypeVar("T")

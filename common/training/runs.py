@@ -28,9 +28,12 @@ from typing import IO, Any, TypeVar
 import numpy as np
 import yaml
 from PIL import Image
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass as schema
 
 from common.data.files import write_atomic
 from common.errors import UserError
+from common.schemas import STRICT, Amount, Text, checked
 from common.visual import Themed
 
 T = TypeVar("T")
@@ -100,31 +103,42 @@ def write_json(path: Path, content: Any, durable: bool = False) -> None:
 def read_json(path: Path, kind: type[T]) -> T | None:
     """A JSON file's content; None where there is no such file, or where it is damaged or of another kind."""
     try:
+        if not path.is_file():  # reading a pipe would wait for ever
+            return None
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, kind) else None
 
 
+@schema(config=STRICT)
+class _Cost:
+    seconds: Amount
+    flops: Amount
+
+
+@schema(config=STRICT)
+class _Done:
+    metrics: dict[Text, float]
+    cost: _Cost
+    wall_seconds: Amount
+    versions: dict[Text, Text]
+    hardware: dict[Text, Text | float | None]
+    finished: Text
+    cpu_seconds: Amount = 0.0
+    settings: Text = ""
+
+
+DONE = TypeAdapter(_Done)
+
+
 def read_done(run_dir: Path) -> dict[str, Any] | None:
     """What a finished stage left in `done.json`; None where it has not finished, or where the file is damaged."""
-    done = read_json(run_dir / "done.json", dict)
-    if done is None:
+    try:
+        file = run_dir / "done.json"
+        return checked(DONE, file.read_bytes()) if file.is_file() else None
+    except (OSError, ValueError):
         return None
-    figures = [done.get("metrics"), done.get("cost")]
-    well_formed = (
-        all(isinstance(part, dict) and all(map(_is_number, part.values())) for part in figures)
-        and {"seconds", "flops"} <= done["cost"].keys()
-        and _is_number(done.get("wall_seconds"))
-        and _is_number(done.get("cpu_seconds", 0.0))
-        and all(isinstance(done.get(key), dict) for key in ("versions", "hardware"))
-        and isinstance(done.get("finished"), str)
-    )
-    return done if well_formed else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def save_picture(run_dir: Path, key: str, image: np.ndarray | Themed, caption: str, reference: bool = False) -> None:
@@ -160,9 +174,16 @@ def saved_pictures(run_dir: Path) -> list[dict[str, Any]]:
         if isinstance(entry, dict)
         and all(isinstance(entry.get(name), kind) for name, kind in INDEXED.items())
         and Path(entry["file"]).name == entry["file"]
-        and (folder / entry["file"]).is_file()
+        and _is_file(folder / entry["file"])
     ]
     return [{**entry, "dark": dark if (dark := _dark(entry["file"])).is_file() else None} for entry in found]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file system has, a folder that nobody may enter
+        return False
 
 
 def _dark(file: Path) -> Path:

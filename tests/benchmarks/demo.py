@@ -134,7 +134,7 @@ def make_project(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "REPORTS", root / "reports")
     monkeypatch.setattr(recipes, "names", lambda: ["demo"])
     monkeypatch.setattr(tables, "PAPERS", root / "papers")
-    monkeypatch.delenv("RUNS", raising=False)
+    monkeypatch.setenv("RUNS", str(root / "runs"))
     pool = runner.Pool
     monkeypatch.setattr(runner, "Pool", lambda modules, warm, environment: pool(modules, False, environment))
     monkeypatch.chdir(root)

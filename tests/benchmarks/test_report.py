@@ -1,6 +1,7 @@
 """Reports: self-contained, escaped, the same for the same results, readable on every screen."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import report
-from benchmarks.judging.tables import Paper, load_paper
+from benchmarks.judging.tables import Paper
 from benchmarks.running import recipes, results
 from benchmarks.showing import page
 from benchmarks.showing.charts import Line, interval_chart, line_chart, ticks
@@ -49,7 +50,7 @@ class Elements(HTMLParser):
 
 @pytest.fixture
 def paper() -> Paper:
-    return load_paper("mobilesam", list(recipes.load("mobilesam").arms("mini")))
+    return recipes.page("mobilesam")
 
 
 @pytest.fixture
@@ -127,7 +128,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def make(found: dict[str, Any], paper: Paper) -> str:
     """The page, made as `make reproduce` makes it: from a results file that was written before."""
     (results.RESULTS / f"mobilesam.{page.label(found)}.json").write_text(json.dumps(found))
-    return report.make_report(found, paper, results.runs_folder()).read_text()
+    return report.make_report(found, paper, Path(os.environ["RUNS"])).read_text()
 
 
 def test_page_shows_claims_figures_curves_pictures_and_commands(
@@ -176,7 +177,7 @@ def test_page_is_self_contained_and_runs_no_script(
     found: dict[str, Any], paper: Paper, runs: Path, folders: Path
 ) -> None:
     make(found, paper)
-    for file in folders.iterdir():
+    for file in folders.glob("*.html"):
         html = file.read_text()
         for tag, attributes in Elements(html).found:
             assert tag not in ("script", "link", "iframe", "object")
@@ -321,11 +322,11 @@ def test_large_pictures_are_packed_and_a_page_stays_small(
     folder = runs / "mobilesam" / "mini" / "evaluate-evaluatedecoupled" / "seed0"
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     save_picture(folder, "noise", noise, "noise")
-    rows, left_out = page.picture_rows(found, runs)
+    rows, left_out, _ = page.picture_rows(found, runs)
     packed = rows[-1]["pictures"][0]["uri"]
     assert packed.startswith("data:image/webp") and len(packed) < noise.size / 2 and left_out == 0
     monkeypatch.setattr(page, "PICTURE_BYTES", len(packed))
-    rows, left_out = page.picture_rows(found, runs)
+    rows, left_out, _ = page.picture_rows(found, runs)
     assert [row["key"] for row in rows] == ["image 1"] and left_out == 1
 
 

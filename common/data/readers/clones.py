@@ -9,10 +9,11 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from pydantic.dataclasses import dataclass as schema
 
 from common.data.files import is_file, lines_of, shown
-from common.data.records import STRICT, Int, Words, json_lines
+from common.data.records import Int, Words, json_lines
 from common.data.text import AbsentSplit, LabelledText, Split, TextSource
 from common.errors import UserError
 from common.paths import expand
+from common.schemas import STRICT
 
 ABOUT_POJ = """POJ-104 (each program under its author's terms).
   from: github.com/microsoft/CodeXGLUE, Code-Code/Clone-detection-POJ-104, whose script splits it

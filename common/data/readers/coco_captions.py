@@ -8,9 +8,10 @@ from pydantic.dataclasses import dataclass as schema
 
 from common.data.files import decode_rgb, files_under, is_folder, place, read_file
 from common.data.images import Picture, PictureSource
-from common.data.records import STRICT, FileName, Int, Words, json_file
+from common.data.records import FileName, Int, Words, json_file
 from common.errors import UserError
 from common.paths import expand
+from common.schemas import STRICT
 
 ABOUT = """COCO's captions (annotations CC BY 4.0, images under their Flickr licences).
   from: cocodataset.org, "Val images" and "Train/Val annotations" of 2014 or 2017

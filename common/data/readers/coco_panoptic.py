@@ -13,10 +13,11 @@ from pydantic import FailFast, Field, TypeAdapter
 from pydantic.dataclasses import dataclass as schema
 
 from common.data.files import decode_rgb, files_under, is_file, is_folder, place, read_file
-from common.data.records import STRICT, FileName, Id, Words, json_file
+from common.data.records import FileName, Id, Words, json_file
 from common.data.scene import Scene, SceneSource, UnreadableSample
 from common.errors import UserError
 from common.paths import expand
+from common.schemas import STRICT
 
 log = logging.getLogger(__name__)
 

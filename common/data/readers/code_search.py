@@ -10,10 +10,11 @@ from pydantic.dataclasses import dataclass as schema
 
 from common.data.code import Function, FunctionSource
 from common.data.files import is_file, matching
-from common.data.records import STRICT, Column, Words, check_columns, json_lines, parquet, table
+from common.data.records import Column, Words, check_columns, json_lines, parquet, table
 from common.data.text import AbsentSplit, Split
 from common.errors import UserError
 from common.paths import expand
+from common.schemas import STRICT
 
 NAMES = {"python": "Python", "java": "Java", "javascript": "JavaScript", "go": "Go", "ruby": "Ruby", "php": "PHP"}
 

@@ -8,9 +8,10 @@ from pydantic.dataclasses import dataclass as schema
 
 from common.data.files import decode_rgb, matching
 from common.data.images import Picture, PictureSource
-from common.data.records import STRICT, Column, check_columns, parquet, parse
+from common.data.records import Column, check_columns, parquet
 from common.errors import UserError
 from common.paths import expand
+from common.schemas import STRICT, parse
 
 ABOUT = "Parquet files of pictures as the hub has them: one column {bytes, path}, one or more of labels."
 

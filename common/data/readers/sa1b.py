@@ -19,10 +19,10 @@ from pydantic.dataclasses import dataclass as schema
 from common.data.archives import index_tar, pack_tar, read_member
 from common.data.checks import try_source
 from common.data.files import decode_rgb, is_file, is_folder, read_file, walk, write_atomic
-from common.data.records import STRICT, parse
 from common.data.scene import Scene, SceneSource, UnreadableSample
 from common.errors import UserError
 from common.paths import expand
+from common.schemas import STRICT, parse
 
 ABOUT = """SA-1B: 11 million photographs with 1.1 billion masks, Meta AI, under the SA-1B research licence.
   from: ai.meta.com/datasets/segment-anything-downloads (accept the licence there); 1,000 tars of about 11 GB

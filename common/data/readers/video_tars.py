@@ -9,10 +9,11 @@ from pydantic.dataclasses import dataclass as schema
 
 from common.data.archives import PairedTars, tars_in
 from common.data.checks import try_source
-from common.data.records import STRICT, Words, parse
+from common.data.records import Words
 from common.data.scene import UnreadableSample
 from common.data.videos import Video, VideoSource, clip_positions
 from common.errors import UserError
+from common.schemas import STRICT, parse
 
 VIDEOS = ("mp4", "webm", "mkv", "avi")
 

@@ -10,9 +10,10 @@ from pydantic.dataclasses import dataclass as schema
 
 from common.data.files import byte_lines, is_file, matching, shown
 from common.data.linking import Domain, Entity, LinkingSource, Mention
-from common.data.records import STRICT, Words, parse
+from common.data.records import Words
 from common.errors import UserError
 from common.paths import expand
+from common.schemas import STRICT, parse
 
 log = logging.getLogger(__name__)
 

