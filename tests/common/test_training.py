@@ -469,10 +469,13 @@ def test_a_forked_process_lets_go_of_a_lock(tmp_path: Path) -> None:
     """A data loader's worker outlives a killed stage for seconds, and must not hold its folder."""
     with runs.locked(tmp_path, "this"):
         read, write = os.pipe()
+        began, begins = os.pipe()
         child = os.fork()
         if not child:
+            os.write(begins, b"x")
             os.read(read, 1)  # lives on while the parent has let go
             os._exit(0)
+        os.read(began, 1)
     with open(tmp_path / ".lock") as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.write(write, b"x")
