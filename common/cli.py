@@ -163,7 +163,7 @@ class StageCLI(LightningCLI):
         if first_process() and not self.trial:
             write_atomic(self.run_dir / "config.yaml", text.encode())
 
-    def _make(self, kind: type, *args: Any, **kwargs: Any) -> Any:
+    def _make(self, kind: type, /, *args: Any, **kwargs: Any) -> Any:
         """Make a class of the config, and remember what it tells the user."""
         try:
             return kind(*args, **kwargs)

@@ -1,13 +1,11 @@
 """Processor-seconds of a recipe's tests and of its rehearsal, and what they may be (CONTRIBUTING.md)."""
 
-import multiprocessing.forkserver as forkserver
 import os
 import re
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
-from benchmarks.running import certificates
+from benchmarks.running import certificates, runner
 
 STARTED, TOOK = "processor_seconds_before", "processor_seconds"
 TESTS, REHEARSAL = 30, certificates.BUDGET
@@ -19,18 +17,7 @@ RECIPES, HOUSE = 46, 2 * 20 * 60
 def processor_seconds() -> float:
     """Of this process, of those it started that have ended, and of the server of warm workers with its own."""
     times = os.times()
-    return times.user + times.system + times.children_user + times.children_system + _server_seconds()
-
-
-def _server_seconds() -> float:
-    server: Any = forkserver._forkserver
-    if server._forkserver_pid is None:
-        return 0.0
-    try:
-        fields = Path(f"/proc/{server._forkserver_pid}/stat").read_text().rpartition(") ")[2].split()
-    except OSError:
-        return 0.0
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return times.user + times.system + times.children_user + times.children_system + sum(runner.server_seconds())
 
 
 def recipe_of(test: str, papers: Iterable[str]) -> str:

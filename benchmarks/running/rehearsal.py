@@ -239,7 +239,7 @@ def certify(request: Request, jobs: list[Job], stand_ins: Path) -> str:
         ran = certificates.versions({name: v for name, v in (job.done or {})["versions"].items() if name in now})
         if any(now[name] != version for name, version in ran.items()):
             return f"no certificate: {job.stage.name} ran with other versions of its libraries: FORCE=1 runs it again"
-    made = (read_json(stand_ins / "complete", dict) or {}).get("cpu_seconds", 0.0)
+    made = (read_json(stand_ins / "complete", dict) or {}).get("cpu_seconds", 0.0) + runner.server_seconds()[0]
     kept = {name: {key: stage[key] for key in KEPT} for name, stage in found.items()}
     return certificates.write(request.paper, kept, certificates.stages(jobs), made)
 

@@ -104,29 +104,40 @@ class PairedTars:
         first: position of the first tar in alphabetical order.
         last: position behind the last one; None for all that follow.
         media: endings of the medium, in lower case; the first one names them in messages.
-        caption: ending of the caption.
+        captions: endings of the caption; where a sample has several, the first of them that it has is taken.
 
     Raises:
         UserError: no such tars, a damaged one, or no pairs in them.
     """
 
-    def __init__(self, root: str, first: int, last: int | None, media: tuple[str, ...], caption: str):
+    def __init__(self, root: str, first: int, last: int | None, media: tuple[str, ...], captions: tuple[str, ...]):
+        self.captions = captions
         self.tars = tars = tars_in(root, first, last)
-        self.spans = [_pairs(tar, index_tar(tar), media, caption) for tar in tars]
+        self.spans = [_pairs(tar, index_tar(tar), media, captions) for tar in tars]
         self.ends = list(accumulate(len(spans) for spans in self.spans))
         if not self.ends[-1]:
-            raise UserError(f"{tars[0]} and {len(tars) - 1} more tars hold no <key>.{media[0]} with a <key>.{caption}")
+            pair = f"<key>.{media[0]} with a <key>.{' or .'.join(captions)}"
+            raise UserError(f"{tars[0]} and {len(tars) - 1} more tars hold no {pair}")
 
     def __len__(self) -> int:
         return self.ends[-1]
 
     def read(self, index: int, kind: str) -> tuple[bytes, bytes, str]:
         """The medium, its caption, and a name for messages: `<tar>:<kind> <position>`."""
-        number = bisect.bisect_right(self.ends, index)
-        within = index - (self.ends[number - 1] if number else 0)
-        tar, (medium, medium_size, caption, caption_size) = self.tars[number], self.spans[number][within].tolist()
+        number, within = self._place(index)
+        tar, (medium, medium_size, caption, caption_size, _) = self.tars[number], self.spans[number][within].tolist()
         name = f"{tar}:{kind} {within}"
         return read_member(tar, medium, medium_size, name), read_member(tar, caption, caption_size, name), name
+
+    def ending(self, index: int) -> str:
+        """That of a sample's caption."""
+        number, within = self._place(index)
+        return self.captions[int(self.spans[number][within, -1])]
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """The number of a sample's tar, and its own number in there."""
+        number = bisect.bisect_right(self.ends, index)
+        return number, index - (self.ends[number - 1] if number else 0)
 
 
 def tars_in(root: str, first: int = 0, last: int | None = None) -> list[Path]:
@@ -139,21 +150,26 @@ def tars_in(root: str, first: int = 0, last: int | None = None) -> list[Path]:
     return tars
 
 
-def _pairs(tar: Path, index: TarIndex, media: tuple[str, ...], caption: str) -> np.ndarray:
-    """Offset and size of the medium, then of the caption, of every sample in the order of the media: int64 [P, 4].
+def _pairs(tar: Path, index: TarIndex, media: tuple[str, ...], captions: tuple[str, ...]) -> np.ndarray:
+    """Offset and size of the medium, then of the caption, and the number of its ending, of every sample in the order of
+    the media: int64 [P, 5].
 
     Numbers alone are kept: the names of millions of samples would fill the memory.
     """
     # of members with the same name the last one counts, as where a tar is unpacked
     parts = [(k, *name.rpartition(".")[::2]) for k, name in enumerate(index.names)]
-    texts = {key: k for k, key, suffix in parts if suffix == caption}
+    ranks = {ending: rank for rank, ending in enumerate(captions)}
+    texts: dict[str, tuple[int, int]] = {}
+    for k, key, suffix in parts:
+        if suffix in ranks and (key not in texts or ranks[suffix] <= texts[key][1]):
+            texts[key] = k, ranks[suffix]
     media_of = {key: k for k, key, suffix in parts if suffix.lower() in media}
-    pairs = [(k, texts[key]) for key, k in media_of.items() if key in texts]
+    pairs = [(k, *texts[key]) for key, k in media_of.items() if key in texts]
     if alone := [key for key in {**media_of, **texts} if key not in texts or key not in media_of]:
-        pair = f".{media[0]} or .{caption}"
+        pair = f".{media[0]} or .{captions[0]}"
         log.warning("%s: %d samples lack their %s and are left out, %s first", tar, len(alone), pair, alone[0])
-    first, second = np.array(pairs, np.int64).reshape(-1, 2).T
-    return np.stack([index.offsets[first], index.sizes[first], index.offsets[second], index.sizes[second]], 1)
+    first, second, rank = np.array(pairs, np.int64).reshape(-1, 3).T
+    return np.stack([index.offsets[first], index.sizes[first], index.offsets[second], index.sizes[second], rank], 1)
 
 
 def pack_tar(path: Path, files: Iterable[Path]) -> None:

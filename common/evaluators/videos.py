@@ -21,10 +21,13 @@ class VideoMAEFeatures(nn.Module):
         self.num_features: int = self.net.config.hidden_size
 
     def forward(self, videos: Tensor) -> Tensor:
-        """uint8 [N, 3, F, H, W] -> [N, D]; of other numbers of frames the nearest are taken."""
+        """[N, 3, F, H, W] in [0, 1] -> [N, D]; of other numbers of frames the nearest are taken.
+
+        As a Frechet distance's own net it is given pixels as the distance is, whatever torchmetrics' `normalize` says.
+        """
         size, frames = self.net.config.image_size, self.net.config.num_frames
         chosen = torch.linspace(0, videos.shape[2] - 1, frames, device=videos.device).round().long()
-        pixels = rearrange(videos[:, :, chosen].float() / 255, "n c f h w -> (n f) c h w")
+        pixels = rearrange(videos[:, :, chosen], "n c f h w -> (n f) c h w")
         pixels = normalised(pixels, size, IMAGENET_MEAN, IMAGENET_STD)
         return self.net(rearrange(pixels, "(n f) c h w -> n f c h w", n=len(videos))).last_hidden_state.mean(1)
 

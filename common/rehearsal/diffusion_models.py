@@ -1,4 +1,4 @@
-"""Stand-ins for diffusion models: the real classes, blocks and latent size (8 times smaller than the image); narrow."""
+"""Stand-ins for diffusion models: the real classes, kinds of blocks and latents (an eighth of the image); narrow."""
 
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from common.rehearsal.text_models import SIZES, WIDTH, save, vocabulary
 CHANNELS = (16, 16, 32, 32)
 UNET = {
     "block_out_channels": CHANNELS,
+    "layers_per_block": 1,  # the released ones have 2
     "norm_num_groups": 8,
     "cross_attention_dim": WIDTH,
     "sample_size": 64,
@@ -86,6 +87,7 @@ def motion_adapter(folder: Path) -> None:
     """AnimateDiff's motion modules, for the U-Net of `stable_diffusion`; up to 32 frames."""
     adapter = diffusers.MotionAdapter(
         block_out_channels=CHANNELS,
+        motion_layers_per_block=1,
         motion_num_attention_heads=2,
         motion_norm_num_groups=8,
         motion_max_seq_length=32,

@@ -90,12 +90,16 @@ class StopOnSignal(L.Callback):
 class Cost(L.Callback):
     """What a run cost: seconds of training; floating-point operations, forward and backward, on all processes.
 
-    Operations are counted on the first step with torch's counter (a multiply-add is two) and multiplied by the steps.
+    Operations are counted with torch's counter (a multiply-add is two) on the first step of each kind, and multiplied
+    by the steps of that kind. Steps are of one kind, unless the module has a `step_kinds` with the names of several; it
+    then says in `step_kind` of which the last step was.
     The seconds of interrupted attempts count too, up to their last checkpoint.
     """
 
     def __init__(self) -> None:
-        self.seconds, self.step_flops, self.steps = 0.0, 0, 0
+        self.seconds = 0.0
+        self.step_flops: dict[str, int] = {}
+        self.steps: dict[str, int] = {}
         self._cpu_before = 0.0
         self._since: float | None = None
         self._counter: FlopCounterMode | None = None
@@ -106,7 +110,7 @@ class Cost(L.Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.seconds, self._cpu_before = float(state["seconds"]), float(state["cpu_seconds"])
-        self.step_flops, self.steps = int(state["step_flops"]), int(state["steps"])
+        self.step_flops, self.steps = dict(state["step_flops"]), dict(state["steps"])
 
     def _elapsed(self) -> float:
         return self.seconds + (time.monotonic() - self._since if self._since is not None else 0.0)
@@ -114,10 +118,9 @@ class Cost(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._since = time.monotonic()
 
-    def _start_counting(self) -> None:
-        if (
-            not self.step_flops and "STAND_INS" not in os.environ
-        ):  # a rehearsal's figures mean nothing; counting is slow
+    def _start_counting(self, module: L.LightningModule) -> None:
+        unknown = any(kind not in self.step_flops for kind in getattr(module, "step_kinds", ("",)))
+        if unknown and "STAND_INS" not in os.environ:  # a rehearsal's figures mean nothing; counting is slow
             self._counter = flop_counter()
             self._counter.__enter__()
 
@@ -126,23 +129,24 @@ class Cost(L.Callback):
             self._counter.__exit__(None, None, None)
             self._counter = None
 
-    def _count(self, trainer: L.Trainer) -> None:
-        self.steps += 1
+    def _count(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        kind = str(getattr(module, "step_kind", ""))
+        self.steps[kind] = self.steps.get(kind, 0) + 1
         if self._counter is not None:
-            self.step_flops = self._counter.get_total_flops() * trainer.world_size
+            self.step_flops.setdefault(kind, self._counter.get_total_flops() * trainer.world_size)
             self._stop_counting()
 
-    def on_train_batch_start(self, *_: Any) -> None:
-        self._start_counting()
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        self._start_counting(module)
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        self._count(trainer)
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        self._count(trainer, module)
 
-    def on_predict_batch_start(self, *_: Any) -> None:
-        self._start_counting()
+    def on_predict_batch_start(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        self._start_counting(module)
 
-    def on_predict_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        self._count(trainer)
+    def on_predict_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        self._count(trainer, module)
 
     def on_exception(self, *_: Any) -> None:
         self._stop_counting()
@@ -157,7 +161,8 @@ class Cost(L.Callback):
 
     def total(self) -> dict[str, float]:
         """Seconds and operations so far."""
-        return {"seconds": self._elapsed(), "flops": float(self.step_flops * self.steps)}
+        flops = sum(count * self.step_flops.get(kind, 0) for kind, count in self.steps.items())
+        return {"seconds": self._elapsed(), "flops": float(flops)}
 
 
 class ProgressFile(L.Callback):

@@ -192,8 +192,9 @@ class VideoData(L.LightningDataModule):
     def val_dataloader(self) -> Any:
         return self.ordered("val") if "val" in self.sources else []
 
-    def test_dataloader(self) -> DataLoader:
-        return self.ordered("test")
+    def test_dataloader(self) -> list[DataLoader]:
+        """The test split, and the validation split where there is one."""
+        return [self.ordered("test"), *([self.ordered("val")] if "val" in self.sources else [])]
 
     def ordered(self, split: str) -> DataLoader:
         """A split in order and without chance; every process has its own part."""

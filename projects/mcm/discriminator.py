@@ -141,7 +141,8 @@ def gradient_penalty(
 
 
 class PenaltyWeight(nn.Module):
-    """lambda of the gradient penalty: five times as large whenever the penalty is 100 or more, at most every 500 steps.
+    """lambda of the gradient penalty: five times as large when the penalty is 100 or more, and more than 500 steps have
+    passed since the start of training or the last rise.
 
     Args:
         start: lambda at first.
@@ -153,13 +154,13 @@ class PenaltyWeight(nn.Module):
     def __init__(self, start: float = 1e-5):
         super().__init__()
         self.register_buffer("value", torch.tensor(start))
-        self.register_buffer("raised", torch.tensor(-GP_PAUSE))
+        self.register_buffer("raised", torch.tensor(0))
 
     @torch.no_grad()
     def update(self, penalty: Tensor, step: int) -> Tensor:
         """lambda for this step, given the penalty [] of this process; all processes decide alike."""
         high = gather(penalty.detach()[None]).mean() >= GP_HIGH
-        due = high & (step - self.raised >= GP_PAUSE)
+        due = high & (step - self.raised > GP_PAUSE)
         self.value.mul_(torch.where(due, GP_FACTOR, 1.0))
         self.raised.copy_(torch.where(due, torch.full_like(self.raised, step), self.raised))
         return self.value.clone()

@@ -85,7 +85,7 @@ class MotionConsistency(L.LightningModule):
         ema: rate of the moving averages.
         lr: peak learning rate of student and head.
         warmup_steps: linear warm-up; a cosine to zero follows.
-        clip: largest norm of the student's gradient.
+        clip: largest norm of the gradient of the student's U-Net.
         checkpointing: recompute the student's activations in the backward pass, to save memory.
     """
 
@@ -109,6 +109,9 @@ class MotionConsistency(L.LightningModule):
     ):
         super().__init__()
         self.adversary, self.simulated, self.guidance, self.ema = adversary, simulated, guidance, ema
+        shares = {"real": 1 - simulated, "simulated": simulated}
+        self.step_kinds = tuple(kind for kind, share in shares.items() if share > 0)  # of other work: what a run cost
+        self.step_kind = self.step_kinds[0]
         self.lr, self.warmup_steps, self.clip = lr, warmup_steps, clip
         self.teacher = load_video_model(teacher)
         self.student = build_student(self.teacher.unet, lora, GUIDANCE_DIM)
@@ -132,14 +135,16 @@ class MotionConsistency(L.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         with torch.no_grad():
-            latents, context = self.teacher.latents(batch["video"]), self.teacher.encode_text(batch["caption"])
-            empty = self.teacher.encode_text([""]).expand_as(context)
+            latents = self.teacher.latents(batch["video"])
+            context, empty = self.teacher.encode_text([*batch["caption"], ""]).split([len(latents), 1])
+            empty = empty.expand_as(context)
         count = len(latents)
         index = torch.randint(self.consistency.knots, (count,), device=self.device)
         w = torch.empty(count, device=self.device).uniform_(*self.guidance)
         told = None if self.target is None else guidance_embedding(w, GUIDANCE_DIM)
         student = self.network(self.student, context, told)
-        if torch.rand(()) < self.simulated:
+        self.step_kind = "simulated" if torch.rand(()) < self.simulated else "real"
+        if self.step_kind == "simulated":
             latents = self.simulate(student, latents)
         step = self.consistency.step(
             latents,
@@ -189,15 +194,16 @@ class MotionConsistency(L.LightningModule):
         The discriminator judges for the student as it is before this step, and learns from frames as they are before
         this step: what alternating updates on one batch amount to, with one optimiser.
         """
-        chosen = torch.randperm(predicted.shape[2], device=predicted.device)[: adversary.frames]
-        fake = self.teacher.codec.decode(rearrange(predicted[:, :, chosen], "b c k h w -> (b k) c h w")).float()
         real = rearrange(2 * batch["images"] - 1, "b k c h w -> (b k) c h w")
         told_fake = self.sentences(batch["caption"]).repeat_interleave(adversary.frames, 0)
         told_real = self.sentences(batch["image_captions"])
         frozen = {name: p.detach() for name, p in self.discriminator.named_parameters()}
-        fooled = functional_call(self.discriminator, frozen, (self.features(adversary.seen(fake)), told_fake))
-        with torch.no_grad():
-            seen_real, seen_fake = (self.features(adversary.seen(x)) for x in (real, fake))
+        shown = self.features(adversary.seen(self.some_frames(predicted, adversary.frames)))
+        fooled = functional_call(self.discriminator, frozen, (shown, told_fake))
+        with torch.no_grad():  # the discriminator's own step draws frames and changes anew
+            fake = self.some_frames(predicted, adversary.frames)
+            pixels = [self.features.prepared(adversary.seen(x)) for x in (real, fake)]
+            seen_real, seen_fake = (self.features.tokens(x) for x in pixels)
         loss_real, loss_fake = discriminator_losses(
             self.discriminator(seen_real, told_real), self.discriminator(seen_fake, told_fake), adversary.loss
         )
@@ -207,15 +213,22 @@ class MotionConsistency(L.LightningModule):
             "fake": loss_fake,
         }
         if adversary.loss == "wgan":
-            penalty = self.penalty(adversary, real, fake.detach(), told_fake)
+            penalty = self.penalty(*pixels, told_fake)
             terms["penalty"] = self.penalty_weight.update(penalty, self.global_step) * penalty
         return terms
 
-    def penalty(self, adversary: Adversary, real: Tensor, fake: Tensor, condition: Tensor) -> Tensor:
-        """The gradient penalty at random mixtures of real and fake frames; in float32, whatever the precision."""
+    def some_frames(self, latents: Tensor, count: int) -> Tensor:
+        """Random frames, the same of all videos, in pixels: [B, 4, F, h, w] -> [B * count, 3, H, W] in [-1, 1]."""
+        chosen = torch.randperm(latents.shape[2], device=latents.device)[:count]
+        return self.teacher.codec.decode(rearrange(latents[:, :, chosen], "b c k h w -> (b k) c h w")).float()
+
+    def penalty(self, real: Tensor, fake: Tensor, condition: Tensor) -> Tensor:
+        """The gradient penalty at random mixtures of real and fake frames, as the encoder was given them when the
+        discriminator saw them; in float32, whatever the precision.
+        """
         share = torch.rand(len(real), 1, 1, 1, device=real.device)
         with torch.no_grad():
-            seen = self.features(adversary.seen(share * real + (1 - share) * fake))
+            seen = self.features.tokens(share * real + (1 - share) * fake)
         with torch.autocast(self.device.type, enabled=False):
             return gradient_penalty(self.discriminator, [x.float() for x in seen], condition)
 
@@ -244,8 +257,8 @@ class MotionConsistency(L.LightningModule):
         return [p for p in self.student.parameters() if p.requires_grad]
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
-        """Of the student alone."""
-        nn.utils.clip_grad_norm_([*self.student_parameters(), *self.head.parameters()], self.clip)
+        """Of the student's U-Net alone, not of the head that learns with it."""
+        nn.utils.clip_grad_norm_(self.student_parameters(), self.clip)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)

@@ -78,7 +78,7 @@ def load_dino(encoder: FrameEncoder) -> Dinov2Model:
 
 
 class FrameFeatures(nn.Module):
-    """Patch tokens of some blocks of a frozen DINOv2."""
+    """Patch tokens of some blocks of a frozen DINOv2, each through its last LayerNorm: `tokens(prepared(images))`."""
 
     def __init__(self, encoder: FrameEncoder):
         super().__init__()
@@ -86,8 +86,8 @@ class FrameFeatures(nn.Module):
         self.dino = load_dino(encoder)
         self.channels: int = self.dino.config.hidden_size
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """[N, 3, H, W] in [-1, 1] -> for each tapped block [N, patches, D].
+    def prepared(self, images: Tensor) -> Tensor:
+        """[N, 3, H, W] in [-1, 1] -> [N, 3, size, size] as the encoder wants them.
 
         Large images are cropped half of the time, then resized; gradients pass through.
         """
@@ -95,8 +95,16 @@ class FrameFeatures(nn.Module):
         if pixels.shape[-1] != self.size:
             pixels = F.interpolate(pixels, (self.size, self.size), mode="area")
         mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-        hidden = self.dino((pixels - mean) / std, output_hidden_states=True).hidden_states
-        return [hidden[number + 1][:, 1:] for number in self.blocks]
+        return (pixels - mean) / std
+
+    def tokens(self, pixels: Tensor) -> list[Tensor]:
+        """Prepared images [N, 3, size, size] -> for each tapped block [N, patches, D]."""
+        hidden = self.dino(pixels, output_hidden_states=True).hidden_states
+        return [self.dino.layernorm(hidden[number + 1])[:, 1:] for number in self.blocks]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """[N, 3, H, W] in [-1, 1] -> for each tapped block [N, patches, D]."""
+        return self.tokens(self.prepared(images))
 
 
 class FrameJudge(nn.Module):
@@ -129,7 +137,7 @@ class SentenceEncoder:
 
 
 class ClipSentences(nn.Module):
-    """Sentence embeddings of unit length from a frozen CLIP, whose image tower is dropped."""
+    """Sentence embeddings of a frozen CLIP, whose image tower is dropped; as they come, not of unit length."""
 
     def __init__(self, name: str):
         super().__init__()
@@ -143,7 +151,7 @@ class ClipSentences(nn.Module):
     def forward(self, captions: list[str]) -> Tensor:
         """[B, d]."""
         ids = self.tokenizer(captions).to(self.clip.text_projection.device)
-        return self.clip.encode_text(ids, normalize=True).float()
+        return self.clip.encode_text(ids).float()
 
 
 class KeyWords(nn.Module):

@@ -48,11 +48,13 @@ class VideoModel:
             pixels, vae.
         motion_adapter: hub id or folder of AnimateDiff's motion modules, where `source` is a text-to-image model.
         beta_schedule: a noise schedule other than that of `source`; AnimateDiff's sampling wants "linear".
+        timestep_spacing: of the teacher's steps, where it is not that of `source`; AnimateDiff's is "linspace".
     """
 
     source: str
     motion_adapter: str | None = None
     beta_schedule: str | None = None
+    timestep_spacing: str | None = None
 
 
 @dataclass
@@ -88,10 +90,10 @@ class KLCodec(nn.Module):
         self.vae = vae
 
     def encode(self, images: Tensor) -> Tensor:
-        return self.vae.encode(images).latent_dist.sample() * self.vae.config.scaling_factor
+        return self.vae.encode(images.to(self.vae.dtype)).latent_dist.sample() * self.vae.config.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:
-        return self.vae.decode(latents / self.vae.config.scaling_factor).sample
+        return self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
 
 
 class VideoDiffusion(nn.Module):
@@ -140,6 +142,9 @@ def denoise(unet: VideoUNet, latents: Tensor, t: Tensor, context: Tensor, guidan
     Args:
         guidance: embedded guidance scale [B, d_w], of a U-Net that was trained with one.
     """
+    kind = unet.dtype  # half of float32's for sampling; the sampler keeps its latents in float32
+    latents, context = latents.to(kind), context.to(kind)
+    guidance = None if guidance is None else guidance.to(kind)
     if isinstance(unet, UNetMotionModel):  # it looks at frames one by one, and wants a context for each
         context = context.repeat_interleave(latents.shape[2], 0)
     return unet(latents, t, encoder_hidden_states=context, timestep_cond=guidance).sample
@@ -153,8 +158,9 @@ def load_video_model(model: VideoModel) -> VideoDiffusion:
     """
     source = str(expand(model.source, "teacher.source"))
     scheduler = from_pretrained(DDIMScheduler, source, subfolder="scheduler")
-    if model.beta_schedule is not None:
-        scheduler = DDIMScheduler.from_config(scheduler.config, beta_schedule=model.beta_schedule)
+    own = {"beta_schedule": model.beta_schedule, "timestep_spacing": model.timestep_spacing}
+    if changed := {name: value for name, value in own.items() if value is not None}:
+        scheduler = DDIMScheduler.from_config(scheduler.config, **changed)
     if model.motion_adapter is None:
         unet = from_pretrained(UNet3DConditionModel, source, subfolder="unet", torch_dtype=torch.float32)
     else:
@@ -186,14 +192,19 @@ def build_student(teacher: VideoUNet, lora: Lora | None, guidance_dim: int = 256
             exclude_modules=TEMPORAL_CONVOLUTIONS if isinstance(teacher, UNet3DConditionModel) else None,
         )
         inject_adapter_in_model(found, student)
-        for module in student.modules():
-            if isinstance(module, BaseTunerLayer):
-                module.register_forward_pre_hook(_by_position, with_kwargs=True)
+        take_inputs_by_name(student)
         return student
     student = type(teacher).from_config(teacher.config, time_cond_proj_dim=guidance_dim)
     student.load_state_dict(teacher.state_dict(), strict=False)
     nn.init.zeros_(student.time_embedding.cond_proj.weight)
     return student.eval()
+
+
+def take_inputs_by_name(unet: VideoUNet) -> None:
+    """Let peft's layers be called as diffusers' motion modules do."""
+    for module in unet.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.register_forward_pre_hook(_by_position, with_kwargs=True)
 
 
 def _by_position(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:

@@ -21,19 +21,32 @@ class SpatialHead(nn.Module):
 
     Args:
         channels: C of the latents.
-        hidden: channels within, a multiple of the 32 groups of the norm.
+        hidden: channels within, a multiple of the norm's groups.
         layers: convolutions, the last one included.
-        kernel: their size.
+        kernel: their size, but for the last one's, which is 1.
+        norm_num_groups: groups of the norm.
+        norm_eps: its epsilon.
     """
 
-    def __init__(self, channels: int = 4, hidden: int = 64, layers: int = 2, kernel: int = 1):
+    def __init__(
+        self,
+        channels: int = 4,
+        hidden: int = 64,
+        layers: int = 2,
+        kernel: int = 1,
+        norm_num_groups: int = 32,
+        norm_eps: float = 1e-5,
+    ):
         super().__init__()
         widths = [channels, *[hidden] * (layers - 1)]
         self.layers = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(before, after, kernel, padding=kernel // 2), nn.GroupNorm(32, after))
+            nn.Sequential(
+                nn.Conv2d(before, after, kernel, padding=kernel // 2),
+                nn.GroupNorm(norm_num_groups, after, eps=norm_eps),
+            )
             for before, after in zip(widths[:-1], widths[1:], strict=True)
         )
-        self.conv_out = nn.Conv2d(widths[-1], channels, kernel, padding=kernel // 2)
+        self.conv_out = nn.Conv2d(widths[-1], channels, 1)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)
 

@@ -18,18 +18,21 @@ ARMS: Changes = {
     ),
     "mcm": ({}, "the whole method: half of the trajectories start from the student's own videos"),
     "mcm_diff": ({"model.motion": "diff"}, "the whole method on differences of frames"),
-    "mcm_freql": ({"model.motion": "freql"}, "the whole method on low frequencies"),
     "only_simulated": ({"model.simulated": 1.0}, "the whole method, all trajectories from the student's own videos"),
     "mcm_videos": ({"data.images": None}, "the whole method without an image set: frames of the same videos"),
 }
 PAPER_ARMS: Changes = {
     "mcm_raw": ({"model.motion": "raw"}, "the whole method on raw latents"),
-    "mcm_freqh": ({"model.motion": "freqh"}, "the whole method on high frequencies"),
     "mcm_gcor": ({"model.motion": "gcor"}, "the whole method on the correlation of neighbouring frames"),
+    "mcm_freql": ({"model.motion": "freql"}, "the whole method on low frequencies"),
+    "mcm_freqh": ({"model.motion": "freqh"}, "the whole method on high frequencies"),
     "mcm_lcor": ({"model.motion": "lcor"}, "the whole method on local correlation"),
     "mcm_hlearn": ({"model.motion": "hlearn"}, "the whole method with a heavier motion head"),
 }
 ANIMATEDIFF = ("lcm", "mcm", "mcm_videos")
+RELEASED = {"released": "laion", "released_videos": "webvid"}
+"""Students that the authors released, evaluated as they are: with an image set, and without."""
+DISTILLATION, EVALUATION = "distillation", "evaluation"  # configs that both teachers have in common
 SOLVERS = {"ddim": "the teacher at the same numbers of steps, DDIM", "dpm": "the teacher likewise, DPM++"}
 
 
@@ -43,16 +46,19 @@ def arms(scale: Scale) -> dict[str, Arm]:
     chosen, many = ARMS | PAPER_ARMS, {"model.steps": [50]}
     if scale == "paper":
         second = family("_animatediff", {name: chosen[name] for name in ANIMATEDIFF}, {}, {}, many)
-        return family("", chosen, {}, {}, many) | {f"animatediff_{name}": arm for name, arm in second.items()}
+        second |= released("_animatediff", "animatediff")
+        found = family("", chosen, {}, {}, many) | released("", "modelscopet2v")
+        return found | {f"animatediff_{name}": arm for name, arm in second.items()}
     found = family("", {name: ({}, words) for name, (_, words) in chosen.items()}, {}, {}, {})
     second = family("_animatediff", {"mcm": chosen["mcm"]}, {}, {}, {})
-    return found | {"dpm": found["ddim"], "animatediff_mcm": second["mcm"]}
+    with_images = {"released": released("", "modelscopet2v")["released"]}
+    return found | with_images | {"dpm": found["ddim"], "animatediff_mcm": second["mcm"]}
 
 
 def mini_arms() -> dict[str, Arm]:
     teacher = Stage("video_teacher", "projects.mcm.teacher", shared=True)
-    encoder = Stage("frame_encoder", "projects.mcm.features", shared=True)
-    judge = Stage("frame_judge", "projects.mcm.features", shared=True)
+    encoder = Stage("frame_encoder", "projects.mcm.features", shared=True, base="frames")
+    judge = Stage("frame_judge", "projects.mcm.features", shared=True, base="frames")
     source = {"model.teacher.source": teacher.output("model")}
     return family(
         "",
@@ -60,7 +66,18 @@ def mini_arms() -> dict[str, Arm]:
         {**source, "model.adversary.encoder.weights": encoder.weights},
         {**source, "model.measures.judge.weights": judge.weights},
         {"model.steps": [20]},
+        ("base", "base"),
     )
+
+
+def released(suffix: str, teacher: str) -> dict[str, Arm]:
+    """The students of a teacher that were released with the paper; nothing is trained."""
+    found = {}
+    for name, images in RELEASED.items():
+        weights = {"model.weights": f"yhzhai/mcm/{teacher}-{images}"}
+        stage = Stage(f"evaluate{suffix}", "projects.mcm.evaluate", weights, "test", shared=True, base=EVALUATION)
+        found[name] = Arm([stage], f"the authors' own student: {teacher}-{images}")
+    return found
 
 
 def family(
@@ -69,6 +86,7 @@ def family(
     trained: dict[str, Output],
     evaluated: dict[str, Output],
     many_steps: dict[str, object],
+    bases: tuple[str, str] = (DISTILLATION, EVALUATION),
 ) -> dict[str, Arm]:
     """The arms with one teacher: its own videos, then the students.
 
@@ -78,16 +96,19 @@ def family(
         trained: settings of every distillation.
         evaluated: settings of every evaluation.
         many_steps: the numbers of steps that show what the teacher can do.
+        bases: the configs under those of the distillations and the evaluations.
     """
+    distillation, evaluation = bases
 
     def evaluate(settings: dict[str, object], shared: bool = False) -> Stage:
-        return Stage(f"evaluate{suffix}", "projects.mcm.evaluate", {**evaluated, **settings}, "test", shared)
+        given = {**evaluated, **settings}
+        return Stage(f"evaluate{suffix}", "projects.mcm.evaluate", given, "test", shared, base=evaluation)
 
     def distill(settings: dict[str, object]) -> Stage:
         given: dict[str, object] = {**trained, **settings}
         if "model.adversary" in settings:  # there is none: nothing to set in it
             given = {key: value for key, value in given.items() if not key.startswith("model.adversary.")}
-        return Stage(f"distill{suffix}", "projects.mcm.distill", given)
+        return Stage(f"distill{suffix}", "projects.mcm.distill", given, base=distillation)
 
     def own(sampler: str, settings: dict[str, object], words: str) -> Arm:
         return Arm([evaluate({"model.sampler": sampler, **settings}, shared=True)], words)

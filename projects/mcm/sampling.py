@@ -19,10 +19,13 @@ def sample_teacher(
 ) -> Tensor:
     """Latents [B, 4, F, h, w] from noise of that shape, with eps = eps_c + w (eps_c - eps_u).
 
+    Few timesteps are spaced as the teacher's own scheduler has it: "leading" (diffusers' default) reaches the last one
+    in many steps only, and in one step it starts at the first.
+
     Args:
         guidance: w; what pipelines call the scale is w + 1.
     """
-    scheduler = SOLVERS[solver].from_config(model.scheduler.config, timestep_spacing="trailing")
+    scheduler = SOLVERS[solver].from_config(model.scheduler.config)
     scheduler.set_timesteps(steps, device=noise.device)
     context = model.encode_text([*captions, *[""] * len(captions)])
     latents = noise

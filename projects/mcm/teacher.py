@@ -77,6 +77,7 @@ class TeacherTraining(L.LightningModule):
             beta_schedule="scaled_linear",
             clip_sample=False,
             prediction_type="v_prediction",
+            timestep_spacing="trailing",  # from pure noise on, in however few steps
         )
         text_encoder = build_text_encoder(tokenizer, width, layers=1)
         self.net = VideoDiffusion(tokenizer, text_encoder, unet, scheduler, PixelCodec()).eval()  # without dropout

@@ -224,7 +224,7 @@ def load_trunk(trunk: Trunk, file: str, what: str) -> None:
     if word is None:
         raise UserError(f"{path} holds no trunk: none of its keys ends with embed_tokens.weight")
     prefix = word.removesuffix("embed_tokens.weight")
-    load_weights(trunk, state, prefix, ignore=[*_beyond(trunk), f"{HEADS}.*"])
+    load_weights(trunk, path, prefix, ignore=[*_beyond(trunk), f"{HEADS}.*"])
 
 
 def _beyond(trunk: Trunk) -> list[str]:
@@ -278,11 +278,12 @@ def load_encoder(encoder: MultiExitEncoder, file: str | Path) -> MultiExitEncode
     Raises:
         UserError: the file lacks one of its exits, or is of another size.
     """
-    state = as_ours(load_state(file), encoder.layers)
+    raw = load_state(file)
+    state = as_ours(raw, encoder.layers)
     known = sorted({int(found[1]) for key in state if (found := re.match(r"projections\.(\d+)\.", key))})
     if missing := sorted(set(encoder.exits) - set(known)):
         raise UserError(f"{file} has no exit {missing[0]}; its exits: {', '.join(map(str, known)) or 'none'}")
     others = [f"projections.{i}.*" for i in known if i not in encoder.exits]
     above = [f"trunk.{pattern}" for pattern in _beyond(encoder.trunk)]
-    load_weights(encoder, state, ignore=[*others, *above])
+    load_weights(encoder, file if state is raw else state, ignore=[*others, *above])  # a file is named in errors
     return encoder.requires_grad_(False).eval()

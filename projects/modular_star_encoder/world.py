@@ -1,25 +1,26 @@
 """The world of small programs: what they do depends on the order of their words, so that a search needs depth.
 
-A program is three steps; a step is a verb and the noun it acts on, on a line of its own after up to three labels with
+A program is four steps; a step is a verb and the noun it acts on, on a line of its own after up to three labels with
 random names, which do nothing. Its description names the same steps in the same order, with synonyms, and words that
 mean nothing stand between them:
 
     k sort names            then arrange people
     trim dates              next trim days afterwards
     b b q count files       tally files
+    j copy rows             then clone records
 
 Its twin says the same in another language, which puts the noun first and has other labels. Distractors are programs of
-the same verbs and nouns in another order or with other partners. They stand beside it in training batches and among
+the same words in which two verbs, or two nouns, have changed places. They stand beside it in training batches and among
 the candidates of a search, six to a family: who reads words but no order finds the right one with an MRR of
-(1 + 1/2 + ... + 1/6) / 6 = 0.41 at best. What stands between the steps makes it uncertain how far from the end a word
-is, and that is all that a single layer of attention sees of order.
+(1 + 1/2 + ... + 1/6) / 6 = 0.41 at best. A single layer of attention sees how far from the end a word is, which
+what stands between the steps makes uncertain: it can tell the last step and the first, but hardly those between.
 
 Families (which verbs, which nouns) are divided among the splits; training programs are made as they are asked for.
 """
 
 from collections.abc import Sequence
 from functools import cache
-from itertools import combinations, permutations, product
+from itertools import combinations, product
 from random import Random
 
 from common.data.code import Function, FunctionSource, Repository, RepositorySource
@@ -46,9 +47,10 @@ NOUNS = {
 BETWEEN = ("then", "next", "afterwards")
 LABELS = "abcdefghjk"
 LANGUAGES = ("verb first", "noun first")
-STEPS, DISTRACTORS = 3, 6  # steps of a program; programs of a family that are searched together
+STEPS, DISTRACTORS = 4, 6  # steps of a program; programs of a family that are searched together
+PROGRAMS, OWN = 2, 3  # programs of a file; verbs, nouns and labels that a repository uses
 MOST_LABELS, MOST_BETWEEN = 3, 2  # before a step
-HELD_OUT: dict[Split, int] = {"val": 30, "test": 80}  # families; the other 290 are for training
+HELD_OUT: dict[Split, int] = {"val": 30, "test": 80}  # families; the other 115 are for training
 
 Steps = tuple[tuple[str, str], ...]
 """(verb, noun) of each step, in order."""
@@ -64,10 +66,16 @@ def families(split: Split) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     return [known[k] for k in chosen]
 
 
-def members(family: tuple[tuple[str, ...], tuple[str, ...]]) -> list[Steps]:
-    """All 36 programs of a family."""
-    verbs, nouns = family
-    return [tuple(zip(v, n, strict=True)) for v in permutations(verbs) for n in permutations(nouns)]
+def relatives(family: tuple[tuple[str, ...], tuple[str, ...]], count: int, random: Random) -> list[Steps]:
+    """A program of a family, and others in which two of its verbs, or two of its nouns, have changed places."""
+    verbs, nouns = (random.sample(words, STEPS) for words in family)
+    found: list[Steps] = []
+    for i, j in combinations(range(STEPS), 2):
+        order = list(range(STEPS))
+        order[i], order[j] = j, i
+        found.append(tuple((verbs[order[k]], nouns[k]) for k in range(STEPS)))
+        found.append(tuple((verbs[k], nouns[order[k]]) for k in range(STEPS)))
+    return [tuple(zip(verbs, nouns, strict=True)), *random.sample(found, count - 1)]
 
 
 def code(steps: Steps, random: Random, language: int = 0, labels: str = LABELS) -> str:
@@ -81,7 +89,7 @@ def code(steps: Steps, random: Random, language: int = 0, labels: str = LABELS) 
 
 def describe(steps: Steps, random: Random) -> str:
     """What a program does, in words."""
-    words = []
+    words: list[str] = []
     for verb, noun in steps:
         words += random.choices(BETWEEN, k=random.randint(0, MOST_BETWEEN))
         words += [random.choice(VERBS[verb]), random.choice(NOUNS[noun])]
@@ -105,7 +113,7 @@ class Fresh(Sequence[Function]):
     def __getitem__(self, index):  # type: ignore[no-untyped-def]  # of a number alone
         number, place = divmod(index, self.together)
         shared = Random(f"family {number}")
-        chosen = shared.sample(members(shared.choice(self.known)), self.together)
+        chosen = relatives(shared.choice(self.known), self.together, shared)
         return function(chosen[place], Random(f"program {index}"), f"train/{index}")
 
 
@@ -126,13 +134,13 @@ class Programs(FunctionSource):
         found = []
         for number, family in enumerate(families(split)):
             random = Random(f"{split} {number}")
-            for steps in random.sample(members(family), DISTRACTORS):
+            for steps in relatives(family, DISTRACTORS, random):
                 found.append(function(steps, random, f"{split}/{number}"))
         return found
 
 
 class Repositories(RepositorySource):
-    """Repositories of the world: files in one language, with verbs, nouns and labels of the repository's own.
+    """Repositories of the world: two described programs a file, in one language, with words of the repository's own.
 
     A repository comes up in proportion to the number of its files, which is 2 to 6.
 
@@ -150,12 +158,15 @@ class Repositories(RepositorySource):
     def __getitem__(self, index: int) -> Repository:
         random = Random(f"{self.split} repository {index}")
         files = random.choices(range(2, 7), weights=range(2, 7))[0]
-        verbs, nouns = random.sample(list(VERBS), STEPS), random.sample(list(NOUNS), STEPS)
-        labels, language = "".join(random.sample(LABELS, 3)), random.randrange(len(LANGUAGES))
+        verbs, nouns = random.sample(list(VERBS), OWN), random.sample(list(NOUNS), OWN)
+        labels, language = "".join(random.sample(LABELS, OWN)), random.randrange(len(LANGUAGES))
         texts = []
         for _ in range(files):
-            steps = tuple((random.choice(verbs), random.choice(nouns)) for _ in range(2 * STEPS))
-            texts.append(code(steps, random, language, labels))
+            programs = []
+            for _ in range(PROGRAMS):
+                steps = tuple((random.choice(verbs), random.choice(nouns)) for _ in range(STEPS))
+                programs.append(f"{describe(steps, random)}\n{code(steps, random, language, labels)}")
+            texts.append("\n".join(programs))
         return Repository(f"{self.split}/{index}", texts)
 
 

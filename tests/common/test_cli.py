@@ -491,3 +491,8 @@ def test_processes_that_slurm_starts_share_a_folder(environment: pytest.MonkeyPa
     assert "12.3" not in cli.default_run_dir()  # a shell on a node, where a user may start one run after another
     environment.setenv("SLURM_NTASKS", "8")
     assert cli.default_run_dir() == "runs/manual/distill-12.3"
+
+
+def test_a_class_of_the_config_may_name_its_arguments_as_it_likes() -> None:
+    made = cli.StageCLI._make(object.__new__(cli.StageCLI), dict, kind="siglip", self=1, args=2)
+    assert made == {"kind": "siglip", "self": 1, "args": 2}

@@ -34,7 +34,18 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_from_pretrained_finds_the_stand_ins():
     checks = Path(__file__).with_name("hub_checks.py")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(checks)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--noconftest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        str(checks),
+    ]
     with TemporaryDirectory() as home:  # not tmp_path: pytest keeps those, and this one is large
         environment = {**os.environ, "HF_HOME": home, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -198,7 +198,7 @@ def test_coco_s_captions(tmp_path):
     assert np.array_equal(source[0].image, np.array(Image.open(images / "000000000001.jpg")))
     with pytest.raises(UserError, match="no folder of COCO's pictures"):
         CocoCaptions(str(tmp_path / "nothing"), str(file))
-    with pytest.raises(UserError, match="cannot read COCO's captions"):
+    with pytest.raises(UserError, match="instances_val2014.json is missing"):
         CocoCaptions(str(images), str(tmp_path / "annotations/instances_val2014.json"))
     with pytest.raises(UserError, match="cannot read COCO's captions"):
         CocoCaptions(str(images), str(tmp_path / "annotations/instances_val2017.json"))

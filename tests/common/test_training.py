@@ -51,8 +51,9 @@ class Regression(L.LightningModule):
 def train(folder: Path, steps: int, *callbacks: L.Callback, **settings: Any) -> L.Trainer:
     """A few steps on eight batches of four rows."""
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    module = settings.pop("module", None) or Regression()
     trainer = L.Trainer(max_steps=steps, default_root_dir=folder, callbacks=[*callbacks], **quiet | settings)
-    trainer.fit(Regression(), DataLoader(torch.randn(32, 3), batch_size=4))  # type: ignore[arg-type]
+    trainer.fit(module, DataLoader(torch.randn(32, 3), batch_size=4))  # type: ignore[arg-type]
     return trainer
 
 
@@ -131,6 +132,25 @@ def test_cost_counts_forward_and_backward_of_every_step(tmp_path: Path) -> None:
     product = 2 * 4 * 3 * 2  # rows x inputs x outputs, a multiply-add is two
     assert cost.total()["flops"] == 5 * 2 * product  # output, and the weight's gradient; the input has none
     assert cost.total()["seconds"] > 0
+
+
+class TwoKinds(Regression):
+    """Every third step does its work twice, the first one too."""
+
+    step_kinds = ("once", "twice")
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.step_kind = "once" if batch_idx % 3 else "twice"
+        more = 0.0 if batch_idx % 3 else super().training_step(batch, batch_idx)
+        return super().training_step(batch, batch_idx) + more
+
+
+def test_cost_counts_steps_of_every_kind(tmp_path: Path) -> None:
+    plain, cost = Cost(), Cost()
+    train(tmp_path / "a", 1, plain)
+    train(tmp_path / "b", 5, cost, module=TwoKinds())
+    assert cost.steps == {"twice": 2, "once": 3}
+    assert cost.total()["flops"] == (2 * 2 + 3) * plain.total()["flops"]
 
 
 def test_cost_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
@@ -449,10 +469,13 @@ def test_a_forked_process_lets_go_of_a_lock(tmp_path: Path) -> None:
     """A data loader's worker outlives a killed stage for seconds, and must not hold its folder."""
     with runs.locked(tmp_path, "this"):
         read, write = os.pipe()
+        began, begins = os.pipe()
         child = os.fork()
         if not child:
+            os.write(begins, b"x")
             os.read(read, 1)  # lives on while the parent has let go
             os._exit(0)
+        os.read(began, 1)
     with open(tmp_path / ".lock") as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.write(write, b"x")

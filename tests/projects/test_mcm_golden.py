@@ -56,8 +56,9 @@ def head(golden):
         hidden=int(facts["hidden_dim"]),
         layers=int(facts["num_layers"]),
         kernel=int(facts["kernel_size"]),
+        norm_num_groups=int(facts["groups"]),
+        norm_eps=float(facts["gn_eps"]),
     )
-    assert found.layers[0][1].num_groups == int(facts["groups"]) and found.layers[0][1].eps == float(facts["gn_eps"])
     return load_weights(found, weights)
 
 

@@ -143,7 +143,9 @@ def test_the_learned_head_starts_as_the_identity_with_708_parameters():
     head, z = SpatialHead(), torch.randn(2, 4, 3, 5, 5)
     assert torch.equal(head(z), z) and sum(p.numel() for p in head.parameters()) == 708
     heavier = motion_head("hlearn")
-    assert torch.equal(heavier(z), z) and len(heavier.layers) == 4 and heavier.conv_out.kernel_size == (3, 3)
+    assert torch.equal(heavier(z), z) and len(heavier.layers) == 4 and heavier.layers[0][0].kernel_size == (3, 3)
+    assert heavier.conv_out.kernel_size == (1, 1) and sum(p.numel() for p in heavier.parameters()) == 113_924
+    assert SpatialHead(hidden=16, norm_num_groups=8).layers[0][1].num_groups == 8
 
 
 def test_frequencies_add_up_and_a_constant_video_is_low():
@@ -232,7 +234,8 @@ def test_gradient_penalty_of_linear_logits():
 
 def test_the_penaltys_weight_rises_fivefold_and_waits():
     weight, high, low = PenaltyWeight(1e-5), torch.tensor(100.0), torch.tensor(99.0)
-    assert weight.update(low, 0).item() == pytest.approx(1e-5)
-    assert weight.update(high, 3).item() == pytest.approx(5e-5)
+    assert weight.update(high, 0).item() == weight.update(high, 500).item() == pytest.approx(1e-5)
+    assert weight.update(low, 501).item() == pytest.approx(1e-5)
     assert weight.update(high, 502).item() == pytest.approx(5e-5)
-    assert weight.update(high, 503).item() == pytest.approx(25e-5)
+    assert weight.update(high, 1002).item() == pytest.approx(5e-5)
+    assert weight.update(high, 1003).item() == pytest.approx(25e-5)

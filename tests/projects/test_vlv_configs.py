@@ -33,7 +33,8 @@ def read(scale: str, name: str) -> dict:
 @pytest.mark.parametrize("case", CASES)
 def test_a_stage_understands_its_config_and_settings(case, monkeypatch, capsys):
     stage = CASES[case]
-    configs = [w for file in stage.config(case.split("-")[0]) for w in ("--config", str(ROOT / file))]
+    files = [ROOT / file for file in stage.config(case.split("-")[0])]
+    configs = [word for file in files if file.exists() for word in ("--config", str(file))]
     settings = [f"--{key}={'x' if isinstance(value, Output) else value}" for key, value in stage.overrides.items()]
     monkeypatch.setattr(sys, "argv", [stage.module, stage.run, *configs, *settings, "--print_config"])
     monkeypatch.delitem(sys.modules, stage.module, raising=False)

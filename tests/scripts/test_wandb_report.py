@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import wandb
 
-from benchmarks.judging.tables import load_paper
+from benchmarks.running import recipes
 from benchmarks.running.recipes import load
 from common.training.tracking import wandb_logger
 from scripts import wandb_report as script
@@ -52,7 +52,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def comparison(runs: Path) -> script.Comparison:
     arms = load(PAPER).arms("mini")
-    return script.compare(load_paper(PAPER, list(arms)), arms, "mini", offline(runs / PAPER))
+    return script.compare(recipes.page(PAPER), arms, "mini", offline(runs / PAPER))
 
 
 def test_offline_runs_are_read_back_with_what_they_belong_to(runs: Path):

@@ -42,7 +42,7 @@ class VideoTars(VideoSource):
     def __init__(self, root: str, first: int = 0, last: int | None = None, limit: int | None = None):
         if limit is not None and limit < 1:
             raise UserError(f"limit is {limit}: at least one video is needed")
-        self.samples = PairedTars(root, first, last, VIDEOS, "json")
+        self.samples = PairedTars(root, first, last, VIDEOS, ("json",))
         self.size = len(self.samples) if limit is None else min(limit, len(self.samples))
 
     @classmethod

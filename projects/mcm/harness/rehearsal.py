@@ -1,15 +1,19 @@
 """Stand-ins for what the paper's configs read: made-up videos and images in tars, narrow models under the real ids."""
 
+import json
 from pathlib import Path
 
 import torch
 import transformers
+from diffusers import UNet3DConditionModel
+from safetensors.torch import save_file
 
 from common.rehearsal.datasets import make_webdataset
 from common.rehearsal.hub import snapshot, write_hub
 from common.rehearsal.image_hubs import write_open_clip
 from common.rehearsal.metric_models import write_inception
 from common.rehearsal.videos import make_video_tar
+from projects.mcm.model import Lora, build_student, trained_part
 
 HUB = (
     "ali-vilab/text-to-video-ms-1.7b",
@@ -37,3 +41,15 @@ def make(folder: Path) -> None:
         hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64
     )
     transformers.VideoMAEForVideoClassification(settings).save_pretrained(snapshot(hub, VIDEOMAE))
+    write_released(hub)
+
+
+def write_released(hub: Path) -> None:
+    """A released student of ModelScope's stand-in, in peft's format."""
+    teacher = UNet3DConditionModel.from_pretrained(snapshot(hub, HUB[0]), subfolder="unet")
+    updates = trained_part(build_student(teacher, Lora(4, 4.0))).state_dict()
+    folder = snapshot(hub, "yhzhai/mcm") / "modelscopet2v-laion"
+    folder.mkdir()
+    names = {name: f"base_model.model.{name.replace('.default', '')}" for name in updates}
+    save_file({names[name]: value for name, value in updates.items()}, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 4}))

@@ -31,7 +31,9 @@ from projects.mobilesam.teacher import NoEncoder
 from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig, layer_lr_scales
 from projects.mobilesam.tools.export import decoder_example, export_decoder, export_encoder, onnx_decoder
 
-CONFIG = Path(__file__).parents[1] / "configs/mini/distill.yaml"
+CONFIG = Path(__file__).parents[1] / "configs/mini/student.yaml"
+METHOD = CONFIG.with_name("distill.yaml")
+"""What the students share, and the method's own settings on top of it."""
 RELEASED = (1500, 2250)  # pixels, height and width of a released SA-1B image
 
 
@@ -117,7 +119,13 @@ def _draw(samples: PromptSamples) -> Callable[[int], Any]:
 
 
 def _mini() -> dict[str, Any]:
-    return yaml.safe_load(CONFIG.read_text())
+    shared, own = (yaml.safe_load(file.read_text()) for file in (CONFIG, METHOD))
+    return {
+        section: {**(shared.get(section) or {}), **(own.get(section) or {})}
+        if isinstance(shared.get(section, own.get(section)), dict)
+        else own.get(section, shared.get(section))
+        for section in shared | own
+    }
 
 
 def prepare(folder: Path) -> None:
@@ -145,7 +153,7 @@ def command(folder: Path) -> list[str]:
         "trainer.limit_val_batches": 0,
     }
     overrides = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    return ["projects.mobilesam.distill", "fit", "--config", str(CONFIG), *overrides]
+    return ["projects.mobilesam.distill", "fit", "--config", str(CONFIG), "--config", str(METHOD), *overrides]
 
 
 def bare(folder: Path) -> Callable[[], None]:

@@ -30,7 +30,7 @@ def make(folder: Path) -> None:
     (data / "dpg_bench/prompts").mkdir(parents=True)
     (data / "dpg_bench/prompts/0.txt").write_text(make_sentences(1)[0])
     write_weights(folder / "weights")
-    write_hub(folder / "hub", HUB, layers=4)
+    write_hub(folder / "hub", HUB, layers=2)
 
 
 def write_weights(folder: Path) -> None:
