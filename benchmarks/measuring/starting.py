@@ -17,6 +17,7 @@ from rich.console import Console
 
 from benchmarks.running import runner
 from benchmarks.running.recipes import Job
+from common.console import table_console
 from common.errors import UserError, user_errors
 from common.recipe import Stage
 
@@ -68,7 +69,7 @@ def show(found: dict[str, Any], console: Console) -> None:
 
 @user_errors
 def main() -> int:
-    show(idle_stages(), Console(highlight=False))
+    show(idle_stages(), table_console(110))
     return 0
 
 
