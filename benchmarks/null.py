@@ -27,7 +27,7 @@ from benchmarks.running import preflight, recipes, results, runner
 from benchmarks.running.recipes import Request
 from benchmarks.showing.terminal import STYLES, values
 from common.console import table_console
-from common.errors import UserError, user_errors
+from common.errors import UserError, refuse_control_in, user_errors
 from common.paths import runs_folder, user_path
 from common.training.runs import locked
 
@@ -124,6 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--jobs", type=int, default=0, help="stages side by side (default: all cores)")
     command.add_argument("--runs", default="", help="folder of the run folders (default: $RUNS, or runs)")
     options = command.parse_args(arguments)
+    refuse_control_in(options)
     console = table_console(110)
     runs = user_path(options.runs) if options.runs else runs_folder()
     wanted = Request(options.paper, options.scale, options.seeds, data=options.data, runs=runs)

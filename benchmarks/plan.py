@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from benchmarks.running import recipes
-from common.errors import UserError, unknown, user_errors
+from common.errors import UserError, refuse_control_in, unknown, user_errors
 from common.recipe import Output, Recipe, Stage, walk
 
 GPUS = Path(__file__).with_name("planning") / "gpus.yaml"
@@ -298,6 +298,7 @@ def number(text: str, what: str, kind: type[float] | type[int]) -> Any:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
     options = parser().parse_args(arguments)
+    refuse_control_in(options)
     from benchmarks.planning.tables import print_plan
 
     devices, price = number(options.devices, "DEVICES", int), number(options.price, "PRICE", float)

@@ -33,7 +33,7 @@ from benchmarks.running.launch import Launch
 from benchmarks.running.recipes import ROOT, Job, Request
 from benchmarks.showing.terminal import print_outlook, print_results
 from common.console import table_console
-from common.errors import UserError, user_errors
+from common.errors import UserError, refuse_control_in, user_errors
 from common.paths import runs_folder, user_path
 from common.recipe import SCALES, Arm
 from common.training.runs import disk_error, locked
@@ -344,6 +344,7 @@ def report(
 def main(arguments: list[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
     options = parser().parse_args(arguments)
+    refuse_control_in(options)
     console = table_console(110, soft_wrap=True)
     options.runs = shortened(user_path(options.runs) if options.runs else runs_folder())
     if options.paper == "all":

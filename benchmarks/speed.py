@@ -23,7 +23,7 @@ from rich.text import Text
 
 from benchmarks.running import results
 from common.console import table_console
-from common.errors import UserError, unknown, user_errors
+from common.errors import UserError, refuse_control_in, unknown, user_errors
 from common.paths import runs_folder
 from common.training.runs import hardware, updating, versions, write_json
 
@@ -264,6 +264,7 @@ def start_table(found: dict[str, Any]) -> Table:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
     options = parser().parse_args(arguments)
+    refuse_control_in(options)
     console = table_console(150)
     parts = [part for part in options.only.split(",") if part] or list(PARTS)
     for part in parts:

@@ -19,7 +19,7 @@ from benchmarks.running import launch, recipes
 from benchmarks.running.launch import Queue
 from benchmarks.running.runner import log_lines, read_progress
 from common.console import table_console
-from common.errors import UserError, user_errors
+from common.errors import UserError, refuse_control_in, user_errors
 from common.paths import runs_folder, user_path
 from common.training.runs import read_done
 
@@ -120,6 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("paper", help="a recipe's name")
     parser.add_argument("--runs", default="", help="folder of the run folders (default: $RUNS, or runs)")
     options = parser.parse_args(arguments)
+    refuse_control_in(options)
     console = table_console(160)
     recipes.load(options.paper)
     show(options.paper, user_path(options.runs) if options.runs else runs_folder(), console)

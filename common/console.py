@@ -2,6 +2,7 @@
 
 import os
 import sys
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,11 @@ def table_console(width: int, soft_wrap: bool = False) -> "Console":
         emoji=False,
         highlight=False,
     )
+
+
+def has_control(text: str) -> bool:
+    """Whether a text holds what begins a new line, moves the cursor or is no character at all (NUL)."""
+    return any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text)
 
 
 def printable(name: str | os.PathLike[str]) -> str:

@@ -4,12 +4,13 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from typing import ParamSpec
 
-from common.console import tolerant_console
+from common.console import has_control, tolerant_console
 
 P = ParamSpec("P")
 
@@ -24,6 +25,22 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     near = get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}."
     return UserError(f"unknown {kind} '{name}': {hint}")
+
+
+def refuse_control(values: Mapping[str, object]) -> None:
+    """UserError for a text in which a character begins a line or moves the cursor: in scripts and logs it would too.
+
+    Args:
+        values: what was given, by the name that the user knows it by.
+    """
+    for name, value in values.items():
+        if isinstance(value, str) and has_control(value):
+            raise UserError(f"{name} holds a line break or another control character: {value!r}")
+
+
+def refuse_control_in(options: Namespace) -> None:
+    """`refuse_control` for a command line."""
+    refuse_control({f"--{name.replace('_', '-')}": value for name, value in vars(options).items()})
 
 
 def user_errors(main: Callable[P, int]) -> Callable[P, int]:

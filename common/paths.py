@@ -19,7 +19,10 @@ def expand(path: str | os.PathLike[str], what: str = "this path") -> Path:
 
 def user_path(path: str | os.PathLike[str]) -> Path:
     """A folder as its user means it: `~` is the home folder, and what is relative counts from the working directory."""
-    return Path(os.path.expanduser(path)).absolute()
+    expanded = os.path.expanduser(path)
+    if str(expanded).startswith("~"):
+        raise UserError(f"{path}: there is no user of that name here. A folder that begins so is ./{path}")
+    return Path(expanded).absolute()
 
 
 def runs_folder() -> Path:

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.running import preflight, recipes, results
 from benchmarks.running.recipes import ROOT, Request
-from common.errors import UserError, user_errors
+from common.errors import UserError, refuse_control_in, user_errors
 from common.paths import runs_folder, user_path
 from common.training.runs import updating, write_json
 from scripts import readme_tables
@@ -103,6 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--speed", action="store_true", help="what `make speed` measured, instead of a reproduction")
     parser.add_argument("--runs", default="", help="folder of the run folders (default: $RUNS, or runs)")
     options = parser.parse_args(arguments)
+    refuse_control_in(options)
     runs = user_path(options.runs) if options.runs else runs_folder()
     wanted = Request(paper=options.paper, scale=options.scale, data=options.data, runs=runs)
     with updating(readme_tables.README):  # which shows the references of all recipes

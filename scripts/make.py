@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.errors import UserError, unknown, user_errors
+from common.errors import UserError, refuse_control, unknown, user_errors
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ COMMANDS = {
 }
 
 
+ALWAYS = ("PAPER", "DATA_ROOT", "WEIGHTS_ROOT")
+"""Variables that are checked whether a target's command has an option for them or not."""
 SUITE = ["-n", "auto", "--dist", "loadfile", "-m", "not slurm"]
 TESTS = Path(__file__).resolve().parents[1] / "tests" / "projects"
 
@@ -76,9 +78,7 @@ def command_line(target: str, variables: Mapping[str, str]) -> list[str]:
     if target == "test":
         return ["pytest", *SUITE, *(["--rehearse", "all", *tests_of(paper)] if paper else [])]
     command = COMMANDS[target]
-    for name in ("PAPER", *command.options.values()):
-        if any(not character.isprintable() for character in variables.get(name, "")):
-            raise UserError(f"{name} holds a line break or another control character: {variables[name]!r}")
+    refuse_control({name: variables.get(name) for name in (*ALWAYS, *command.options.values())})
     if command.needs_paper and not paper:
         raise UserError(f"say which paper: make {target} PAPER=mobilesam (make list shows all)")
     words = [paper] if paper and target != "list" else []

@@ -25,7 +25,7 @@ from benchmarks.judging.tables import Metric, Paper
 from benchmarks.report import REPORTS, SCALE_NOTES, TEMPLATES, write_html
 from benchmarks.running import recipes
 from benchmarks.showing.charts import COLOURS, Line, line_chart
-from common.errors import UserError, unknown, user_errors
+from common.errors import UserError, refuse_control_in, unknown, user_errors
 from common.paths import runs_folder, user_path
 from common.recipe import SCALES, Arm, Scale
 from common.training.tracking import PROJECT, wandb_mode
@@ -248,7 +248,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", default="", help="folder of the run folders (default: $RUNS, or runs)")
     parser.add_argument("--entity", default="", help="W&B user or team (default: yours)")
     parser.add_argument("--output", default=str(REPORTS), help="folder of the HTML pages (default: reports)")
-    write(parser.parse_args(arguments))
+    options = parser.parse_args(arguments)
+    refuse_control_in(options)
+    write(options)
     return 0
 
 

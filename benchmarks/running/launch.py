@@ -22,7 +22,7 @@ from benchmarks.running import schemas
 from benchmarks.running.job_scripts import Batch, batches
 from benchmarks.running.recipes import Job, Request
 from common.data.files import is_file, readable
-from common.errors import UserError, unknown
+from common.errors import UserError, refuse_control, unknown
 from common.schemas import checked
 from common.training.runs import write_json
 
@@ -77,9 +77,10 @@ def check(launch: Launch, request: Request) -> None:
         raise UserError(f"NODES={request.nodes}: at least one node is needed.")
     texts = {"PARTITION": launch.partition, "TIME": launch.time, "ACCOUNT": launch.account}
     texts |= {"SBATCH_ARGS": " ".join(launch.sbatch_args), "RUNS": str(request.runs), "ARGS": " ".join(request.args)}
-    for variable, text in texts.items():
-        if any(not character.isprintable() for character in text):  # a line break would begin a line of a job script
-            raise UserError(f"{variable} holds a line break or another control character: {text!r}")
+    texts |= {name: os.environ.get(name, "") for name in ("DATA_ROOT", "WEIGHTS_ROOT")}
+    refuse_control(texts)  # a line break would begin a line of a job script
+    if launch.how == "slurm" and "\\" in str(request.runs.absolute()):
+        raise UserError(f"RUNS={request.runs}: SLURM takes a backslash in the path of a log for a sign of its own")
     vain = [f"NODES={request.nodes}"] if request.nodes > 1 else []
     vain += [
         f"{name.upper()}={getattr(launch, name)}" for name in ("partition", "time", "account") if getattr(launch, name)

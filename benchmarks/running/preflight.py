@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -67,7 +68,8 @@ def preflight(recipe: Recipe, request: Request, runs_here: bool = True) -> None:
         command = ["make reproduce", f"PAPER={request.paper}", f"SCALE={request.scale}"]
         command += [f"DATA={request.data}"] if request.data else []
         names = dict.fromkeys(name for download in downloads for name in VARIABLE.findall(download.path))
-        command += [f"{name}={os.environ.get(name) or '<folder>'}" for name in names]
+        given = {name: os.environ.get(name) for name in names}
+        command += [f"{name}={shlex.quote(value) if value else '<folder>'}" for name, value in given.items()]
         raise UserError(f"{request.paper} at SCALE={request.label} lacks:\n{listed}\nThen: {' '.join(command)}")
 
 

@@ -202,7 +202,7 @@ def cpu_seconds(job: Job) -> float:
     doubled = read_json(two_processes(job) / "done.json", dict)
     seconds = (last or {}).get("cpu_seconds", 0.0)  # of a resumed run, with what lay before its checkpoint
     if first:
-        seconds += first.get("cpu_seconds", 0.0) - first["cpu_seconds_at_checkpoint"]
+        seconds += first.get("cpu_seconds", 0.0) - first.get("cpu_seconds_at_checkpoint", 0.0)
     return seconds + 2 * (doubled or {}).get("cpu_seconds", 0.0)  # one of two that work alike has written it
 
 

@@ -8,6 +8,7 @@ import csv
 import hashlib
 import json
 import math
+import shlex
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -252,7 +253,8 @@ def make_command(request: Request) -> str:
     words += [f"DEVICES={request.devices}"] if request.devices else []
     words += [f"LAUNCH=slurm NODES={request.nodes}"] if request.nodes > 1 else []
     given = " ".join(portable(word, str(request.runs)) for word in request.args)
-    return " ".join(words + ([f'ARGS="{given}"'] if given else []))
+    quoted = shlex.quote(given) if set(given) & set('"$`\\!') else f'"{given}"'
+    return " ".join(words + ([f"ARGS={quoted}"] if given else []))
 
 
 def seeds_word(request: Request) -> str:

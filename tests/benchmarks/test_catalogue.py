@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,18 +22,12 @@ def only_demo(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write(project: Path, label: str, *statuses: str) -> Path:
     file = project / "results" / f"demo.{label}.json"
-    untold = dict.fromkeys(("estimate", "low", "high"))
-    verdicts = [{"claim": f"C{k}", "status": status, "reason": "", **untold} for k, status in enumerate(statuses)]
     scale, _, data = label.partition("-")
-    found = {"paper": "demo", "scale": scale, "data": data or "default", "arms": {}, "verdicts": verdicts}
-    found |= {
-        "created": "2025-01-01T00:00:00Z",
-        "command": "make",
-        "versions": {},
-        "hardware": {},
-        "stage_seconds": 0.0,
-    }
-    file.write_text(json.dumps(found))
+    content: dict[str, Any] = {"paper": "demo", "scale": scale, "data": data or "default", "created": "", "command": ""}
+    content |= {"versions": {}, "hardware": {}, "stage_seconds": 1.0, "arms": {}}
+    nothing = {"reason": "", **dict.fromkeys(("estimate", "low", "high"))}
+    verdicts = [{"claim": f"C{number}", "status": status, **nothing} for number, status in enumerate(statuses)]
+    file.write_text(json.dumps({**content, "verdicts": verdicts}))
     return file
 
 
@@ -78,7 +73,7 @@ def test_a_broken_recipe_is_named_and_the_others_are_listed(
     assert output.err == "error: projects/broken/recipe.py: SyntaxError: a bracket is missing\n"
 
 
-@pytest.mark.parametrize(("content", "said"), [("{", "damaged"), ('{"arms": 3}', "damaged")])
+@pytest.mark.parametrize(("content", "said"), [("{", "Invalid JSON"), ('{"arms": 3}', "paper: Field required")])
 def test_a_broken_results_file_is_named_and_the_others_are_listed(
     project: Path, capsys: pytest.CaptureFixture[str], content: str, said: str
 ) -> None:
