@@ -34,9 +34,9 @@ class Stage:
     stage: Name
     module: Text
     fingerprint: Name
-    command: Text = ""
+    command: Text
+    seconds: Amount | None
     shared: bool = False
-    seconds: Amount | None = None
     cpu_seconds: Amount | None = None
 
 

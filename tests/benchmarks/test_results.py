@@ -223,6 +223,7 @@ def test_a_figure_that_is_not_finite_is_kept_and_does_not_renew_the_file(project
         ({"seeds": {"0": {"\x1b[2J": 1.0}}}, "", "arms.plain.seeds.0"),
         ({"stages": [3]}, "", "arms.plain.stages[0]"),
         ({"stages": [{"stage": "../x", "module": "m", "fingerprint": "f"}]}, "", "arms.plain.stages[0].stage"),
+        ({"stages": [{"stage": "x", "module": "m", "fingerprint": "f"}]}, "", "arms.plain.stages[0].command"),
     ],
 )
 def test_a_broken_results_file_is_named(project: Path, change: dict[str, Any], content: str, said: str) -> None:
