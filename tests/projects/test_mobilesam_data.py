@@ -98,7 +98,7 @@ def test_broken_segmentations_name_file_and_image(segmentation, message, tmp_pat
     [
         ("{", "is truncated or damaged"), ("[]", "is not as expected"), ("{}", "is not as expected: images"),
         ('{"images": [], "annotations": [1]}', r"annotations\[0\]"), ("[" * 100_000, "own.json"),
-        ('{"images": [], "annotations": []}', "leave none of them"), ("", "is truncated or damaged"), ("\0", "own.json"),
+        ('{"images": [], "annotations": []}', "leave none of them"), ("", "damaged"), ("\0", "own.json"),
         ('{"images": [{"id": 7.5, "file_name": "a"}], "annotations": []}', r"images\[0\].id"),
         ('{"images": [{"id": 7, "file_name": "../a"}], "annotations": []}', "out of its folder"),
         ('{"images": [{"id": 7, "file_name": "a"}, {"id": 7, "file_name": "b"}], "annotations": []}', "the same id"),
