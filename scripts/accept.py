@@ -2,9 +2,14 @@
 
     python -m scripts.accept mobilesam                  the same as: make accept PAPER=mobilesam
     python -m scripts.accept mobilesam --data coco
+    python -m scripts.accept mobilesam --same           the same as: make accept PAPER=mobilesam SAME=1
 
 Refused: results of code that is not committed, of other code, configs or settings than those at hand, of a pilot, with
 missing arms or with fewer than three seeds of an arm that has seeds of its own.
+
+`--same` is for code that changed without changing what it computes. One seed of every arm, measured again
+(`make reproduce SEEDS=1`), has to come out as in the reference to the last bit; the reference then counts as one of the
+code at hand, and says which seeds show it.
 """
 
 import argparse
@@ -21,6 +26,8 @@ from common.training.runs import updating, write_json
 from scripts import readme_tables
 
 SEEDS = 3
+TIMES = ("s", "ms")
+"""Units of figures that no two runs have in common."""
 
 
 def accept(request: Request) -> Path:
@@ -39,6 +46,51 @@ def accept(request: Request) -> Path:
         raise UserError(f"{file} cannot be the reference:\n{listed}\nThen: {again}, and make accept again")
     found = results.judged(found, recipes.page(request.paper))
     return results.write(results.reference(request.paper, request.label), found)
+
+
+def accept_same(request: Request) -> Path:
+    """Let the reference be one of the code at hand, which gives the same figures; returns its file.
+
+    Raises:
+        UserError: there is no reference, or nothing shows that figures are the same; the message lists every reason.
+    """
+    file = results.reference(request.paper, request.label)
+    reference, found = results.read(file), results.read(results.path(request))
+    if reference is None:
+        raise UserError(f"there is no {file}, with which figures could be the same: make accept PAPER={request.paper}")
+    if found is None:
+        raise UserError(f"{results.path(request)} does not exist: run one seed again ({results.make_command(request)})")
+    problems = [*uncommitted(request.paper), *differences(request, found, seeds=1), *changes(reference, found)]
+    if problems:
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        raise UserError(f"{file} does not stand for the code at hand:\n{listed}")
+    for name, arm in reference["arms"].items():
+        for stage, now in zip(arm["stages"], found["arms"][name]["stages"], strict=True):
+            stage |= {key: now[key] for key in ("module", "fingerprint", "command")}
+    again = set.intersection(*({int(seed) for seed in arm["seeds"]} for arm in found["arms"].values()))
+    reference["same_seeds"] = sorted(again)
+    return results.write(file, results.judged(reference, recipes.page(request.paper)))
+
+
+def changes(reference: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """Where figures of the same arm and seed differ, but for times."""
+    page = recipes.page(reference["paper"])
+    timed = {"train_seconds", *(name for name, metric in page.metrics.items() if metric.unit in TIMES)}
+    if reference["hardware"] != found["hardware"]:
+        return ["measured on another machine than the reference, where last bits may differ"]
+    problems = []
+    for name in found["arms"] | reference["arms"]:
+        before, now = (content["arms"].get(name) for content in (reference, found))
+        if before is None or now is None or len(before["stages"]) != len(now["stages"]):
+            problems.append(f"{name}: not measured in both, or in other stages")
+            continue
+        if not (both := before["seeds"].keys() & now["seeds"].keys()):
+            problems.append(f"{name}: no seed in common")
+        for seed in sorted(both, key=int):
+            first, second = ({k: v for k, v in arm["seeds"][seed].items() if k not in timed} for arm in (before, now))
+            if other := sorted(key for key in first.keys() | second.keys() if first.get(key) != second.get(key)):
+                problems.append(f"{name}, seed {seed}: other figures of {', '.join(other)}")
+    return problems
 
 
 def accept_speed(request: Request) -> list[Path]:
@@ -81,8 +133,12 @@ def uncommitted(paper: str) -> list[str]:
     return [f"not committed: {', '.join(changed)}"] if changed else []
 
 
-def differences(request: Request, found: dict[str, Any]) -> list[str]:
-    """Where results are not those that the code and configs at hand would measure with the default settings."""
+def differences(request: Request, found: dict[str, Any], seeds: int = SEEDS) -> list[str]:
+    """Where results are not those that the code and configs at hand would measure with the default settings.
+
+    Args:
+        seeds: how many an arm with seeds of its own needs.
+    """
     recipe, arms = recipes.check(request)
     expanded = recipes.jobs(request, preflight.environment(request))
     problems = []
@@ -94,8 +150,8 @@ def differences(request: Request, found: dict[str, Any]) -> list[str]:
         chain, arm = expanded[name][request.first_seed], found["arms"][name]
         if [job.fingerprint for job in chain] != [stage["fingerprint"] for stage in arm["stages"]]:
             problems.append(f"{name}: measured with other code, configs, data or settings")
-        elif len(arm["seeds"]) < SEEDS and not all(job.stage.shared for job in chain):
-            problems.append(f"{name}: {len(arm['seeds'])} seeds, {SEEDS} are needed")
+        elif len(arm["seeds"]) < seeds and not all(job.stage.shared for job in chain):
+            problems.append(f"{name}: {len(arm['seeds'])} seeds, {seeds} are needed")
     return problems
 
 
@@ -107,13 +163,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--scale", default="mini", help="mini (default), small or paper")
     parser.add_argument("--data", default="", help="another data set of the recipe")
     parser.add_argument("--speed", action="store_true", help="what `make speed` measured, instead of a reproduction")
+    parser.add_argument("--same", action="store_true", help="the reference stays: the code at hand gives its figures")
     parser.add_argument("--runs", default="", help="folder of the run folders (default: $RUNS, or runs)")
     options = parser.parse_args(arguments)
     refuse_control_in(options)
     runs = user_path(options.runs) if options.runs else runs_folder()
     wanted = Request(paper=options.paper, scale=options.scale, data=options.data, runs=runs)
     with updating(readme_tables.README):  # which shows the references of all recipes
-        files = accept_speed(wanted) if options.speed else [accept(wanted)]
+        reference = accept_same if options.same else accept
+        files = accept_speed(wanted) if options.speed else [reference(wanted)]
         readme_tables.renew()
     for file in files:
         print(f"reference  {file.relative_to(ROOT)}")

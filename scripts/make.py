@@ -51,7 +51,7 @@ COMMANDS = {
     "reproduce": Command("benchmarks.reproduce", REPRODUCE, RUN),
     "rehearse": Command("benchmarks.reproduce", {**WITH, "--runs": "RUNS"}, RUN, fixed=("--scale", "rehearsal")),
     "null": Command("benchmarks.null", {**WHAT, "--jobs": "JOBS", "--seeds": "SEEDS"}),
-    "accept": Command("scripts.accept", WHAT, {"--speed": "SPEED"}),
+    "accept": Command("scripts.accept", WHAT, {"--speed": "SPEED", "--same": "SAME"}),
     "status": Command("benchmarks.status", {"--runs": "RUNS"}),
     "plan": Command("benchmarks.plan", PLAN),
     "speed": Command("benchmarks.speed"),

@@ -88,6 +88,7 @@ class Results:
     plan: Literal["auto"] | list[Annotated[int, Field(ge=0, le=10**10)]] = "auto"
     judged_by: Text = ""
     verdicts: list[Verdict] = Field(default_factory=list)
+    same_seeds: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
 
 
 @schema(config=STRICT)

@@ -1,7 +1,9 @@
 """`make accept`: what may become the reference, and what may not."""
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,3 +85,67 @@ def test_a_run_in_any_state_leaves_the_checkout_as_it_was(project: Path, options
     before = status()
     code = reproduce.main(["demo", "--runs", str(project / "runs"), "--jobs", "2", "--seeds", "1", *options])
     assert (code == 0) == (not fault) and status() == before
+
+
+def test_code_that_computes_the_same_keeps_the_reference(project: Path) -> None:
+    from benchmarks.running import recipes
+
+    reproduced(project, "--seeds", "1")
+    with pytest.raises(UserError, match="with which figures could be the same"):
+        accept.accept_same(request(project))
+    reproduced(project)
+    before = results.read(accept.accept(request(project)))
+    code = project / "projects/demo/model.py"
+    code.write_text(code.read_text() + "\n# no more than a remark\n")
+    subprocess.run(["git", "add", "."], cwd=project, check=True)
+    subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qm", "b"], cwd=project, check=True)
+    recipes._imports.cache_clear()
+    with pytest.raises(UserError, match="plain: measured with other code"):  # the old run does not stand for it
+        accept.accept_same(request(project))
+    reproduced(project, "--seeds", "1")
+    now = results.read(accept.accept_same(request(project)))
+    assert before is not None and now is not None and now["same_seeds"] == [0]
+    assert {name: arm["seeds"] for name, arm in now["arms"].items()} == {
+        name: arm["seeds"]
+        for name, arm in before["arms"].items()  # all three
+    }
+    assert accept.differences(request(project), now) == []
+
+
+def measured() -> dict[str, Any]:
+    """Results of two arms of a real page."""
+    figures = {"miou_teacher_point": 0.5, "encoder_ms": 3.0, "train_seconds": 9.0}
+    arms = {
+        name: {"stages": [{}], "seeds": {"0": dict(figures), "1": dict(figures)}} for name in ("coupled", "decoupled")
+    }
+    return {"paper": "mobilesam", "hardware": {"cpu": "one"}, "arms": arms}
+
+
+def spoil(content: dict[str, Any], arm: str = "coupled", seed: str = "0", **figures: float) -> None:
+    content["arms"][arm]["seeds"][seed] |= figures
+
+
+OTHER_STAGES = ["coupled: not measured in both, or in other stages"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda now: None, []),
+        (lambda now: spoil(now, encoder_ms=4.0, train_seconds=1.0), []),
+        (lambda now: now["arms"]["coupled"]["seeds"].pop("1"), []),
+        (lambda now: spoil(now, miou_teacher_point=0.51), ["coupled, seed 0: other figures of miou_teacher_point"]),
+        (lambda now: spoil(now, more=1.0), ["coupled, seed 0: other figures of more"]),
+        (lambda now: now["arms"]["coupled"]["seeds"].clear(), ["coupled: no seed in common"]),
+        (lambda now: now["arms"].pop("coupled"), OTHER_STAGES),
+        (lambda now: now["arms"]["coupled"]["stages"].append({}), OTHER_STAGES),
+        (
+            lambda now: now["hardware"].update(cpu="two"),
+            ["measured on another machine than the reference, where last bits may differ"],
+        ),
+    ],
+)
+def test_what_counts_as_the_same(change: Callable[[dict[str, Any]], object], said: list[str]) -> None:
+    now = measured()
+    change(now)
+    assert accept.changes(measured(), now) == said
