@@ -25,11 +25,12 @@ from urllib.request import url2pathname
 import lightning.pytorch as L
 import torch
 import yaml
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from safetensors import SafetensorError
 from safetensors.torch import save_model
 
@@ -55,6 +56,14 @@ from common.training.tracking import Tracker, wandb_logger
 
 NOT_SETTINGS = {"run_dir", "config", "ckpt_path", "trainer.enable_progress_bar", "trainer.default_root_dir"}
 LISTED = 5
+SETTINGS_ARE_READ = (
+    "lightning.pytorch.trainer.connectors",
+    "lightning.pytorch.loops.fit_loop",
+    "lightning.pytorch.accelerators",
+    "lightning.fabric.accelerators",
+    "lightning.fabric.utilities.device_parser",
+)
+"""Lightning's modules that refuse a trainer's settings with plain ValueErrors and TypeErrors."""
 
 
 class StageCLI(LightningCLI):
@@ -102,6 +111,8 @@ class StageCLI(LightningCLI):
             return self.refused
         if self.resumed and failed_while_restoring(error):
             return unfit_checkpoint(self.resumed, error)
+        if refused_by_lightning(error):
+            return UserError(f"these settings do not go together: {' '.join(str(error).split())}")
         return None
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
@@ -119,11 +130,13 @@ class StageCLI(LightningCLI):
         )
         parser.add_argument(
             "--threads",
-            type=int,
+            type=NonNegativeInt,
             default=0,
             help="CPU threads of torch; 0 leaves torch's choice. Results on CPU depend on it bit by bit",
         )
-        parser.add_argument("--checkpoint_every", type=int, default=1000, help="training steps between checkpoints")
+        parser.add_argument(
+            "--checkpoint_every", type=PositiveInt, default=1000, help="training steps between checkpoints"
+        )
         parser.add_argument(
             "--preset",
             type=Literal["fast"] | None,
@@ -137,6 +150,7 @@ class StageCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
+        check_numbers(config)
         if config.get("ckpt_path"):
             config.ckpt_path = given_checkpoint(config.ckpt_path, config.run_dir)
 
@@ -250,6 +264,34 @@ class StageCLI(LightningCLI):
         metrics = {name.removeprefix(f"{subcommand}/"): value for name, value in latest.items()}
         wall, cpu = time.monotonic() - self.started, self.cost.cpu_seconds()
         finish(self.run_dir, metrics, cost, wall, cpu, named(self.settings))
+
+
+def check_numbers(config: Any) -> None:
+    """UserError for settings that Lightning takes and then fails on, or that leave no run folder to continue."""
+    trainer, seed = config.trainer, config.get("seed_everything")
+    if trainer.get("barebones"):
+        raise UserError("--trainer.barebones leaves out the checkpoints and logs of a stage: leave it out")
+    if trainer.get("enable_checkpointing") is False:
+        raise UserError(
+            "--trainer.enable_checkpointing=false: a stage keeps checkpoints; --checkpoint_every says how often"
+        )
+    for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
+        value = trainer.get(name)
+        if value is not None and value < 1:
+            raise UserError(f"--trainer.{name}={value}: at least 1 is needed")
+    if seed is not None and not isinstance(seed, bool) and not 0 <= seed < 2**32:
+        raise UserError(f"--seed_everything={seed}: seeds are whole numbers from 0 to {2**32 - 1}")
+
+
+def refused_by_lightning(error: BaseException) -> bool:
+    """Whether the trainer's settings were refused, by what Lightning raises where it looks at them."""
+    if isinstance(error, MisconfigurationException):
+        return True
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    module = str(place.tb_frame.f_globals.get("__name__")) if place is not None else ""
+    return isinstance(error, ValueError | TypeError) and module.startswith(SETTINGS_ARE_READ)
 
 
 def default_run_dir() -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -460,6 +461,38 @@ def test_a_tilde_that_the_shell_has_left_is_the_home_folder(tmp_path: Path) -> N
     process.join(240)
     assert process.exitcode == 0, (tmp_path / "log").read_text()
     assert record(tmp_path / "home/run")["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("barebones=true", "leaves out the checkpoints"),
+        ("enable_checkpointing=false", "a stage keeps checkpoints"),
+        ("devices=0", "do not go together.*devices"),
+        ("devices=abc", "do not go together.*devices"),
+        ("accelerator=xpu", "do not go together.*xpu"),
+        ("strategy=nonsense", "do not go together.*nonsense"),
+        ("accumulate_grad_batches=0", "at least 1"),
+        ("check_val_every_n_epoch=0", "at least 1"),
+        ("val_check_interval=1000", "do not go together.*val_check_interval"),
+    ],
+)
+def test_settings_that_the_trainer_refuses(setting: str, said: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    words = ["fit", "--trainer.accelerator=cpu", f"--trainer.{setting}", "--run_dir", str(tmp_path / "run")]
+    with pytest.raises(SystemExit) as end:
+        cli.main(tiny_stage.TinyModel, tiny_stage.TinyData, words, tiny_stage.links)
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and re.search(said, error) and not (tmp_path / "run/done.json").exists()
+
+
+@pytest.mark.parametrize("word", ["--threads=-1", "--checkpoint_every=0", "--seed_everything=-1"])
+def test_numbers_that_are_none_of_their_kind(word: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    with pytest.raises(SystemExit) as end:
+        words = ["fit", word, "--run_dir", str(tmp_path / "run")]
+        cli.main(tiny_stage.TinyModel, tiny_stage.TinyData, words, tiny_stage.links)
+    assert end.value.code == 2 and word.split("=")[0].strip("-") in capsys.readouterr().err
 
 
 @pytest.fixture
