@@ -260,6 +260,7 @@ def with_(value: Any, *keys: str) -> Callable[[dict[str, Any]], Any]:
         without("state_dict", "net.0.weight"),
         without("loops", "fit_loop"),
         with_(torch.zeros(2, 2), "state_dict", "net.0.weight"),
+        with_(torch.full((8, 4), torch.nan), "state_dict", "net.0.weight"),
         with_({}, "callbacks"),
         with_({"metrics": [1]}, "callbacks", "StepCheckpoints"),
         with_("x", "callbacks", "Cost", "seconds"),
@@ -453,6 +454,15 @@ def test_starting_a_stage_imports_no_tracker() -> None:
     code = "import sys, tests.common.tiny_stage; print(sorted({'wandb', 'datasets'} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/a.ckpt", "nope://a.ckpt", "memory://a.ckpt"])
+def test_a_checkpoint_that_cannot_be_fetched(place: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    words = [*FIT, "--run_dir", str(tmp_path / "run"), "--ckpt_path", place]
+    with pytest.raises(SystemExit) as end:
+        cli.main(tiny_stage.TinyModel, tiny_stage.TinyData, words, tiny_stage.links)
+    assert end.value.code == 2 and f"error: {place} cannot be read: " in capsys.readouterr().err
 
 
 def test_a_tilde_that_the_shell_has_left_is_the_home_folder(tmp_path: Path) -> None:
