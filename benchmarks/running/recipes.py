@@ -21,6 +21,7 @@ from common.training.runs import read_done
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("common", "projects")
+MOST_SEEDS = 1000
 
 
 def names() -> list[str]:
@@ -147,11 +148,20 @@ def check(request: Request) -> tuple[Recipe, dict[str, Arm]]:
         raise UserError(f"DATA={request.data} goes with SCALE=mini; SCALE={request.scale} has the paper's own data.")
     if request.seeds < 1:
         raise UserError(f"SEEDS={request.seeds}: at least one seed is needed.")
+    if request.seeds > MOST_SEEDS:
+        raise UserError(f"SEEDS={request.seeds}: {MOST_SEEDS} seeds of an arm at most.")
     arms = recipe.arms_for(request.scale, request.data)
     for arm in request.arms:
         if arm not in arms:
             raise unknown("arm", arm, arms)
     return recipe, {name: arm for name, arm in arms.items() if not request.arms or name in request.arms}
+
+
+def count(text: str) -> int:
+    """A number of an option: 0 or more. For argparse, which says the rest."""
+    if (number := int(text)) < 0:
+        raise ValueError
+    return number
 
 
 def jobs(request: Request, environment: dict[str, str] | None = None) -> dict[str, dict[int, list[Job]]]:
