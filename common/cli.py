@@ -63,8 +63,9 @@ SETTINGS_ARE_READ = (
     "lightning.pytorch.accelerators",
     "lightning.fabric.accelerators",
     "lightning.fabric.utilities.device_parser",
+    "lightning.fabric.plugins.environments",
 )
-"""Lightning's modules that refuse a trainer's settings with plain ValueErrors and TypeErrors."""
+"""Lightning's modules that refuse a trainer's settings, or what a cluster says, with Python's plain errors."""
 
 
 class StageCLI(LightningCLI):
@@ -292,7 +293,7 @@ def refused_by_lightning(error: BaseException) -> bool:
     while place is not None and place.tb_next is not None:
         place = place.tb_next
     module = str(place.tb_frame.f_globals.get("__name__")) if place is not None else ""
-    return isinstance(error, ValueError | TypeError) and module.startswith(SETTINGS_ARE_READ)
+    return isinstance(error, ValueError | TypeError | RuntimeError) and module.startswith(SETTINGS_ARE_READ)
 
 
 def default_run_dir() -> Path:
@@ -311,7 +312,7 @@ def default_run_dir() -> Path:
         run = environment["TORCHELASTIC_RUN_ID"]
         if run == "none":
             raise UserError("torchrun gave its processes no common name: add --run_dir, or --standalone to torchrun")
-    elif "SLURM_PROCID" in environment and int(environment.get("SLURM_NTASKS", 1)) > 1:
+    elif "SLURM_PROCID" in environment and environment.get("SLURM_NTASKS", "1") != "1":
         run = f"{environment['SLURM_JOB_ID']}.{environment.get('SLURM_STEP_ID', 0)}"
     else:
         run = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"

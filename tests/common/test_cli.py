@@ -496,6 +496,19 @@ def test_settings_that_the_trainer_refuses(setting: str, said: str, tmp_path: Pa
     assert end.value.code == 2 and re.search(said, error) and not (tmp_path / "run/done.json").exists()
 
 
+@pytest.mark.parametrize("tasks", ["2", "many"])
+def test_a_stage_in_an_allocation_of_several_tasks_is_one_message(
+    tasks: str, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    for name, value in {"JOB_ID": "7", "JOB_NAME": "x", "NTASKS": tasks, "PROCID": "0", "LOCALID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    with pytest.raises(SystemExit) as end:
+        words = [*TEST, "--run_dir", str(tmp_path / "run")]
+        cli.main(tiny_stage.TinyModel, tiny_stage.TinyData, words, tiny_stage.links)
+    assert end.value.code == 2 and "do not go together" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("word", ["--threads=-1", "--checkpoint_every=0", "--seed_everything=-1"])
 def test_numbers_that_are_none_of_their_kind(word: str, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
