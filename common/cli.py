@@ -52,7 +52,7 @@ from common.training.checkpoints import (
     unfit_checkpoint,
 )
 from common.training.preset import FastPreset, gains_from_bf16
-from common.training.runs import disk_error, finish, locked, read_done
+from common.training.runs import disk_error, finish, locked, read_done, read_settings
 from common.training.tracking import Tracker, wandb_logger
 
 NOT_SETTINGS = {"run_dir", "config", "ckpt_path", "trainer.enable_progress_bar", "trainer.default_root_dir"}
@@ -348,10 +348,9 @@ def check_settings(run_dir: Path, done: dict[str, Any], now: dict[str, Any]) -> 
     if known is None or known == named(now):
         return
     try:
-        config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        config = None
-    before = settings(str(known).split("-")[0], config) if isinstance(config, dict) else {"subcommand": ""}
+        before = settings(str(known).split("-")[0], read_settings(run_dir / "config.yaml"))
+    except UserError:
+        before = {"subcommand": ""}
     if named(before) == known:
         keys = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
         listed = [f"{key} was {shown(before.get(key))}, now {shown(now.get(key))}" for key in keys[:LISTED]]
