@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 from urllib.parse import urlsplit
@@ -150,6 +151,8 @@ class StageCLI(LightningCLI):
             self.links(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        for file in configs_in(self.words):
+            read_settings(file)
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
         check_numbers(config)
@@ -266,6 +269,14 @@ class StageCLI(LightningCLI):
         metrics = {name.removeprefix(f"{subcommand}/"): value for name, value in latest.items()}
         wall, cpu = time.monotonic() - self.started, self.cost.cpu_seconds()
         finish(self.run_dir, metrics, cost, wall, cpu, named(self.settings))
+
+
+def configs_in(words: list[str]) -> list[Path]:
+    """The files that a command line names with `--config`, those that are there."""
+    given = [after for word, after in pairwise([*words, ""]) if word == "--config"]
+    given += [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
+    paths = [Path(os.path.expanduser(name)) for name in given if len(name) < 4096 and "\n" not in name]
+    return [path for path in paths if path.is_file()]
 
 
 def check_numbers(config: Any) -> None:

@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from io import BytesIO
@@ -26,7 +27,8 @@ KEPT = 2
 
 def checkpoints(folder: Path) -> list[Path]:
     """Step checkpoints of a run, newest first."""
-    return sorted(folder.glob("step=*.ckpt"), key=lambda path: int(path.stem.split("=")[1]), reverse=True)
+    steps = {path: re.fullmatch(r"step=([0-9]{1,18})\.ckpt", path.name) for path in folder.glob("step=*.ckpt")}
+    return sorted((path for path in steps if steps[path]), key=lambda path: int(steps[path][1]), reverse=True)
 
 
 def readable(path: Path) -> bool:

@@ -38,6 +38,10 @@ from common.visual import Themed
 
 T = TypeVar("T")
 MOST_VALUES = 100_000  # in a config.yaml
+IN_THE_WAY = {
+    errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG
+}  # fmt: skip
+"""What the system says where a file, a folder or a broken link has the name of another."""
 INDEXED = {"key": str, "file": str, "caption": str, "reference": bool}  # of a picture, in pictures/index.json
 
 
@@ -343,7 +347,7 @@ def _exists(path: Path) -> bool:
 
 
 def disk_error(error: Exception, folder: Path) -> UserError | None:
-    """The user's message for a full disk or a folder that cannot be written; None for any other error.
+    """The user's message for a full disk, or for what cannot be written in a folder; None for any other error.
 
     Args:
         error: an OSError, or an error of a library that quotes one ("... (os error 28)").
@@ -359,6 +363,12 @@ def disk_error(error: Exception, folder: Path) -> UserError | None:
         return UserError(
             f"the disk is full: {free:.0f} MiB are left at {where}. Free some space and run the same command again; "
             "it continues from the last checkpoint."
+        )
+    place = Path(getattr(error, "filename2", None) or where).absolute()
+    if code in IN_THE_WAY and place.is_relative_to(folder.absolute()):
+        return UserError(
+            f"{place} cannot be written: {os.strerror(code)}. Something else stands there: move it away, or choose "
+            "another folder with RUNS=<folder> (--run_dir for a single stage)."
         )
     if code in (errno.EROFS, errno.EACCES, errno.EPERM):
         return UserError(

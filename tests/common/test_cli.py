@@ -456,6 +456,47 @@ def test_starting_a_stage_imports_no_tracker() -> None:
     assert shown.stdout == "[]\n"
 
 
+def run_here(run_dir: Path, *words: str) -> int:
+    """Exit code of a stage that runs in this process: starting one takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "disabled")
+        patch.setattr(sys, "argv", ["tiny_stage.py"])
+        try:
+            cli.main(
+                tiny_stage.TinyModel, tiny_stage.TinyData, [*FIT, "--run_dir", str(run_dir), *words], tiny_stage.links
+            )
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize(
+    "name", ["done.json", "config.yaml", "weights.safetensors", "progress.json", ".lock", "checkpoints", "curves"]
+)
+def test_what_stands_in_the_way_in_a_run_folder_is_named(name: str, tmp_path: Path, capsys) -> None:
+    place = tmp_path / "run" / name
+    if name in ("checkpoints", "curves"):
+        place.parent.mkdir()
+        place.write_text("a file")
+    else:
+        place.mkdir(parents=True)
+    assert run_here(tmp_path / "run") == 2
+    assert f"{place}" in (said := capsys.readouterr().err) and "cannot be written" in said and "Traceback" not in said
+
+
+def test_files_of_odd_names_are_no_checkpoints(tmp_path: Path) -> None:
+    for name in ("step=abc.ckpt", "step=.ckpt", "step=-1.ckpt", "step=7.ckpt", "step=30.ckpt", "step=²2.ckpt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in checkpoints(tmp_path)] == ["step=30.ckpt", "step=7.ckpt"]
+
+
+@pytest.mark.parametrize("content", ["é".encode("latin-1"), b"\xff\xfem", b"a: &a [*a]", b"a: [", b"- 1", b"\0"])
+def test_a_config_that_is_none_is_named(content: bytes, tmp_path: Path, capsys) -> None:
+    (tmp_path / "own.yaml").write_bytes(content)
+    assert run_here(tmp_path / "run", f"--config={tmp_path / 'own.yaml'}") == 2
+    assert f"{tmp_path / 'own.yaml'} is damaged" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("place", ["s3://bucket/a.ckpt", "nope://a.ckpt", "memory://a.ckpt"])
 def test_a_checkpoint_that_cannot_be_fetched(place: str, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
