@@ -18,8 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from benchmarks.judging.checked import read_yaml
 from benchmarks.running import recipes
 from common.errors import UserError, refuse_control_in, unknown, user_errors
 from common.recipe import Output, Recipe, Stage, walk
@@ -70,7 +69,11 @@ class StagePlan:
 
 def gpus() -> dict[str, Any]:
     """The figures of every GPU that is known, by name."""
-    return {str(key): value for key, value in yaml.safe_load(GPUS.read_text(encoding="utf-8")).items()}
+    figures = ("memory", "bandwidth", "bf16", "tf32", "fp32")
+    return {
+        str(node.key): {**{name: node[name].number(1e-9) for name in figures}, "source": node["source"].text()}
+        for node in read_yaml(GPUS).mapping()
+    }
 
 
 def gpu(name: str) -> Any:
@@ -289,7 +292,7 @@ def number(text: str, what: str, kind: type[float] | type[int]) -> Any:
         value = kind(text or 0)
     except ValueError:
         value = kind(-1)
-    if value < 0:
+    if not 0 <= value < math.inf:
         raise UserError(f"{what}={text}: a positive {'number' if kind is float else 'whole number'} is needed")
     return value
 

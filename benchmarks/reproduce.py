@@ -9,6 +9,7 @@ python -m benchmarks.reproduce mobilesam --scale paper --launch slurm --partitio
 """
 
 import argparse
+import math
 import os
 import re
 import shlex
@@ -57,7 +58,9 @@ def parser() -> argparse.ArgumentParser:
         help="seeds per arm (default: 3); auto: 3, then 5, 8 and 12 of the arms of claims that are not decided yet; "
         "100-104: a pilot on these seeds, whose results are never a reference",
     )
-    command.add_argument("--seeds-max", type=int, default=max(LOOKS), help="with --seeds auto: no more than these")
+    command.add_argument(
+        "--seeds-max", type=recipes.count, default=max(LOOKS), help="with --seeds auto: no more than these"
+    )
     command.add_argument("--minutes", type=float, default=0.0, help="with --seeds auto: no look that ends later")
     command.add_argument("--arms", default="", help="only these arms, separated by commas or spaces")
     command.add_argument(
@@ -66,7 +69,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--data-root", default="", help="folder of the data; the same as the variable DATA_ROOT")
     command.add_argument("--devices", default="", help="passed on as --trainer.devices")
     command.add_argument(
-        "--jobs", type=int, default=0, help="stages side by side (default: all cores at mini scale, 1 at paper scale)"
+        "--jobs",
+        type=recipes.count,
+        default=0,
+        help="stages side by side (default: all cores at mini scale, 1 at paper scale)",
     )
     command.add_argument("--args", default="", help='passed on to every stage, e.g. "--trainer.precision bf16-mixed"')
     command.add_argument("--runs", default="", help="folder of the run folders (default: $RUNS, or the project's runs)")
@@ -381,6 +387,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Reproduce one paper. Returns the exit code, 2 after a message to the user and 130 after Ctrl-C."""
     try:
         request, launch = make_request(options), make_launch(options)
+        if not 0 <= options.minutes < math.inf:
+            raise UserError(f"MINUTES={options.minutes:g}: give a number of minutes; 0 is no limit")
         limits = Limits(options.seeds_max, options.minutes)
         return reproduce(
             request, console, options.jobs, options.dry_run, options.force, launch, options.collect, limits

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 from urllib.parse import urlsplit
@@ -25,11 +26,12 @@ from urllib.request import url2pathname
 import lightning.pytorch as L
 import torch
 import yaml
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from safetensors import SafetensorError
 from safetensors.torch import save_model
 
@@ -51,11 +53,20 @@ from common.training.checkpoints import (
     unfit_checkpoint,
 )
 from common.training.preset import FastPreset, gains_from_bf16
-from common.training.runs import disk_error, finish, locked, read_done
+from common.training.runs import disk_error, finish, locked, read_done, read_settings
 from common.training.tracking import Tracker, wandb_logger
 
 NOT_SETTINGS = {"run_dir", "config", "ckpt_path", "trainer.enable_progress_bar", "trainer.default_root_dir"}
 LISTED = 5
+SETTINGS_ARE_READ = (
+    "lightning.pytorch.trainer.connectors",
+    "lightning.pytorch.loops.fit_loop",
+    "lightning.pytorch.accelerators",
+    "lightning.fabric.accelerators",
+    "lightning.fabric.utilities.device_parser",
+    "lightning.fabric.plugins.environments",
+)
+"""Lightning's modules that refuse a trainer's settings, or what a cluster says, with Python's plain errors."""
 
 
 class StageCLI(LightningCLI):
@@ -103,6 +114,8 @@ class StageCLI(LightningCLI):
             return self.refused
         if self.resumed and failed_while_restoring(error):
             return unfit_checkpoint(self.resumed, error)
+        if refused_by_lightning(error):
+            return UserError(f"these settings do not go together: {' '.join(str(error).split())}")
         return None
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
@@ -120,11 +133,13 @@ class StageCLI(LightningCLI):
         )
         parser.add_argument(
             "--threads",
-            type=int,
+            type=NonNegativeInt,
             default=0,
             help="CPU threads of torch; 0 leaves torch's choice. Results on CPU depend on it bit by bit",
         )
-        parser.add_argument("--checkpoint_every", type=int, default=1000, help="training steps between checkpoints")
+        parser.add_argument(
+            "--checkpoint_every", type=PositiveInt, default=1000, help="training steps between checkpoints"
+        )
         parser.add_argument(
             "--preset",
             type=Literal["fast"] | None,
@@ -136,8 +151,11 @@ class StageCLI(LightningCLI):
             self.links(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        for file in configs_in(self.words):
+            read_settings(file)
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
+        check_numbers(config)
         if config.get("ckpt_path"):
             config.ckpt_path = given_checkpoint(config.ckpt_path, config.run_dir)
 
@@ -253,6 +271,42 @@ class StageCLI(LightningCLI):
         finish(self.run_dir, metrics, cost, wall, cpu, named(self.settings))
 
 
+def configs_in(words: list[str]) -> list[Path]:
+    """The files that a command line names with `--config`, those that are there."""
+    given = [after for word, after in pairwise([*words, ""]) if word == "--config"]
+    given += [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
+    paths = [Path(os.path.expanduser(name)) for name in given if len(name) < 4096 and "\n" not in name]
+    return [path for path in paths if path.is_file()]
+
+
+def check_numbers(config: Any) -> None:
+    """UserError for settings that Lightning takes and then fails on, or that leave no run folder to continue."""
+    trainer, seed = config.trainer, config.get("seed_everything")
+    if trainer.get("barebones"):
+        raise UserError("--trainer.barebones leaves out the checkpoints and logs of a stage: leave it out")
+    if trainer.get("enable_checkpointing") is False:
+        raise UserError(
+            "--trainer.enable_checkpointing=false: a stage keeps checkpoints; --checkpoint_every says how often"
+        )
+    for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
+        value = trainer.get(name)
+        if value is not None and value < 1:
+            raise UserError(f"--trainer.{name}={value}: at least 1 is needed")
+    if seed is not None and not isinstance(seed, bool) and not 0 <= seed < 2**32:
+        raise UserError(f"--seed_everything={seed}: seeds are whole numbers from 0 to {2**32 - 1}")
+
+
+def refused_by_lightning(error: BaseException) -> bool:
+    """Whether the trainer's settings were refused, by what Lightning raises where it looks at them."""
+    if isinstance(error, MisconfigurationException):
+        return True
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    module = str(place.tb_frame.f_globals.get("__name__")) if place is not None else ""
+    return isinstance(error, ValueError | TypeError | RuntimeError) and module.startswith(SETTINGS_ARE_READ)
+
+
 def default_run_dir() -> Path:
     """`manual/<script>-<time>` in the folder of runs, the same for all processes of a run.
 
@@ -269,7 +323,7 @@ def default_run_dir() -> Path:
         run = environment["TORCHELASTIC_RUN_ID"]
         if run == "none":
             raise UserError("torchrun gave its processes no common name: add --run_dir, or --standalone to torchrun")
-    elif "SLURM_PROCID" in environment and int(environment.get("SLURM_NTASKS", 1)) > 1:
+    elif "SLURM_PROCID" in environment and environment.get("SLURM_NTASKS", "1") != "1":
         run = f"{environment['SLURM_JOB_ID']}.{environment.get('SLURM_STEP_ID', 0)}"
     else:
         run = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
@@ -305,10 +359,9 @@ def check_settings(run_dir: Path, done: dict[str, Any], now: dict[str, Any]) -> 
     if known is None or known == named(now):
         return
     try:
-        config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        config = None
-    before = settings(str(known).split("-")[0], config) if isinstance(config, dict) else {"subcommand": ""}
+        before = settings(str(known).split("-")[0], read_settings(run_dir / "config.yaml"))
+    except UserError:
+        before = {"subcommand": ""}
     if named(before) == known:
         keys = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
         listed = [f"{key} was {shown(before.get(key))}, now {shown(now.get(key))}" for key in keys[:LISTED]]

@@ -20,7 +20,7 @@ class Command:
 
     Attributes:
         options: option -> variable; an empty variable is left out.
-        flags: option -> variable that switches it on when it holds anything.
+        flags: option -> variable that switches it on, unless it is empty or says no.
         needs_paper: whether PAPER has to be given; it is the first argument.
         fixed: arguments that the target always gives.
     """
@@ -62,6 +62,7 @@ COMMANDS = {
 }
 
 
+OFF = ("", "0", "no", "false", "off")
 ALWAYS = ("PAPER", "DATA_ROOT", "WEIGHTS_ROOT")
 """Variables that are checked whether a target's command has an option for them or not."""
 SUITE = ["-n", "auto", "--dist", "loadfile", "-m", "not slurm"]
@@ -83,7 +84,7 @@ def command_line(target: str, variables: Mapping[str, str]) -> list[str]:
         raise UserError(f"say which paper: make {target} PAPER=mobilesam (make list shows all)")
     words = [paper] if paper and target != "list" else []
     words += [f"{option}={variables[name]}" for option, name in command.options.items() if variables.get(name)]
-    words += [option for option, name in command.flags.items() if variables.get(name)]
+    words += [option for option, name in command.flags.items() if variables.get(name, "").lower() not in OFF]
     return [command.module, *words, *command.fixed]
 
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from benchmarks.running.recipes import ROOT, Job, Request
+from benchmarks.running.recipes import ROOT, Job, Request, read_config
+from common.errors import UserError
 
 NOTICE = 90
 """Seconds before the time limit at which SLURM sends SIGUSR1 and a stage saves its step."""
@@ -66,7 +65,10 @@ def configured(job: Job, section: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in zip(job.argv, job.argv[1:], strict=False):
         if name == "--config":
-            found |= (yaml.safe_load((ROOT / value).read_text(encoding="utf-8")) or {}).get(section) or {}
+            settings = read_config(ROOT / value).get(section) or {}
+            if not isinstance(settings, dict):
+                raise UserError(f"{value}: {section} must be a mapping, not {settings!r:.60}")
+            found |= settings
     return found
 
 

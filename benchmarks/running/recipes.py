@@ -12,15 +12,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from benchmarks.judging import tables
+from benchmarks.judging.checked import read_yaml
 from common.errors import UserError, unknown
 from common.recipe import SCALES, Arm, Download, Output, Recipe, Scale, Stage, walk
 from common.training.runs import read_done
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("common", "projects")
+MOST_SEEDS = 1000
 
 
 def names() -> list[str]:
@@ -147,11 +147,20 @@ def check(request: Request) -> tuple[Recipe, dict[str, Arm]]:
         raise UserError(f"DATA={request.data} goes with SCALE=mini; SCALE={request.scale} has the paper's own data.")
     if request.seeds < 1:
         raise UserError(f"SEEDS={request.seeds}: at least one seed is needed.")
+    if request.seeds > MOST_SEEDS:
+        raise UserError(f"SEEDS={request.seeds}: {MOST_SEEDS} seeds of an arm at most.")
     arms = recipe.arms_for(request.scale, request.data)
     for arm in request.arms:
         if arm not in arms:
             raise unknown("arm", arm, arms)
     return recipe, {name: arm for name, arm in arms.items() if not request.arms or name in request.arms}
+
+
+def count(text: str) -> int:
+    """A number of an option: 0 or more. For argparse, which says the rest."""
+    if (number := int(text)) < 0:
+        raise ValueError
+    return number
 
 
 def jobs(request: Request, environment: dict[str, str] | None = None) -> dict[str, dict[int, list[Job]]]:
@@ -249,8 +258,17 @@ def settings(stage: Stage, scale: Scale, data: str = "") -> dict[str, Any]:
     """What a stage's config files say together, before its overrides."""
     merged: dict[str, Any] = {}
     for path in configs(stage, scale, data):
-        _merge(merged, yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        _merge(merged, read_config(path))
     return merged
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """A config's settings, none where there is nothing but remarks in it; UserError where it is no YAML mapping."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
+    return read_yaml(file).raw if any(line.strip()[:1] not in (b"", b"#") for line in content.splitlines()) else {}
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> None:
@@ -266,9 +284,7 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> None:
 
 def _fingerprint(stage: Stage, request: Request, digests: dict[Stage, str], data: str) -> str:
     """Digest of what a stage's outputs follow from, but the seed: config, code, upstream stages, scale, arguments."""
-    contents = [
-        yaml.safe_load(path.read_text(encoding="utf-8")) for path in configs(stage, request.scale, request.data)
-    ]
+    contents = [read_config(path) for path in configs(stage, request.scale, request.data)]
     given = [word.split("=", 1)[-1] for word in request.args]
     modules = [stage.module, *_class_paths([contents, dict(stage.overrides), given])]
     overrides = {

@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from io import BytesIO
@@ -26,7 +27,8 @@ KEPT = 2
 
 def checkpoints(folder: Path) -> list[Path]:
     """Step checkpoints of a run, newest first."""
-    return sorted(folder.glob("step=*.ckpt"), key=lambda path: int(path.stem.split("=")[1]), reverse=True)
+    steps = {path: re.fullmatch(r"step=([0-9]{1,18})\.ckpt", path.name) for path in folder.glob("step=*.ckpt")}
+    return sorted((path for path in steps if steps[path]), key=lambda path: int(steps[path][1]), reverse=True)
 
 
 def readable(path: Path) -> bool:
@@ -78,6 +80,10 @@ def unfit_checkpoint(path: str, error: BaseException) -> UserError:
     )
 
 
+def _has_nan(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_floating_point() and bool(value.isnan().any())
+
+
 class CheckpointFile(TorchCheckpointIO):
     """Writes a checkpoint straight to its path, where Lightning takes the way through the system's temporary folder.
 
@@ -92,7 +98,12 @@ class CheckpointFile(TorchCheckpointIO):
         self.resuming = resuming
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        content = super().load_checkpoint(path, *args, **kwargs)
+        try:
+            content = super().load_checkpoint(path, *args, **kwargs)
+        except Exception as error:
+            if "://" in str(path):  # a protocol's own errors: a package that lacks, no network, no rights
+                raise OSError(str(error) or type(error).__name__) from error
+            raise
         if not isinstance(content, dict):
             raise TypeError(f"it holds a {type(content).__name__}, not a checkpoint of Lightning")
         kinds = {"state_dict": Mapping, "pytorch-lightning_version": str}
@@ -100,6 +111,8 @@ class CheckpointFile(TorchCheckpointIO):
         for key, kind in kinds.items():
             if not isinstance(content.get(key), kind):
                 raise TypeError(f"its '{key}' is {'of another kind' if key in content else 'missing'}")
+        if bad := [name for name, value in content["state_dict"].items() if _has_nan(value)]:
+            raise TypeError(f"{len(bad)} of its weights hold NaN, {bad[0]} first")
         lacking = {StepCheckpoints.__name__, RandomState.__name__, "Cost"} - content.get("callbacks", {}).keys()
         if self.resuming and lacking:
             raise TypeError(f"it lacks the state of {', '.join(sorted(lacking))}, without which a run does not resume")

@@ -37,6 +37,11 @@ from common.schemas import STRICT, Amount, Text, checked
 from common.visual import Themed
 
 T = TypeVar("T")
+MOST_VALUES = 100_000  # in a config.yaml
+IN_THE_WAY = {
+    errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG
+}  # fmt: skip
+"""What the system says where a file, a folder or a broken link has the name of another."""
 INDEXED = {"key": str, "file": str, "caption": str, "reference": bool}  # of a picture, in pictures/index.json
 
 
@@ -278,12 +283,7 @@ def run_config(run_dir: Path) -> dict[str, Any]:
     file = run_dir / "config.yaml"
     if not file.is_file():
         raise UserError(f"{run_dir} is no run folder: it has no config.yaml. Give the folder that a stage was run in")
-    try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{file} is damaged: {' '.join(str(error).split())[:200]}") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{file} is damaged: it holds no settings")
+    config = read_settings(file)
     then, now = Path(str(config.get("run_dir") or "")).parts, run_dir.absolute().parts
     equal = 0
     while equal < min(len(then), len(now)) and then[-1 - equal] == now[-1 - equal]:
@@ -300,10 +300,30 @@ def run_config(run_dir: Path) -> dict[str, Any]:
             return str(new) if _exists(new) else value
         return value
 
+    return moved(config) | {"run_dir": str(run_dir)}
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """The settings in a config.yaml; UserError where it is damaged."""
     try:
-        return moved(config) | {"run_dir": str(run_dir)}
-    except RecursionError as error:  # a list that holds itself
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        many = _values(config, {}) > MOST_VALUES
+    except RecursionError as error:  # brackets in brackets, or a list that holds itself
         raise UserError(f"{file} is damaged: its settings have no end") from error
+    except (OSError, ValueError, OverflowError, yaml.YAMLError) as error:
+        raise UserError(f"{file} is damaged: {' '.join(str(error).split())[:200]}") from error
+    if many or not isinstance(config, dict):
+        raise UserError(f"{file} is damaged: it holds {'too many' if many else 'no'} settings")
+    return config
+
+
+def _values(value: Any, known: dict[int, int]) -> int:
+    """How many values there are in one, those that aliases of YAML repeat counted each time."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = 1 + sum(_values(v, known) for v in (value.values() if isinstance(value, dict) else value))
+    return known[id(value)]
 
 
 @contextmanager
@@ -327,7 +347,7 @@ def _exists(path: Path) -> bool:
 
 
 def disk_error(error: Exception, folder: Path) -> UserError | None:
-    """The user's message for a full disk or a folder that cannot be written; None for any other error.
+    """The user's message for a full disk, or for what cannot be written in a folder; None for any other error.
 
     Args:
         error: an OSError, or an error of a library that quotes one ("... (os error 28)").
@@ -343,6 +363,12 @@ def disk_error(error: Exception, folder: Path) -> UserError | None:
         return UserError(
             f"the disk is full: {free:.0f} MiB are left at {where}. Free some space and run the same command again; "
             "it continues from the last checkpoint."
+        )
+    place = Path(getattr(error, "filename2", None) or where).absolute()
+    if code in IN_THE_WAY and place.is_relative_to(folder.absolute()):
+        return UserError(
+            f"{place} cannot be written: {os.strerror(code)}. Something else stands there: move it away, or choose "
+            "another folder with RUNS=<folder> (--run_dir for a single stage)."
         )
     if code in (errno.EROFS, errno.EACCES, errno.EPERM):
         return UserError(

@@ -20,6 +20,7 @@ PICKLE_OR_ZIP = (b"\x80", b"P")  # first byte of whatever torch.save writes
 WRAPPERS = ("state_dict", "model")  # where Lightning, and the training scripts of many papers, put the weights
 WRAPPING = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # by torch.compile, FSDP, checkpointing
 LISTED = 4
+DEEPEST = 10  # dictionaries in dictionaries around the weights
 
 
 def load_state(path: str | Path) -> dict[str, Tensor]:
@@ -130,9 +131,12 @@ def _unfit(found: Tensor, expected: Tensor, trained: bool) -> str:
         expected.dtype == torch.bool
     ):
         return f"holds {found.dtype}, where {expected.dtype} belongs".replace("torch.", "")
+    if found.layout != torch.strided or found.is_meta:
+        return "holds no plain numbers (it is sparse, or without content)"
     if not found.is_floating_point() or bool(torch.isfinite(found.float()).all()):
         return ""
-    if not trained and not expected.is_meta and not bool(torch.isfinite(expected.float()).all()):
+    masks = not trained and not expected.is_meta and not bool(torch.isfinite(expected.float()).all())
+    if masks and not bool(found.float().isnan().any()):
         return ""
     bad = found.numel() - int(torch.isfinite(found.float()).sum())
     return f"has {bad} values that are not finite, of {found.numel()}"
@@ -192,7 +196,9 @@ def _pickled_objects(message: str) -> str:
 
 
 def _tensors(content: object, path: Path) -> dict[str, Tensor]:
-    while isinstance(content, Mapping) and not _is_state(content):
+    for _ in range(DEEPEST):  # one that holds itself has no end
+        if not isinstance(content, Mapping) or _is_state(content):
+            break
         inner = [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
         inner = inner or [key for key, value in content.items() if _is_state(value)]
         if len(inner) > 1 and inner[0] not in WRAPPERS:

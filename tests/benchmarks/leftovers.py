@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import catalogue, report, reproduce, status
-from benchmarks.running import launch, recipes, results
+from benchmarks import catalogue, null, report, reproduce, status
+from benchmarks.running import launch, recipes, results, runner
 from common.training.runs import save_axis, save_picture
 from scripts import accept, readme_tables, wandb_report
 from tests.benchmarks.demo import arms, finish, make_project, request
@@ -25,6 +25,13 @@ EAGER = {"median_ms": 1.0, "p95_ms": 2.0, "calls": 3, "peak_bytes": 10}
 NETWORK = {"flops": 1, "against": "net", "reported": {"ms": 1}, "source": "T1", "params": 3, "ratios": {"ms": 1.0},
            "variants": {"eager": EAGER, "fast": {"error": "no"}}}  # fmt: skip
 SPEED = {"paper": "demo", "networks": {"found": {"net": NETWORK}}, "sources": {"found": {"a": {"median_ms": 1}}}}
+
+MEASURED = Path(__file__).parents[2] / "benchmarks/results/speed/mobilesam.cpu.json"
+
+
+def run_nothing(jobs: list[recipes.Job], *_: object, **__: object) -> runner.Outcome:
+    """In the place of the runner: what has not finished fails."""
+    return runner.Outcome(failed={job: 1 for job in jobs if job.done is None})
 
 
 def offline_run(folder: Path) -> None:
@@ -79,9 +86,16 @@ def fill(project: Path) -> None:
              "after": ["6"], "script": str(wanted.folder / "slurm" / "01.sh")}  # fmt: skip
     (wanted.folder / "slurm").mkdir()
     (wanted.folder / "slurm" / "jobs.json").write_text(json.dumps([entry, {**entry, "array": False, "tasks": {}}]))
+    whole = json.loads(MEASURED.read_text(encoding="utf-8"))  # of a real recipe: all parts there are
     for file in (project / "runs/demo/speed/cpu.json", project / "results/speed/demo.cpu.json"):
         file.parent.mkdir(parents=True)
         file.write_text(json.dumps(SPEED))
+        file.with_name(file.name.replace("cpu", "gpu")).write_text(json.dumps({**whole, "paper": "demo"}))
+    for chain in recipes.jobs(request(project, seeds=2, first_seed=null.OTHER_SEEDS, arms=("plain",)))[
+        "plain"
+    ].values():
+        for job in chain:
+            finish(job, accuracy=0.5)
 
 
 QUEUE = {
@@ -100,6 +114,7 @@ def make(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readme_tables, "README", root / "README.md")
     readme_tables.README.write_text(readme_tables.BEGIN + readme_tables.END)
     monkeypatch.setattr(launch, "squeue", lambda: QUEUE)
+    monkeypatch.setattr(runner, "run", run_nothing)
     fill(root)
 
 
@@ -115,10 +130,11 @@ def commands(project: Path) -> list[Callable[[], int]]:
         readme_tables.main,
         lambda: accept.main(["demo", "--runs", runs]),
         lambda: accept.main(["demo", "--runs", runs, "--speed"]),
+        lambda: null.main(["demo", "--seeds", "2", "--runs", runs]),
     ]
 
 
-CODES = [0, 0, 0, 0, 0, 0, 2, 0]
+CODES = [0, 0, 0, 0, 0, 0, 2, 0, 0]
 """How they end where nothing is damaged: two seeds are too few to become the reference."""
 
 

@@ -68,6 +68,16 @@ def test_the_word_that_names_the_paper_is_the_one_left_out(words, kept):
     assert reproduce.without_paper(words) == kept
 
 
+@pytest.mark.parametrize("word", ["--jobs=-1", "--seeds-max=-1", "--minutes=-1", "--minutes=nan", "--minutes=inf"])
+def test_numbers_that_cannot_be_meant(word, capsys, monkeypatch):
+    monkeypatch.chdir(recipes.ROOT)
+    try:
+        code = reproduce.main(["mobilesam", "--dry-run", word])
+    except SystemExit as end:
+        code = end.code
+    assert code == 2 and word.split("=")[0].strip("-").lower() in capsys.readouterr().err.lower()
+
+
 @pytest.mark.parametrize("side_by_side", [1, 2])
 def test_two_side_by_side_at_most(children, tmp_path, side_by_side):
     children(seconds=0.5)

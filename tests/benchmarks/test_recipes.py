@@ -238,6 +238,7 @@ def test_portable_words(word: str, runs: str, shown: str) -> None:
         ({"paper": "mobilesam", "data": "x"}, "unknown data set 'x': known: coco."),
         ({"paper": "mobilesam", "data": "coco", "scale": "paper"}, "DATA=coco goes with SCALE=mini"),
         ({"paper": "mobilesam", "seeds": 0}, "SEEDS=0: at least one seed is needed"),
+        ({"paper": "mobilesam", "seeds": 10**8}, "SEEDS=100000000: 1000 seeds of an arm at most"),
     ],
 )
 def test_names_that_do_not_exist_are_answered_with_the_nearest(settings: dict[str, Any], said: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -259,6 +260,7 @@ def with_(value: Any, *keys: str) -> Callable[[dict[str, Any]], Any]:
         without("state_dict", "net.0.weight"),
         without("loops", "fit_loop"),
         with_(torch.zeros(2, 2), "state_dict", "net.0.weight"),
+        with_(torch.full((8, 4), torch.nan), "state_dict", "net.0.weight"),
         with_({}, "callbacks"),
         with_({"metrics": [1]}, "callbacks", "StepCheckpoints"),
         with_("x", "callbacks", "Cost", "seconds"),
@@ -454,12 +456,107 @@ def test_starting_a_stage_imports_no_tracker() -> None:
     assert shown.stdout == "[]\n"
 
 
+def run_here(run_dir: Path, *words: str) -> int:
+    """Exit code of a stage that runs in this process: starting one takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "disabled")
+        patch.setattr(sys, "argv", ["tiny_stage.py"])
+        try:
+            cli.main(
+                tiny_stage.TinyModel, tiny_stage.TinyData, [*FIT, "--run_dir", str(run_dir), *words], tiny_stage.links
+            )
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize(
+    "name", ["done.json", "config.yaml", "weights.safetensors", "progress.json", ".lock", "checkpoints", "curves"]
+)
+def test_what_stands_in_the_way_in_a_run_folder_is_named(name: str, tmp_path: Path, capsys) -> None:
+    place = tmp_path / "run" / name
+    if name in ("checkpoints", "curves"):
+        place.parent.mkdir()
+        place.write_text("a file")
+    else:
+        place.mkdir(parents=True)
+    assert run_here(tmp_path / "run") == 2
+    assert f"{place}" in (said := capsys.readouterr().err) and "cannot be written" in said and "Traceback" not in said
+
+
+def test_files_of_odd_names_are_no_checkpoints(tmp_path: Path) -> None:
+    for name in ("step=abc.ckpt", "step=.ckpt", "step=-1.ckpt", "step=7.ckpt", "step=30.ckpt", "step=²2.ckpt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in checkpoints(tmp_path)] == ["step=30.ckpt", "step=7.ckpt"]
+
+
+@pytest.mark.parametrize("content", ["é".encode("latin-1"), b"\xff\xfem", b"a: &a [*a]", b"a: [", b"- 1", b"\0"])
+def test_a_config_that_is_none_is_named(content: bytes, tmp_path: Path, capsys) -> None:
+    (tmp_path / "own.yaml").write_bytes(content)
+    assert run_here(tmp_path / "run", f"--config={tmp_path / 'own.yaml'}") == 2
+    assert f"{tmp_path / 'own.yaml'} is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/a.ckpt", "nope://a.ckpt", "memory://a.ckpt"])
+def test_a_checkpoint_that_cannot_be_fetched(place: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    words = [*FIT, "--run_dir", str(tmp_path / "run"), "--ckpt_path", place]
+    with pytest.raises(SystemExit) as end:
+        cli.main(tiny_stage.TinyModel, tiny_stage.TinyData, words, tiny_stage.links)
+    assert end.value.code == 2 and f"error: {place} cannot be read: " in capsys.readouterr().err
+
+
 def test_a_tilde_that_the_shell_has_left_is_the_home_folder(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path / "home"), "WANDB_MODE": "disabled"}
     process = tiny_stage.start([*TEST, "--run_dir=~/run"], tmp_path / "log", environment)
     process.join(240)
     assert process.exitcode == 0, (tmp_path / "log").read_text()
     assert record(tmp_path / "home/run")["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("barebones=true", "leaves out the checkpoints"),
+        ("enable_checkpointing=false", "a stage keeps checkpoints"),
+        ("devices=0", "do not go together.*devices"),
+        ("devices=abc", "do not go together.*devices"),
+        ("accelerator=xpu", "do not go together.*xpu"),
+        ("strategy=nonsense", "do not go together.*nonsense"),
+        ("accumulate_grad_batches=0", "at least 1"),
+        ("check_val_every_n_epoch=0", "at least 1"),
+        ("val_check_interval=1000", "do not go together.*val_check_interval"),
+    ],
+)
+def test_settings_that_the_trainer_refuses(setting: str, said: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    words = ["fit", "--trainer.accelerator=cpu", f"--trainer.{setting}", "--run_dir", str(tmp_path / "run")]
+    with pytest.raises(SystemExit) as end:
+        cli.main(tiny_stage.TinyModel, tiny_stage.TinyData, words, tiny_stage.links)
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and re.search(said, error) and not (tmp_path / "run/done.json").exists()
+
+
+@pytest.mark.parametrize("tasks", ["2", "many"])
+def test_a_stage_in_an_allocation_of_several_tasks_is_one_message(
+    tasks: str, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    for name, value in {"JOB_ID": "7", "JOB_NAME": "x", "NTASKS": tasks, "PROCID": "0", "LOCALID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    with pytest.raises(SystemExit) as end:
+        words = [*TEST, "--run_dir", str(tmp_path / "run")]
+        cli.main(tiny_stage.TinyModel, tiny_stage.TinyData, words, tiny_stage.links)
+    assert end.value.code == 2 and "do not go together" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["--threads=-1", "--checkpoint_every=0", "--seed_everything=-1"])
+def test_numbers_that_are_none_of_their_kind(word: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    with pytest.raises(SystemExit) as end:
+        words = ["fit", word, "--run_dir", str(tmp_path / "run")]
+        cli.main(tiny_stage.TinyModel, tiny_stage.TinyData, words, tiny_stage.links)
+    assert end.value.code == 2 and word.split("=")[0].strip("-") in capsys.readouterr().err
 
 
 @pytest.fixture

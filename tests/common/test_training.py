@@ -457,7 +457,10 @@ def test_a_run_folder_copied_alone_keeps_its_own_files(tmp_path: Path) -> None:
     assert runs.run_config(tmp_path / "mine")["model"] == {"words": str(tmp_path / "mine/model"), "up": "/old/runs/up"}
 
 
-@pytest.mark.parametrize("content", [None, "", "[1]", "a: [", "\x00", "a: &a [*a]"])
+BOMB = "a0: &a0 [1, 1]\n" + "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]\n" for k in range(1, 20))
+
+
+@pytest.mark.parametrize("content", [None, "", "[1]", "a: [", "\x00", "a: &a [*a]", "[" * 5000, BOMB])
 def test_what_is_no_run_folder_is_said(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "config.yaml").write_text(content)

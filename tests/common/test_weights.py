@@ -211,6 +211,25 @@ def test_half_precision_and_masks_of_infinities_load():
     masked = nn.Module()
     masked.register_buffer("mask", torch.full((2, 2), float("-inf")).triu(1))
     load_weights(masked, {"mask": masked.mask.clone()})
+    with pytest.raises(UserError, match="mask has 4 values that are not finite"):
+        load_weights(masked, {"mask": masked.mask * torch.nan})
+
+
+@pytest.mark.parametrize("change", [lambda x: x.to_sparse(), lambda x: x.to("meta")])
+def test_tensors_without_plain_numbers_are_refused(change, tmp_path):
+    state = net().state_dict()
+    state["0.weight"] = change(state["0.weight"])
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(UserError, match=r"0\.weight holds no plain numbers"):
+        load_weights(net(), tmp_path / "w.pt")
+
+
+def test_a_dictionary_that_holds_itself_has_an_end(tmp_path):
+    content: dict[str, object] = {}
+    content["state_dict"] = content
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(UserError, match="holds no state dict"):
+        load_state(tmp_path / "w.pt")
 
 
 class Tied(nn.Module):

@@ -59,6 +59,9 @@ def test_the_words_of_a_target() -> None:
     assert make.command_line("rehearse", {"PAPER": "sit"}) == ["benchmarks.reproduce", "sit", "--scale", "rehearsal"]
     assert make.command_line("list", {"PAPER": "sit"}) == ["benchmarks.catalogue"]
     assert make.command_line("report", {}) == ["benchmarks.report"]
+    for off in ("", "0", "no", "False", "off"):
+        assert make.command_line("rehearse", {"PAPER": "sit", "FORCE": off})[-1] == "rehearsal"
+    assert make.command_line("rehearse", {"PAPER": "sit", "FORCE": "yes"})[2] == "--force"
 
 
 @pytest.mark.parametrize(
