@@ -247,5 +247,6 @@ RECIPE = Recipe(
     ),
     disk=300,
     stand_ins="projects.vqrae.harness.rehearsal:make",
+    gpu="a100-80g",
     plan="projects.vqrae.harness.plan:workload",
 )
