@@ -124,22 +124,23 @@ TRUE = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
 
 
 def materialise(workload: Workload, precision: str) -> None:
-    """Turn a workload's meta networks into fake ones, in place, in the precision's dtype. Tied weights stay tied."""
+    """Turn a workload's meta networks into fake ones, in place, in the precision's dtype. What is shared stays so."""
     modelled = ["32-true", *AUTOCAST, *TRUE]
     if precision not in modelled:
         raise UserError(f"precision {precision} is not modelled; these are: {', '.join(modelled)}")
     model = workload.model
     if precision in TRUE:
         model.to(TRUE[precision])
-    names: dict[nn.Parameter, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(parameter, []).append(name)
+    made: dict[Tensor, Tensor] = {}
     with FakeTensorMode(allow_non_fake_inputs=True):
-        model.to_empty(device="cpu")
-    for first, *others in names.values():
-        for other in others:
-            parent, _, own = other.rpartition(".")
-            setattr(model.get_submodule(parent), own, model.get_parameter(first))
+        for module in model.modules():
+            own = [module.named_parameters(recurse=False, remove_duplicate=False), module.named_buffers(recurse=False)]
+            for name, tensor in [pair for pairs in own for pair in pairs]:
+                if tensor not in made:
+                    empty = torch.empty_like(tensor, device="cpu")
+                    trained = isinstance(tensor, nn.Parameter)
+                    made[tensor] = nn.Parameter(empty, tensor.requires_grad) if trained else empty
+                setattr(module, name, made[tensor])
 
 
 def measure(workload: Workload, batch: int, precision: str) -> StepMeter:

@@ -239,8 +239,9 @@ def cost_of(paper: str, stage: Stage, config: dict[str, Any], known: Costs) -> C
 
         print(f"counting {stage.name}", file=sys.stderr, flush=True)  # a minute in all, where many stages differ
         read: dict[str, Any] = {}
+        describe = hook(paper)  # whose module may make tensors of its own as it is imported
         with torch.device("meta"):
-            workload = hook(paper)(stage, Noted(config, read))
+            workload = describe(stage, Noted(config, read))
         counted = meter.count(workload, precision, growing=stage.run != "test")
         found = Counted(stage.name, stage.run, precision, read, counted)
         known.add(found)
@@ -263,7 +264,7 @@ def plan(
     seeds: int = 3,
     arms: tuple[str, ...] = (),
     utilisation: float = UTILISATION,
-    runs: Path = Path("runs"),
+    runs: Path | None = Path("runs"),
     fresh: bool = False,
 ) -> list[StagePlan]:
     """Plans of a recipe's distinct stages at paper scale, in an order in which they can run.
@@ -272,7 +273,7 @@ def plan(
 
     Args:
         gpu_name: the one that the recipe's configs are written for, where it is empty.
-        runs: in its folder of the recipe is kept what had to be counted.
+        runs: in its folder of the recipe is kept what had to be counted; None keeps nothing.
         fresh: count everything, whatever is known.
 
     Raises:
@@ -281,10 +282,9 @@ def plan(
     recipe, chosen = recipes.check(recipes.Request(paper=paper, scale="paper", seeds=seeds, arms=arms))
     card = gpu(gpu_name or card_of(recipe))
     known = Costs(records.present(hook_name(paper)))
-    kept = records.own(paper, runs)
-    if not fresh:
-        known.take(records.path(paper))
-        known.take(kept)
+    own = records.own(paper, runs) if runs else None
+    for file in [] if fresh else filter(None, (records.path(paper), own)):
+        known.take(file)
     alike: dict[str, StagePlan] = {}
     for stage, users in stages_of(chosen).items():
         config = configuration(stage)
@@ -293,8 +293,8 @@ def plan(
         key = json.dumps(asdict(replace(made, runs=0)))
         before = alike.get(key, replace(made, runs=0))
         alike[key] = replace(before, arms=list(dict.fromkeys([*before.arms, *users])), runs=before.runs + made.runs)
-    if known.new:
-        known.keep(kept)
+    if known.new and own:
+        known.keep(own)
     return list(alike.values())
 
 

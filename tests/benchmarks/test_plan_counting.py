@@ -315,3 +315,17 @@ def test_seconds_are_those_of_the_slowest_part():
     assert cost.seconds(card, 1.0)["arithmetic"] == pytest.approx(seconds["arithmetic"] / 2)
     small = counted(lambda: nn.Linear(1, 1), lambda model, n: model(torch.zeros(n, 1)).sum()).seconds(card, 0.5)
     assert small["arithmetic"] == small["memory"] == 0 and small["launch"] > 0
+
+
+def test_a_network_that_stands_in_two_places_is_one():
+    def build():
+        net = nn.Linear(8, 8)
+        return nn.ModuleDict({"teacher": nn.ModuleList([net]), "student": nn.ModuleList([net])})
+
+    cost = counted(build, lambda model, n: model["teacher"][0](model["student"][0](torch.zeros(n, 8))).sum(), 4)
+    assert cost.trained == 72 and cost.forward == 2 * 2 * 4 * 64
+
+
+def test_what_keeps_a_list_of_its_weights_is_counted_too():
+    cost = counted(lambda: nn.LSTM(8, 16, batch_first=True), lambda model, n: model(torch.zeros(n, 5, 8))[0].sum(), 4)
+    assert cost.trained == 4 * 16 * (8 + 16 + 2) and largest(cost.memory.forward, 4) >= 4 * 5 * 16 * 4

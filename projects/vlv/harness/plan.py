@@ -62,6 +62,7 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
         batch=data["batch_size"],
         samples=SAMPLES[stage.name] * drawn,
         unit="call of the U-Net" if drawn > 1 else "image",
+        fused=True,
         workers=data["num_workers"],
         reported=REPORTED.get(stage.name, ""),
     )
