@@ -129,7 +129,7 @@ def gradients_in_buckets(stage: Stage, trainer: dict[str, Any]) -> bool:
         UserError: the strategy is no replica on every device.
     """
     strategy = trainer.get("strategy") or "auto"
-    name, arguments = strategy, {}
+    name, arguments = strategy, dict[str, Any]()
     if isinstance(strategy, dict):
         name, arguments = strategy.get("class_path", ""), strategy.get("init_args") or {}
     if name != "auto" and not name.startswith("ddp") and name.rpartition(".")[2] != "DDPStrategy":

@@ -56,7 +56,7 @@ def preflight(recipe: Recipe, request: Request, runs_here: bool = True) -> None:
     downloads += recipe.downloads if request.scale == "paper" else []
     lacks = [problem for download in downloads if (problem := missing(download))] or _wrong_sources(request)
     if request.scale == "paper":
-        if runs_here and not recipe.paper_on_cpu and not gpus():
+        if runs_here and recipes.on_gpus(request.paper, request.scale) and not gpus():
             lacks.append(
                 "a GPU: no NVIDIA GPU was found, and SCALE=paper trains on one. "
                 "SCALE=rehearsal runs the same configs on a CPU."

@@ -196,6 +196,9 @@ def test_paper_scale_needs_a_partition_with_gpus_and_not_a_gpu_on_the_login_node
     assert launch.check_cluster(request, Launch("slurm", partition="big")) == "h100"
     with pytest.raises(UserError, match="trains on GPUs, and partition cpu has none. PARTITION=big or gpu has."):
         launch.check_cluster(request, Launch("slurm"))
+    on_cpu = replace(recipes.load("mobilesam"), paper_on_cpu=True)
+    monkeypatch.setattr(recipes, "load", lambda paper: on_cpu)
+    assert launch.check_cluster(request, Launch("slurm")) == ""
 
 
 def test_a_config_that_does_not_fit_the_gpu_is_refused(monkeypatch):
