@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from benchmarks.planning.cost import Arithmetic, Cost, Memory, Operation, Polynomial
+from benchmarks.planning.memo import Memo
 from common.errors import UserError
 from common.training.flops import FORMULAS
 from common.workload import Workload
@@ -29,6 +30,8 @@ HALF = (torch.bfloat16, torch.float16)
 LARGEST_BATCH = 1 << 20
 BATCHES = np.unique(np.geomspace(1, LARGEST_BATCH, 500).astype(int))
 """At which the worst moment of a step is looked for: 3 % apart."""
+
+MEMO = Memo()
 
 
 def _tensors(tree: Any) -> list[Tensor]:
@@ -43,6 +46,9 @@ def arithmetic(dtype: torch.dtype, packet: Any) -> Arithmetic:
 class StepMeter(TorchDispatchMode):
     """Sees every operation below autograd and autocast, in the forward and in the backward pass.
 
+    Args:
+        mode: of fake tensors; None for real ones.
+
     Attributes:
         flop: floating-point operations of products and convolutions; a multiply-add is two.
         operations: (arithmetic, FLOP, bytes read and written) -> how often; views are none.
@@ -52,8 +58,9 @@ class StepMeter(TorchDispatchMode):
         forward, split: FLOP and number of events of the forward pass.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mode: FakeTensorMode | None = None):
         super().__init__()
+        self.mode = mode
         self.flop, self.forward, self.split = 0, 0, 0
         self.operations: Counter[tuple[Arithmetic, int, int]] = Counter()
         self.sizes: list[int] = []
@@ -84,9 +91,9 @@ class StepMeter(TorchDispatchMode):
         kwargs = kwargs or {}
         if func is torch.ops.prim.device.default:
             return args[0].fake_device  # two of three calls: autograd asks for it all the time
-        out = func(*args, **kwargs)
         if func.namespace == "prim":
-            return out
+            return func(*args, **kwargs)
+        out = MEMO.call(self.mode, func, args, kwargs) if self.mode else func(*args, **kwargs)
         returns = func._schema.returns
         results = (out,) if len(returns) == 1 else out
         fresh = [_tensors(result) for result, declared in zip(results, returns, strict=True) if not declared.alias_info]
@@ -147,7 +154,7 @@ def measure(workload: Workload, batch: int, precision: str) -> StepMeter:
     """Run one step of `batch` samples on a materialised workload."""
     trained = [parameter for parameter in workload.model.parameters() if parameter.requires_grad]
     mode = next(workload.model.parameters()).fake_mode  # type: ignore[attr-defined]
-    meter = StepMeter()
+    meter = StepMeter(mode)
     hooks = [parameter.register_post_accumulate_grad_hook(meter.settle) for parameter in trained]
     cast = torch.autocast("cpu", AUTOCAST[precision]) if precision in AUTOCAST else nullcontext()
     with _uncollected(), mode, meter, torch.set_grad_enabled(bool(trained)):

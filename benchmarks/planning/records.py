@@ -24,7 +24,12 @@ from common.training.runs import updating
 
 FOLDER = recipes.ROOT / "benchmarks" / "plans"
 LIBRARIES = ("torch", "torchvision", "transformers", "diffusers", "peft", "timm", "open_clip_torch", "segment-anything")
-COUNTING = ("benchmarks.planning.meter", "benchmarks.planning.cost", "benchmarks.planning.reading")
+COUNTING = (
+    "benchmarks.planning.meter",
+    "benchmarks.planning.memo",
+    "benchmarks.planning.cost",
+    "benchmarks.planning.reading",
+)
 
 
 @schema(frozen=True, config=STRICT)

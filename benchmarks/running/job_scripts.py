@@ -54,7 +54,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a stage occupies: nodes, processes per node (each with a GPU where the recipe wants one), CPU cores per process."""
+    """What a stage occupies: nodes, processes per node (each with a GPU if the recipe wants any), cores per process."""
 
     nodes: int
     devices: int
