@@ -3,7 +3,7 @@
 It is what `benchmarks.planning.meter` counts, what a record keeps, and what a plan is made from.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic.dataclasses import dataclass
 
@@ -18,8 +18,7 @@ Polynomial = tuple[float, float, float]
 """Bytes at a batch of n: a + b n + c n^2."""
 
 
-@dataclass(frozen=True, config=STRICT)
-class Operation:
+class Operation(NamedTuple):
     """Operations of a step that are alike: each has `flop` operations, moves `traffic` bytes, and occurs `times`."""
 
     arithmetic: Arithmetic

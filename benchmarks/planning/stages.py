@@ -131,7 +131,8 @@ def gradients_in_buckets(stage: Stage, trainer: dict[str, Any]) -> bool:
     strategy = trainer.get("strategy") or "auto"
     name, arguments = strategy, dict[str, Any]()
     if isinstance(strategy, dict):
-        name, arguments = strategy.get("class_path", ""), strategy.get("init_args") or {}
+        name = strategy.get("class_path", "")
+        arguments = {**(strategy.get("init_args") or {}), **(strategy.get("dict_kwargs") or {})}
     if name != "auto" and not name.startswith("ddp") and name.rpartition(".")[2] != "DDPStrategy":
         raise UserError(
             f"stage {stage.name}: trainer.strategy {name} is not modelled; these are: auto, ddp, "
