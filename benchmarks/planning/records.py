@@ -1,11 +1,12 @@
 """Costs that were counted before: a recipe's record, benchmarks/plans/<paper>.json, and a user's own beside the runs.
 
 Counting takes a recipe up to a minute, and what is counted does not depend on the GPU. A cost holds for what it follows
-from: the settings that the recipe's hook reads of a stage's config, the code that describes and counts, and the first
-two numbers of the versions of the libraries that networks come from. Settings that nobody reads (rates, weights of
-losses, paths) change nothing, so that arms which differ in these alone share a cost.
+from: the settings that the recipe's hook reads of a stage's config, the code of networks, losses and counting, and the
+first two numbers of the versions of the libraries that they use. Settings that nobody reads (rates, weights of losses,
+paths) change nothing, so that arms which differ in these alone share a cost.
 """
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
@@ -24,6 +25,11 @@ from common.training.runs import updating
 
 FOLDER = recipes.ROOT / "benchmarks" / "plans"
 LIBRARIES = ("torch", "torchvision", "transformers", "diffusers", "peft", "timm", "open_clip_torch", "segment-anything")
+CODE = (
+    "projects", "common/models", "common/losses", "common/foundations", "common/workload.py", "common/training/flops.py",
+    "benchmarks",
+)  # fmt: skip
+"""Where code is that a cost follows from; how data are read or a training is run changes no step."""
 COUNTING = (
     "benchmarks.planning.meter",
     "benchmarks.planning.memo",
@@ -49,9 +55,11 @@ class Counted:
 
 @schema(frozen=True, config=STRICT)
 class Record:
-    """Attributes:
-    code: digest of the project's code that was run.
-    versions: of the libraries, their first two numbers.
+    """What was counted, and with what.
+
+    Attributes:
+        code: digest of the project's code that it follows from.
+        versions: of the libraries, their first two numbers.
     """
 
     code: Text
@@ -74,8 +82,13 @@ def own(paper: str, runs: Path) -> Path:
 
 def present(hook: str) -> Record:
     """An empty record of the code and the libraries as they are, of a recipe's hook `module:function`."""
+    files = set().union(*(recipes.sources(module) for module in (hook.partition(":")[0], *COUNTING)))
+    digest = hashlib.sha256()
+    for file in sorted(file.relative_to(recipes.ROOT) for file in files):
+        if any(file.is_relative_to(place) for place in CODE):
+            digest.update(f"{file}\0".encode() + (recipes.ROOT / file).read_bytes() + b"\0")
     versions = {name: ".".join(metadata.version(name).split(".")[:2]) for name in LIBRARIES}
-    return Record(recipes.code_digest([hook.partition(":")[0], *COUNTING]), versions)
+    return Record(digest.hexdigest(), versions)
 
 
 def read(file: Path) -> Record | None:
