@@ -26,8 +26,8 @@ from common.training.runs import updating
 FOLDER = recipes.ROOT / "benchmarks" / "plans"
 LIBRARIES = ("torch", "torchvision", "transformers", "diffusers", "peft", "timm", "open_clip_torch", "segment-anything")
 CODE = (
-    "projects", "common/models", "common/losses", "common/foundations", "common/workload.py", "common/training/flops.py",
-    "benchmarks",
+    "projects", "common/models", "common/losses", "common/foundations", "common/workload.py",
+    "common/training/flops.py", "benchmarks",
 )  # fmt: skip
 """Where code is that a cost follows from; how data are read or a training is run changes no step."""
 COUNTING = (
