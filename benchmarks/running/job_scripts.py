@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.running.recipes import ROOT, Job, Request, read_config
+from benchmarks.running.recipes import ROOT, Job, Request, on_gpus, read_config
 from common.errors import UserError
 
 NOTICE = 90
@@ -53,7 +53,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a stage occupies: nodes, processes per node (each with a GPU at paper scale), CPU cores per process."""
+    """What a stage occupies: nodes, processes per node (each with a GPU if the recipe wants any), cores per process."""
 
     nodes: int
     devices: int
@@ -117,7 +117,7 @@ def _stage_script(jobs: list[Job], request: Request, options: list[str]) -> str:
     wants = layout(job)
     whose = "all seeds" if shared else f"seed{'s' if len(jobs) > 1 else ''} {seeds}"
     log = f"{_literal(job.run_dir.absolute().parent)}/{'seed0' if shared else 'seed%a'}/log.txt"
-    gpus = [f"--gres=gpu:{wants.devices}"] if request.scale == "paper" else []
+    gpus = [f"--gres=gpu:{wants.devices}"] if on_gpus(request.paper, request.scale) else []
     directives = [
         f"--job-name={request.paper}-{job.stage.name}",
         *([] if shared else [f"--array={seeds}"]),

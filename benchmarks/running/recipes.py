@@ -35,6 +35,11 @@ def load(paper: str) -> Recipe:
     return importlib.import_module(f"projects.{paper}.recipe").RECIPE
 
 
+def on_gpus(paper: str, scale: Scale) -> bool:
+    """Whether a recipe wants GPUs at a scale."""
+    return scale == "paper" and not load(paper).paper_on_cpu
+
+
 def arm_names(paper: str) -> list[str]:
     """The arms that a recipe has at any scale; UserError where the recipe is broken, however it is."""
     try:

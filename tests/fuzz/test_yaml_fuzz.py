@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks import plan
 from benchmarks.judging import tables
 from benchmarks.judging.verdict import judge
+from benchmarks.planning import gpus
 from benchmarks.running import recipes, results
 from common.training import runs
 from tests.fuzz.damage import BYTES, TEXT, Change, restructured
@@ -81,10 +81,10 @@ def test_damaged_yaml_is_said(kind: str, tmp_path: Path, monkeypatch: pytest.Mon
             source = rng.choice(PAGES)
             file, read = tmp_path / source.name, read_page
         elif kind == "gpus":
-            source = plan.GPUS if seed == 0 else source
+            source = gpus.TABLE if seed == 0 else source
             file = tmp_path / "gpus.yaml"
-            monkeypatch.setattr(plan, "GPUS", file)
-            read = lambda file: plan.gpu("h100")  # noqa: E731
+            monkeypatch.setattr(gpus, "TABLE", file)
+            read = lambda file: gpus.gpu("h100")  # noqa: E731
         else:
             source = rng.choice(sorted((recipes.ROOT / "projects").glob("*/configs/mini/*.yaml")))
             file = tmp_path / "config.yaml"

@@ -1,13 +1,15 @@
 """The READMEs' tables are those that the recipes and their results make."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
 from benchmarks.judging.tables import load_paper
+from benchmarks.planning import stages
 from benchmarks.running import recipes, results
 from common.errors import UserError
-from scripts.readme_tables import README, filled, measured, measurements, recipe_readmes, updated, verdicts
+from scripts.readme_tables import README, filled, measured, measurements, planned, recipe_readmes, updated, verdicts
 
 REMEDY = "run: python -m scripts.readme_tables"
 
@@ -50,6 +52,20 @@ def test_claims_of_several_scales_share_a_table():
     assert head == "| claim | mini | mini-coco | paper |" and len(rows) == 1
     end = r"\| confirmed, \+0\.250 \[0\.200, 0\.300\] \| inconclusive: arm coupled / has no results \|  \|$"
     assert rows[0].startswith("| **C1** ") and re.search(end, rows[0])
+
+
+def test_trainings_at_paper_scale_have_a_row(monkeypatch):
+    fit = {"run": "fit", "devices": 8, "accumulate": 2, "batch": 64, "peak": 71.8e9, "seconds": 86400.0}
+    made = [
+        SimpleNamespace(stage="distill", arms=["decoupled", "coupled"], **fit),
+        SimpleNamespace(stage="embed", arms=["decoupled"], **{**fit, "run": "predict"}),
+        SimpleNamespace(stage="finetune", arms=["coupled"], **{**fit, "devices": 1, "accumulate": 1, "batch": 4}),
+    ]
+    monkeypatch.setattr(stages, "plan", lambda paper, gpu, runs: made)
+    assert planned("mobilesam", "a100-80g").splitlines()[2:] == [
+        "| `distill` | 8 a100-80g | 8 x 2 x 64 | 72 GB | 24 h | `decoupled`, `coupled` |",
+        "| `finetune` | 1 a100-80g | 4 | 72 GB | 24 h | `coupled` |",
+    ]
 
 
 def test_results_that_are_not_there_are_named():
