@@ -56,6 +56,7 @@ class Distillation(Finetuning):
         sinkhorn_temperature: softens the predictions that L_SD compares.
         epsilon: weight of the entropy of L_SD's transport plan; the paper's lambda.
         iterations: rounds of normalisation of the plan.
+        tolerance: end the rounds once the plan's row sums are this near to 1; null takes all of them, as the paper does.
         group: predictions are matched within groups of this many, 0 for the whole batch; 1 is the sample-wise variant.
     """
 
@@ -78,6 +79,7 @@ class Distillation(Finetuning):
         sinkhorn_temperature: float = 2.0,
         epsilon: float = 0.1,
         iterations: int = 20,
+        tolerance: float | None = None,
         group: int = 0,
     ):
         super().__init__(net, classes, tokens, score, keep, lr, weight_decay)
@@ -87,7 +89,7 @@ class Distillation(Finetuning):
         self.teacher.requires_grad_(False).eval()
         self.divergence, self.alpha, self.temperature, self.annealed = divergence, alpha, temperature, annealed
         self.beta, self.sinkhorn_temperature = beta, sinkhorn_temperature
-        self.epsilon, self.iterations, self.group = epsilon, iterations, group
+        self.epsilon, self.iterations, self.tolerance, self.group = epsilon, iterations, tolerance, group
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         student, teacher = self.logits(batch), None
@@ -117,6 +119,7 @@ class Distillation(Finetuning):
                 self.epsilon,
                 self.iterations,
                 self.group or None,
+                self.tolerance,
             )
         return terms
 

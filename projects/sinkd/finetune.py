@@ -104,7 +104,8 @@ class Finetuning(L.LightningModule):
 
 def logits(net: PreTrainedModel, batch: Batch) -> Tensor:
     """A classifier's logits [B, C] in float32."""
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    unread = {"labels"} if hasattr(net.config, "type_vocab_size") else {"labels", "token_type_ids"}  # GPT-Neo has none
+    inputs = {name: value for name, value in batch.items() if name not in unread}
     return net(**inputs).logits.float()
 
 
