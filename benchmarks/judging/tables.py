@@ -147,7 +147,7 @@ class Claim:
 
     Attributes:
         scales: scales at which a run tests it.
-        untested: for every other scale, why it is not tested there; also for `mini-<data>`, at mini scale with other data.
+        untested: for every other scale, why it is not tested there; for `mini-<data>`, why not with that data.
         test: None for a claim that no scale tests.
         premise: what must be confirmed before the claim is judged.
     """

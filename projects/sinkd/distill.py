@@ -56,7 +56,7 @@ class Distillation(Finetuning):
         sinkhorn_temperature: softens the predictions that L_SD compares.
         epsilon: weight of the entropy of L_SD's transport plan; the paper's lambda.
         iterations: rounds of normalisation of the plan.
-        tolerance: end the rounds once the plan's row sums are this near to 1; null takes all of them, as the paper does.
+        tolerance: end the rounds once the plan's row sums are this near to 1; null takes all of them, as the paper.
         group: predictions are matched within groups of this many, 0 for the whole batch; 1 is the sample-wise variant.
     """
 

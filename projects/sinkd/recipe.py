@@ -161,4 +161,5 @@ RECIPE = Recipe(
     ),
     disk=450,
     stand_ins="projects.sinkd.harness.rehearsal:make",
+    speed="projects.sinkd.harness.speed:speed",
 )

@@ -48,9 +48,7 @@ def sinkhorn_plan(
     return normalise(torch.exp(-cost / epsilon), iterations, tolerance, weights)
 
 
-def normalise(
-    kernel: Tensor, iterations: int, tolerance: float | None = None, weights: Tensor | None = None
-) -> Tensor:
+def normalise(kernel: Tensor, iterations: int, tolerance: float | None = None, weights: Tensor | None = None) -> Tensor:
     """`sinkhorn_plan` of a positive kernel [..., B, B]."""
     target = torch.ones_like(kernel[..., :1]) if weights is None else weights[..., None]
     rows = columns = target  # the kernel's factors, [..., B, 1] each

@@ -1,4 +1,4 @@
-"""SinKD's metrics on answers whose worth is known: perfect, constant, uniform, and changed in what they must not see."""
+"""SinKD's metrics on answers whose worth is known: perfect, constant, uniform, or changed where it must not matter."""
 
 import pytest
 import torch

@@ -80,7 +80,7 @@ def test_gradient_at_the_logits_of_one_sure_and_wrong_student():
 
 
 def test_sanity_of_the_masses():
-    """The teacher's own, which no Gaussian reaches at once; a mode alone; a flat student; and a mean beyond the grid."""
+    """The teacher's own, which no Gaussian has at once; each mode alone; a flat student; a mean beyond the grid."""
     students = torch.stack(
         [two_modes(FLOOR), gaussian(-1.5, 0.4), gaussian(2.0, 0.25), gaussian(0.0, 1e3), gaussian(9.0, 0.1)]
     )

@@ -1,5 +1,5 @@
-"""Stand-ins for what the paper's configs read: made-up sentences in GLUE's formats, tiny BERTs under the hub's ids and in
-the published weights' files."""
+"""Stand-ins for what the paper's configs read: made-up sentences in GLUE's formats; tiny BERTs, as on the hub and as
+published."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ TRAIN, DEV = 260, 12  # two of the largest batches, and some more
 
 
 def make(folder: Path) -> None:
-    """Write `data/glue`, `hub` and `weights/sinkd`: CoLA as the benchmark's TSVs, the other tasks as the hub's parquet."""
+    """Write `data/glue`, `hub`, `weights/sinkd`: CoLA as the benchmark's TSVs, the other tasks as the hub's parquet."""
     root = folder / "data/glue"
     for task, layout in TASKS.items():
         parts = {"train": TRAIN, "validation": DEV}
