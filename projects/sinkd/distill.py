@@ -82,6 +82,18 @@ class Distillation(Finetuning):
         tolerance: float | None = None,
         group: int = 0,
     ):
+        for name, value, sound, wanted in (
+            ("alpha", alpha, 0 <= alpha <= 1, "from 0 to 1"),
+            ("temperature", temperature, temperature > 0, "above 0"),
+            ("beta", beta, beta >= 0, "at least 0"),
+            ("sinkhorn_temperature", sinkhorn_temperature, sinkhorn_temperature > 0, "above 0"),
+            ("epsilon", epsilon, epsilon > 0, "above 0"),
+            ("iterations", iterations, iterations >= 1, "at least 1"),
+            ("tolerance", tolerance, tolerance is None or tolerance > 0, "null or above 0"),
+            ("group", group, group >= 0, "0 for the whole batch, or at least 1"),
+        ):
+            if not sound:
+                raise UserError(f"model.{name} is {value}: it has to be {wanted}")
         super().__init__(net, classes, tokens, score, keep, lr, weight_decay)
         self.teacher = load_weights(
             build_classifier(teacher, classes, tokens, load=False), expand(teacher_weights, "model.teacher_weights")

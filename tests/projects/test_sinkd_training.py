@@ -197,6 +197,26 @@ def test_each_task_s_own_measure():
     assert found == pytest.approx({"accuracy": 0.75, "f1": 0.8, "matthews": 2 / math.sqrt(3 * 2 * 2 * 1)})
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("alpha", 1.1),
+        ("alpha", -0.1),
+        ("alpha", math.nan),
+        ("temperature", 0.0),
+        ("beta", -1e-3),
+        ("sinkhorn_temperature", 0.0),
+        ("epsilon", 0.0),
+        ("iterations", 0),
+        ("tolerance", 0.0),
+        ("group", -1),
+    ],
+)
+def test_settings_without_a_meaning_are_refused(distillation, name, value):
+    with pytest.raises(UserError, match=rf"model\.{name} is {value}: it has to be"):
+        distillation(**{name: value})
+
+
 @pytest.mark.parametrize("family", ["bert", "gpt_neo"])
 def test_padding_and_kinds_of_tokens_do_not_change_an_answer(family):
     torch.manual_seed(0)
