@@ -39,6 +39,8 @@ TOY = {
     "toy_js": ("js", "toy study: Jensen-Shannon between bins and at the logits"),
     "toy_transport": ("transport", "toy study: entropic transport between bins; L_SD at the logits"),
 }
+MINI = tuple(name for name in LOSSES if name != "tvd")
+"""Losses at mini scale: no claim names total variation, which the released code holds."""
 DECODER = ("kl", "sinkhorn")
 """Losses that are also compared with a decoder-only teacher and student, at mini scale."""
 
@@ -50,7 +52,7 @@ def arms(scale: Scale) -> dict[str, Arm]:
     return glue(one_student=scale == "rehearsal") | toy()
 
 
-def sentences(family: str = "", losses: tuple[str, ...] = tuple(LOSSES)) -> dict[str, Arm]:
+def sentences(family: str = "", losses: tuple[str, ...] = MINI) -> dict[str, Arm]:
     """One teacher, and a student for each loss; `family` ends the names of arms and configs of other networks."""
     teacher = Stage(f"teacher{family}", "projects.sinkd.finetune", shared=True, base="teacher" if family else "base")
     tokenizer = {"data.tokenizer": teacher.output("tokenizer")}

@@ -10,7 +10,7 @@ import yaml
 
 from benchmarks.running.recipes import ROOT, load, page
 from common.recipe import Output, Scale, Stage, walk
-from projects.sinkd.recipe import DECODER, GLUE, LOSSES
+from projects.sinkd.recipe import DECODER, GLUE, LOSSES, MINI
 
 CONFIGS = ROOT / "projects/sinkd/configs"
 CASES = {
@@ -67,7 +67,7 @@ def test_a_stage_understands_its_config_and_settings(case, monkeypatch, capsys):
 
 @pytest.mark.parametrize("scale", ["mini", "paper"])
 def test_arms_differ_in_their_loss_alone(scale):
-    losses = {*LOSSES, *(f"{name}_decoder" for name in DECODER)} if scale == "mini" else set(LOSSES)
+    losses = {*MINI, *(f"{name}_decoder" for name in DECODER)} if scale == "mini" else set(LOSSES)
     for name, arm in load("sinkd").arms(scale).items():
         students = [stage for stage in walk(arm.stages) if stage.module == "projects.sinkd.distill"]
         assert len(students) == ((1 if scale == "mini" else len(GLUE)) if name in losses else 0)
