@@ -128,9 +128,12 @@ def _judge(
     most: int,
 ) -> Verdict:
     """The verdict on a claim, once its premises are met."""
+    with_data = f"{found['scale']}-{found.get('data', 'default')}"
     if found["scale"] not in claim.scales or claim.test is None:
         rehearsed = "A rehearsal shows that the configs run; its figures mean nothing."
         return Verdict(claim.id, "untested", claim.untested.get(found["scale"], rehearsed))
+    if with_data in claim.untested:
+        return Verdict(claim.id, "untested", claim.untested[with_data])
     if isinstance(claim.test, OnReported):
         return _judge_reported(claim.id, claim.test)
     verdict, *premises = (

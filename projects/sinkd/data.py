@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from common.data.stream import stream_loader
-from common.data.text import LabelledText, TextSource
+from common.data.text import LabelledText, Split, TextSource
 from common.data.tokenizers import build_wordpieces, load_tokenizer
 from common.errors import UserError
 
@@ -97,7 +97,7 @@ class TextData(L.LightningDataModule):
 
 
 class EvaluationData(L.LightningDataModule):
-    """The test batches of several tasks, in the order of their names.
+    """The test batches of several tasks, in the order of their names, and then their validation batches.
 
     Args:
         tasks: labelled texts by name.
@@ -128,12 +128,14 @@ class EvaluationData(L.LightningDataModule):
         return len(self.tokenizer)
 
     def test_dataloader(self) -> list[DataLoader]:
+        splits: tuple[Split, ...] = ("test", "val")
         return [
             DataLoader(
-                self.tasks[name].read("test"),
+                self.tasks[name].read(split),
                 self.eval_batch_size,
                 collate_fn=lambda examples: collate(examples, self.tokenizer, self.max_length),
             )
+            for split in splits
             for name in sorted(self.tasks)
         ]
 

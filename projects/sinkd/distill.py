@@ -56,6 +56,7 @@ class Distillation(Finetuning):
         sinkhorn_temperature: softens the predictions that L_SD compares.
         epsilon: weight of the entropy of L_SD's transport plan; the paper's lambda.
         iterations: rounds of normalisation of the plan.
+        tolerance: end the rounds once the plan's row sums are this near to 1; null takes all of them, as the paper.
         group: predictions are matched within groups of this many, 0 for the whole batch; 1 is the sample-wise variant.
     """
 
@@ -78,8 +79,21 @@ class Distillation(Finetuning):
         sinkhorn_temperature: float = 2.0,
         epsilon: float = 0.1,
         iterations: int = 20,
+        tolerance: float | None = None,
         group: int = 0,
     ):
+        for name, value, sound, wanted in (
+            ("alpha", alpha, 0 <= alpha <= 1, "from 0 to 1"),
+            ("temperature", temperature, temperature > 0, "above 0"),
+            ("beta", beta, beta >= 0, "at least 0"),
+            ("sinkhorn_temperature", sinkhorn_temperature, sinkhorn_temperature > 0, "above 0"),
+            ("epsilon", epsilon, epsilon > 0, "above 0"),
+            ("iterations", iterations, iterations >= 1, "at least 1"),
+            ("tolerance", tolerance, tolerance is None or tolerance > 0, "null or above 0"),
+            ("group", group, group >= 0, "0 for the whole batch, or at least 1"),
+        ):
+            if not sound:
+                raise UserError(f"model.{name} is {value}: it has to be {wanted}")
         super().__init__(net, classes, tokens, score, keep, lr, weight_decay)
         self.teacher = load_weights(
             build_classifier(teacher, classes, tokens, load=False), expand(teacher_weights, "model.teacher_weights")
@@ -87,7 +101,7 @@ class Distillation(Finetuning):
         self.teacher.requires_grad_(False).eval()
         self.divergence, self.alpha, self.temperature, self.annealed = divergence, alpha, temperature, annealed
         self.beta, self.sinkhorn_temperature = beta, sinkhorn_temperature
-        self.epsilon, self.iterations, self.group = epsilon, iterations, group
+        self.epsilon, self.iterations, self.tolerance, self.group = epsilon, iterations, tolerance, group
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         student, teacher = self.logits(batch), None
@@ -117,6 +131,7 @@ class Distillation(Finetuning):
                 self.epsilon,
                 self.iterations,
                 self.group or None,
+                self.tolerance,
             )
         return terms
 

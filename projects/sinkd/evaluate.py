@@ -25,17 +25,21 @@ from projects.sinkd.sinkhorn import pairwise_l1, sinkhorn_plan
 
 SHOWN = 16  # texts of the picture, a batch of the paper's size
 TEMPERATURE, EPSILON, ITERATIONS = 2.0, 0.1, 20  # of the plan in the picture: the paper's
+BUFFERS = ("*.position_ids",)  # stood in the weight files that transformers wrote before version 4.31
 SQUARE = (330, 330)  # pixels of a panel
 
 
 class Evaluation(L.LightningModule):
     """Each task's own score, their mean, accuracy, macro F1, and the distance to the teacher; the student runs alone.
 
+    The score on validation texts is for the premises of claims.
+
     Args:
         net: the student.
         teacher: the teacher it is compared with.
         teacher_weights: the teacher's weights for each task.
         weights: the student's weights for each task; None measures the teacher itself.
+        class_order: for a task whose files have another order of classes, where in theirs each of ours is.
         scores: each task's own measure.
         classes: names of each task's classes; follows from the data.
         tokens: size of the vocabulary; follows from the data.
@@ -50,6 +54,7 @@ class Evaluation(L.LightningModule):
         classes: dict[str, tuple[str, ...]],
         tokens: int,
         weights: dict[str, str] | None = None,
+        class_order: dict[str, list[int]] | None = None,
     ):
         super().__init__()
         self.classes = classes
@@ -58,9 +63,17 @@ class Evaluation(L.LightningModule):
             if missing := [task for task in self.tasks if given is not None and task not in given]:
                 raise UserError(f"model.{what} has nothing for {', '.join(missing)}")
 
+        self.class_order = class_order or {}
+        for task, order in self.class_order.items():
+            if task not in classes or sorted(order) != list(range(len(classes[task]))):
+                raise UserError(
+                    f"model.class_order of {task}, {order}, is not an order of its classes: name each of "
+                    f"0 to {len(classes.get(task, ())) - 1} once, for one of {', '.join(self.tasks)}"
+                )
+
         def load(config: ClassifierConfig, files: dict[str, str], what: str) -> nn.ModuleDict:
             nets = {task: build_classifier(config, len(classes[task]), tokens, load=False) for task in self.tasks}
-            loaded = {task: load_weights(net, expand(files[task], what)) for task, net in nets.items()}
+            loaded = {task: load_weights(net, expand(files[task], what), ignore=BUFFERS) for task, net in nets.items()}
             return nn.ModuleDict(loaded).requires_grad_(False).eval()
 
         self.teachers = load(teacher, teacher_weights, "model.teacher_weights")
@@ -78,21 +91,33 @@ class Evaluation(L.LightningModule):
                 for task, names in classes.items()
             }
         )
+        self.validation = nn.ModuleDict({task: score_metric(scores[task], len(classes[task])) for task in self.tasks})
         self.near = nn.ModuleDict({name: MeanMetric() for name in ("agreement", "distance")})
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        task = self.tasks[dataloader_idx]
-        student, teacher = logits(self.nets[task], batch), logits(self.teachers[task], batch)
+        task = self.tasks[dataloader_idx % len(self.tasks)]
+        student = self.logits(self.nets, task, batch)
+        if dataloader_idx >= len(self.tasks):  # after the test sets come the validation sets
+            self.validation[task].update(student.argmax(-1), batch["labels"])
+            return
+        teacher = self.logits(self.teachers, task, batch)
         self.metrics[task].update(student.argmax(-1), batch["labels"])
         self.near["agreement"].update((student.argmax(-1) == teacher.argmax(-1)).float())
         self.near["distance"].update((student.softmax(-1) - teacher.softmax(-1)).abs().sum(-1))
         if dataloader_idx == 0 and batch_idx == 0:
             self.draw(task, student[:SHOWN], teacher[:SHOWN])
 
+    def logits(self, nets: nn.ModuleDict, task: str, batch: Batch) -> Tensor:
+        """A network's logits [B, C] in our order of classes."""
+        found = logits(nets[task], batch)
+        return found[:, self.class_order[task]] if task in self.class_order else found
+
     def on_test_epoch_end(self) -> None:
         found = {task: metrics.compute() for task, metrics in self.metrics.items()}
         for name in ("score", "accuracy", "macro_f1"):
             self.log(f"test/{name}", torch.stack([values[name].float() for values in found.values()]).mean())
+        validation = [metric.compute().float() for metric in self.validation.values()]
+        self.log("test/val_score", torch.stack(validation).mean())
         if len(found) > 1:
             self.log_dict({f"test/{task}": values["score"].float() for task, values in found.items()})
         self.log_dict({f"test/{name}": metric.compute() for name, metric in self.near.items()})

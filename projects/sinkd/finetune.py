@@ -11,8 +11,8 @@ import lightning.pytorch as L
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MatthewsCorrCoef, Metric
-from torchmetrics.classification import BinaryF1Score, MulticlassAccuracy
+from torchmetrics import Metric
+from torchmetrics.classification import BinaryF1Score, MulticlassAccuracy, MulticlassMatthewsCorrCoef
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from common.cli import main
@@ -23,10 +23,22 @@ from projects.sinkd.model import ClassifierConfig, build_classifier
 Score = Literal["accuracy", "f1", "matthews"]
 
 
+class Matthews(MulticlassMatthewsCorrCoef):
+    """Matthews correlation, 0 for a constant answer as in scikit-learn, which GLUE is measured with.
+
+    torchmetrics has up to 0.6 there on a few texts, and the best of all checkpoints is the one that is kept.
+    """
+
+    def compute(self) -> Tensor:
+        texts = self.confmat.sum(1), self.confmat.sum(0)  # of each class, by label and by answer
+        varied = all(int((count > 0).sum()) > 1 for count in texts)
+        return super().compute() if varied else torch.zeros((), device=self.confmat.device)
+
+
 def score_metric(score: Score, classes: int) -> Metric:
     """A task's own measure, of predicted and true class indices [B]."""
     if score == "matthews":
-        return MatthewsCorrCoef("multiclass", num_classes=classes)
+        return Matthews(classes)
     return BinaryF1Score() if score == "f1" else MulticlassAccuracy(classes, average="micro")
 
 
@@ -104,7 +116,8 @@ class Finetuning(L.LightningModule):
 
 def logits(net: PreTrainedModel, batch: Batch) -> Tensor:
     """A classifier's logits [B, C] in float32."""
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    unread = {"labels"} if hasattr(net.config, "type_vocab_size") else {"labels", "token_type_ids"}  # GPT-Neo has none
+    inputs = {name: value for name, value in batch.items() if name not in unread}
     return net(**inputs).logits.float()
 
 

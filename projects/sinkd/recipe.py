@@ -1,40 +1,37 @@
 """SinKD: which losses are compared, and the stages each of them consists of."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from common.recipe import Arm, Download, Output, Recipe, Scale, Stage
 
 GLUE = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2")
-NO_SINKHORN = {"model.beta": 0.0}
 
+NO_SINKHORN = {"model.beta": 0.0}
 LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
     "ce": ("labels only", NO_SINKHORN | {"model.divergence": "none", "model.alpha": 0.0}),
     "kl": ("labels and the teacher's soft labels: vanilla distillation", NO_SINKHORN),
     "rkl": ("reverse KL in the soft labels' place", NO_SINKHORN | {"model.divergence": "rkl"}),
     "js": ("Jensen-Shannon in the soft labels' place", NO_SINKHORN | {"model.divergence": "js"}),
     "tvd": ("total variation in the soft labels' place", NO_SINKHORN | {"model.divergence": "tvd"}),
-    "samplewise": ("soft labels and L_SD of every sample by itself", {"model.group": 1}),
-    "sinkhorn_alone": ("labels and L_SD, without soft labels", {"model.divergence": "none", "model.alpha": 0.0}),
-    "sinkhorn": ("soft labels and L_SD of the batch", {}),
+    "samplewise": ("soft labels and L_SD of every sample by itself, a tuned weight", {"model.group": 1}),
+    "sinkhorn_alone": ("L_SD in the soft labels' place, a tuned weight", {"model.divergence": "none"}),
+    "sinkhorn": ("soft labels and L_SD of the batch, a tuned weight", {}),
+    "released_weight": ("soft labels and L_SD of the batch, 8e-4: the released code's weight", {"model.beta": 8e-4}),
 }
-"""Arms by name: what they are, and how their loss differs from the method's, which the students' configs hold."""
+"""Arms by name: what they are, and how their loss differs from what the students' configs hold."""
 
-MINI_LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
-    "released_weight": (
-        "the method with the paper's weight and the released code's factor: 8e-4",
-        {"model.beta": 8e-4},
-    ),
-}
-"""A further arm at mini scale, where the method's weight is a tuned one."""
-
-TUNED: dict[str, dict[str, Any]] = {
-    "rkl": {"model.alpha": 0.9, "model.temperature": 2.0},
-    "js": {"model.alpha": 0.9},
-    "tvd": {"model.alpha": 0.9, "model.temperature": 2.0},
+Settings = Mapping[str, Mapping[str, Any]]
+TUNED: Settings = {
+    "kl": {"model.alpha": 0.9},
     "samplewise": {"model.beta": 0.03},
+    "sinkhorn": {"model.beta": 0.03},
     "sinkhorn_alone": {"model.beta": 0.03},
 }
-"""What the validation set chose for a baseline at mini scale, where it is not the method's value in student.yaml."""
+"""What the validation set chose for each loss at mini scale; README says from what."""
+
+SCALED: Settings = {name: {"model.beta": 0.03} for name in ("samplewise", "sinkhorn", "sinkhorn_alone")}
+"""Weights of L_SD at paper scale: those of mini scale, for the paper's batches of 16. The rest is the task's own."""
 
 TOY = {
     "toy_kl": ("kl", "toy study: KL between bins; soft labels at the logits"),
@@ -42,53 +39,98 @@ TOY = {
     "toy_js": ("js", "toy study: Jensen-Shannon between bins and at the logits"),
     "toy_transport": ("transport", "toy study: entropic transport between bins; L_SD at the logits"),
 }
+MINI = tuple(name for name in LOSSES if name != "tvd")
+"""Losses at mini scale: no claim names total variation, which the released code holds."""
+DECODER = ("kl", "sinkhorn")
+"""Losses that are also compared with a decoder-only teacher and student, at mini scale."""
 
 
 def arms(scale: Scale) -> dict[str, Arm]:
-    """One teacher and one student for each task: a single task at mini scale, GLUE's seven otherwise."""
-    tasks = ("text",) if scale == "mini" else GLUE
-    teachers = {task: Stage(_name("teacher", task), "projects.sinkd.finetune", shared=True) for task in tasks}
-    tokenizer: dict[str, Any] = {}
-    if scale == "mini":  # otherwise BERT's own
-        tokenizer = {"data.tokenizer": teachers["text"].output("tokenizer")}
-    measured = {**_weights("model.teacher_weights", teachers), **tokenizer}
+    """A world of sentences at mini scale, with an encoder and a decoder; GLUE's seven tasks otherwise."""
+    if scale == "mini":
+        return sentences() | sentences("_decoder", DECODER) | toy()
+    return glue(one_student=scale == "rehearsal") | toy()
 
-    def student(task: str, loss: dict[str, Any]) -> Stage:
-        settings = {"model.teacher_weights": teachers[task].weights, **tokenizer, **loss}
-        return Stage(_name("student", task), "projects.sinkd.distill", settings)
 
-    own = Stage("evaluate", "projects.sinkd.evaluate", measured, run="test", shared=True)
-    found = {"teacher": Arm([own], "the teacher itself")}
-    method = {task: student(task, {}) for task in tasks}
-    for name, (description, loss) in (LOSSES | MINI_LOSSES if scale == "mini" else LOSSES).items():
-        trained = method
-        if name != "sinkhorn" and scale != "rehearsal":  # a rehearsal runs every config once, whatever the loss
-            settings = {**loss, **(TUNED.get(name, {}) if scale == "mini" else {})}
-            trained = {task: student(task, settings) for task in tasks}
-        evaluate = {**measured, **_weights("model.weights", trained)}
-        stages = [Stage("evaluate", "projects.sinkd.evaluate", evaluate, run="test")]
-        found[name] = Arm(stages, description, method=name == "sinkhorn")
-    for name, (divergence, description) in TOY.items():
-        toy = Stage("toy", "projects.sinkd.toy", {"model.divergence": divergence}, run="test", shared=True)
-        found[name] = Arm([toy], description)
+def sentences(family: str = "", losses: tuple[str, ...] = MINI) -> dict[str, Arm]:
+    """One teacher, and a student for each loss; `family` ends the names of arms and configs of other networks."""
+    teacher = Stage(f"teacher{family}", "projects.sinkd.finetune", shared=True, base="teacher" if family else "base")
+    tokenizer = {"data.tokenizer": teacher.output("tokenizer")}
+    measured = {"model.teacher_weights.text": teacher.weights, **tokenizer}
+
+    def test(**weights: Any) -> Stage:
+        settings = {**measured, **{f"model.{name}.text": file for name, file in weights.items()}}
+        base = "evaluate" if family else "base"
+        return Stage(f"evaluate{family}", "projects.sinkd.evaluate", settings, "test", not weights, base)
+
+    found = {f"teacher{family}": Arm([test()], "the teacher itself")}
+    for name in losses:
+        description, loss = LOSSES[name]
+        settings = {"model.teacher_weights": teacher.weights, **tokenizer, **TUNED.get(name, {}), **loss}
+        base = "student" if family else "base"
+        student = Stage(f"student{family}", "projects.sinkd.distill", settings, base=base)
+        method = name == "sinkhorn" and not family
+        found[f"{name}{family}"] = Arm([test(weights=student.weights)], description, method)
     return found
 
 
-def _name(kind: str, task: str) -> str:
-    """A stage's name and that of its config."""
-    return kind if task == "text" else f"{kind}_{task}"
+def glue(one_student: bool) -> dict[str, Arm]:
+    """A teacher for each task, a student for each task and loss (or for each task alone), and the published ones."""
+    teachers = {task: Stage(f"teacher_{task}", "projects.sinkd.finetune", shared=True, base="teacher") for task in GLUE}
+
+    def student(task: str, loss: str) -> Stage:
+        settings = {} if one_student else {**SCALED.get(loss, {}), **LOSSES[loss][1]}
+        weights = {"model.teacher_weights": teachers[task].weights}
+        return Stage(f"student_{task}", "projects.sinkd.distill", weights | settings, base="student")
+
+    def test(teacher: dict[str, Output], student: dict[str, Output] | None = None) -> Stage:
+        settings = _each("teacher_weights", teacher) | (_each("weights", student) if student else {})
+        return Stage("evaluate", "projects.sinkd.evaluate", settings, "test", student is None)
+
+    def published(**who: str) -> Stage:
+        files = {
+            setting: {task: f"$WEIGHTS_ROOT/sinkd/{name}/{task}/pytorch_model.bin" for task in GLUE}
+            for setting, name in who.items()
+        }
+        settings = {key: file for setting, each in files.items() for key, file in _each(setting, each).items()}
+        return Stage("evaluate_released", "projects.sinkd.evaluate", settings, "test", True, "evaluate")
+
+    taught = {task: stage.weights for task, stage in teachers.items()}
+    found = {
+        "teacher": Arm([test(taught)], "the teacher itself"),
+        "released_teacher": Arm([published(teacher_weights="teacher")], "the published teachers, measured as they are"),
+        "released": Arm(
+            [published(teacher_weights="teacher", weights="student")], "the published students, measured as they are"
+        ),
+    }
+    first = {task: student(task, "") for task in GLUE} if one_student else {}
+    for name, (description, _) in LOSSES.items():
+        trained = first or {task: student(task, name) for task in GLUE}
+        own = {task: stage.weights for task, stage in trained.items()}
+        found[name] = Arm([test(taught, own)], description, method=name == "sinkhorn")
+    return found
 
 
-def _weights(setting: str, stages: dict[str, Stage]) -> dict[str, Output]:
-    """Each task's weights; MNLI's serve its second development set too."""
-    found = {f"{setting}.{task}": stage.weights for task, stage in stages.items()}
-    return found | ({f"{setting}.mnli_mm": stages["mnli"].weights} if "mnli" in stages else {})
+def toy() -> dict[str, Arm]:
+    """The study of one dimension, the same at every scale."""
+    return {
+        name: Arm(
+            [Stage("toy", "projects.sinkd.toy", {"model.divergence": divergence}, run="test", shared=True)], description
+        )
+        for name, (divergence, description) in TOY.items()
+    }
+
+
+def _each(setting: str, files: Mapping[str, Any]) -> dict[str, Any]:
+    """A file for each task; MNLI's serves its second development set too."""
+    return {f"model.{setting}.{task}": file for task, file in {**files, "mnli_mm": files["mnli"]}.items()}
 
 
 RECIPE = Recipe(
     title="Sinkhorn Distance Minimization for Knowledge Distillation (SinKD)",
     modality="text classification",
     arms=arms,
+    arms_with=lambda data: sentences(),
     data={
         "goemotions": Download(
             name="GoEmotions: 58,000 Reddit comments with 27 emotions or none",
@@ -110,9 +152,18 @@ RECIPE = Recipe(
             layout="{cola,mnli,...}/{train,validation}-*.parquet as on the hub, "
             "or {CoLA,MNLI,MRPC,QNLI,QQP,RTE,SST-2}/{train,dev}.tsv",
         ),
+        Download(
+            name="SinKD's published teachers and students",
+            path="$WEIGHTS_ROOT/sinkd",
+            source="two links in the README of github.com/2018cx/SinKD, to a file drive",
+            gigabytes=5,
+            licence="none stated",
+            layout="{teacher,student}/{cola,mnli,mrpc,qnli,qqp,rte,sst2}/pytorch_model.bin, sorted so by you",
+        ),
     ),
     disk=450,
     stand_ins="projects.sinkd.harness.rehearsal:make",
     gpu="a100-80g",
     plan="projects.sinkd.harness.plan:workload",
+    speed="projects.sinkd.harness.speed:speed",
 )

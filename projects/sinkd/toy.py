@@ -44,6 +44,14 @@ def two_modes(floor: float) -> Tensor:
     return torch.logaddexp(major + np.log(1 - RARE), minor + np.log(RARE))
 
 
+def mass_of(log_p: Tensor) -> tuple[Tensor, Tensor]:
+    """What histograms [..., 81] have between the two modes, and at the rare one, two standard deviations around it."""
+    major, minor = ((GRID - mean).abs() <= 2 * std for mean, std in (MAJOR, MINOR))
+    between = (MAJOR[0] < GRID) & (MINOR[0] > GRID) & ~major & ~minor
+    mass = log_p.exp()
+    return mass[..., between].sum(-1), mass[..., minor].sum(-1)
+
+
 def bin_transport(log_p: Tensor, log_q: Tensor, epsilon: float = 0.1, iterations: int = 60) -> Tensor:
     """Mean entropic transport cost |x - y| between histograms with log-probabilities [..., 81].
 
@@ -144,13 +152,9 @@ class Toy(L.LightningModule):
         self.log("test/toy_gradient", mean_gradient(self.divergence, narrow, torch.tensor(APART), self.floor).min())
         self.log("test/toy_recovered", found.float().mean())
         ends = fit(self.divergence, double, *settings)
-        mass = log_gaussian(*ends, self.floor).exp()
-        near = [(GRID - centre).abs() <= 2 * width for centre, width in (MAJOR, MINOR)]
-        left, right = MAJOR[0], MINOR[0]
-        inside = [left < GRID, right > GRID, ~near[0], ~near[1]]
-        between = torch.stack(inside).all(0)
-        self.log("test/toy_valley", mass[:, between].sum(-1).mean())
-        self.log("test/toy_rare", mass[:, near[1]].sum(-1).min())
+        valley, rare = mass_of(log_gaussian(*ends, self.floor))
+        self.log("test/toy_valley", valley.mean())
+        self.log("test/toy_rare", rare.min())
         self.log("test/toy_start_matters", ends[0].std())
         self.log("test/logit_gradient", logit_gradient(self.divergence, 10.0))
         self.draw(narrow, double, (mean, std), ends)

@@ -244,6 +244,7 @@ def test_networks_that_claims_name_are_those_that_are_measured():
         ("claims.0.scales", ["mini"], "claims[0]: paper stands in neither of `scales` and `untested`"),
         ("claims.0.scales", ["mini", "huge"], "claims[0].scales[1]: unknown value 'huge'"),
         ("claims.0.untested", {"mini": "why"}, "claims[0]: mini stands in both of `scales` and `untested`"),
+        ("claims.0.untested", {"huge-photos": "why"}, "claims[0].untested: unknown value 'huge-photos'"),
         ("claims.0.worse", ..., "claims[0]: 'worse' is missing"),
         (
             "claims.0.bound",

@@ -1,6 +1,7 @@
 """Verdicts against closed forms and scipy: paired seeds, ties, missing arms, single seeds, counted figures."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -257,6 +258,15 @@ def test_claims_are_tested_at_their_scales_only() -> None:
     assert verdict(None).reason == "no arm" and verdict(None).status == "untested"
     rehearsed = verdict(BETTER, scale="rehearsal", a=[0.9, 0.9], b=[0.1, 0.1])
     assert rehearsed.status == "untested" and "figures mean nothing" in rehearsed.reason and rehearsed.estimate is None
+
+
+def test_a_claim_may_be_untested_with_other_data() -> None:
+    (claim,) = page(BETTER).claims
+    paper = replace(page(), claims=(replace(claim, untested={"mini-photos": "no texts"}),))
+    found = results(a=[0.9, 0.91], b=[0.1, 0.1])
+    told = {data: judge(found | {"data": data}, paper)[0] for data in ("default", "photos", "drawings")}
+    assert (told["photos"].status, told["photos"].reason) == ("untested", "no texts")
+    assert {told[data].status for data in ("default", "drawings")} == {"confirmed"}
 
 
 @pytest.mark.parametrize(

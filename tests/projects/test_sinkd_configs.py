@@ -3,27 +3,45 @@
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from benchmarks.judging.tables import load_paper
-from benchmarks.running.recipes import ROOT, load
-from common.recipe import Output, walk
-from projects.sinkd.recipe import GLUE, LOSSES, MINI_LOSSES
+from benchmarks.running.recipes import ROOT, load, page
+from common.recipe import Output, Scale, Stage, walk
+from projects.sinkd.recipe import DECODER, GLUE, LOSSES, MINI
 
 CONFIGS = ROOT / "projects/sinkd/configs"
 CASES = {
-    (scale, data, stage.name, *(name for name in [arm] if stage.name in ("student", "student_cola", "toy"))): stage
+    (scale, data, stage.name, *(name for name in [arm] if stage.name in ("student", "student_mnli", "toy"))): stage
     for scale, data in (("mini", ""), ("mini", "goemotions"), ("paper", ""))
-    for arm, found in load("sinkd").arms(scale).items()
+    for arm, found in load("sinkd").arms_for(scale, data).items()
     for stage in walk(found.stages)
+    if scale == "mini" or stage.name.split("_")[-1] in ("mnli", "evaluate", "released", "toy")  # the rehearsal runs all
 }
 LOSS = {f"model.{name}" for name in ("divergence", "alpha", "temperature", "beta", "group", "iterations")}
 
 
-def read(file: str) -> dict:
-    return yaml.safe_load((CONFIGS / file).read_text())
+def read(stage: Stage, scale: Scale, data: str = "") -> dict[str, Any]:
+    """A stage's config files, later ones on top of earlier ones."""
+    merged: dict[str, Any] = {}
+    for file in stage.config(scale, data):
+        if (ROOT / file).exists():
+            merge(merged, yaml.safe_load((ROOT / file).read_text()))
+    return merged
+
+
+def merge(into: dict[str, Any], other: dict[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def stages(scale: Scale, arm: str) -> dict[str, Stage]:
+    return {stage.name: stage for stage in walk(load("sinkd").arms(scale)[arm].stages)}
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
@@ -40,52 +58,68 @@ def test_a_stage_understands_its_config_and_settings(case, monkeypatch, capsys):
         runpy.run_module(stage.module, run_name="__main__")
     assert not ended.value.code
     parsed = yaml.safe_load(capsys.readouterr().out)
-    if data and "task" in parsed["data"]:
-        assert parsed["data"]["task"]["class_path"].endswith("GoEmotions")
-    if data and "tasks" in parsed["data"]:
-        assert [task["class_path"].rsplit(".", 1)[1] for task in parsed["data"]["tasks"].values()] == ["GoEmotions"]
+    tasks = [parsed["data"]["task"]] if "task" in parsed["data"] else list(parsed["data"].get("tasks", {}).values())
+    wanted = "GoEmotions" if data else "Glue" if scale == "paper" else "Sentences"
+    assert {task["class_path"].rsplit(".", 1)[1] for task in tasks} <= {wanted}
+    if scale == "paper" and "task" in parsed["data"]:
+        assert tasks[0]["init_args"]["task"] == stage.name.split("_")[1] and tasks[0]["init_args"]["root"]
 
 
 @pytest.mark.parametrize("scale", ["mini", "paper"])
 def test_arms_differ_in_their_loss_alone(scale):
-    tasks = ("text",) if scale == "mini" else GLUE
+    losses = {*MINI, *(f"{name}_decoder" for name in DECODER)} if scale == "mini" else set(LOSSES)
     for name, arm in load("sinkd").arms(scale).items():
         students = [stage for stage in walk(arm.stages) if stage.module == "projects.sinkd.distill"]
-        assert len(students) == (len(tasks) if name in LOSSES | MINI_LOSSES else 0)
+        assert len(students) == ((1 if scale == "mini" else len(GLUE)) if name in losses else 0)
         for student in students:
             assert set(student.overrides) - LOSS <= {"model.teacher_weights", "data.tokenizer"}
 
 
+def test_no_two_arms_have_the_same_loss():
+    for scale in ("mini", "paper"):
+        found = [
+            (stage.name, *sorted((key, value) for key, value in stage.overrides.items() if key in LOSS))
+            for arm in load("sinkd").arms(scale).values()
+            for stage in walk(arm.stages)
+            if stage.module == "projects.sinkd.distill"
+        ]
+        assert len(found) == len(set(found))
+
+
 def test_students_and_evaluation_agree_on_the_nets():
-    for scale, teacher, student in (
-        ("mini", "teacher", "student"),
-        ("mini/goemotions", "teacher", "student"),
-        ("paper", "teacher_cola", "student_cola"),
+    for scale, data, arm, family in (
+        ("mini", "", "sinkhorn", ""),
+        ("mini", "", "sinkhorn_decoder", "_decoder"),
+        ("mini", "goemotions", "sinkhorn", ""),
+        ("paper", "", "sinkhorn", "_cola"),
     ):
-        nets = [read(f"{scale}/{name}.yaml").get("model", {}) for name in (teacher, student, "evaluate")]
-        assert nets[0].get("net") == nets[1].get("teacher") == nets[2].get("teacher")
-        assert nets[1].get("net") == nets[2].get("net")
+        found = stages(scale, arm)
+        evaluate = found["evaluate" + (family if scale == "mini" else "")]
+        nets = [read(stage, scale, data)["model"] for stage in (found["teacher" + family], found["student" + family])]
+        tested = read(evaluate, scale, data)["model"]
+        assert nets[0]["net"] == nets[1]["teacher"] == tested["teacher"]
+        assert nets[1]["net"] == tested["net"]
 
 
 def test_glue_has_the_settings_of_the_released_scripts():
-    (table,) = (
-        table for table in load_paper("sinkd", list(load("sinkd").arms("paper"))).tables if table.id == "settings"
-    )
+    (table,) = (table for table in page("sinkd").tables if table.id == "settings")
     tasks = {row.label.lower().replace("-", ""): row.values for row in table.rows}
     assert set(tasks) == set(GLUE)
+    known = stages("paper", "released_weight")
+    scores = read(known["evaluate"], "paper")["model"]["scores"]
     for task, values in tasks.items():
         found = []
         for kind in ("teacher", "student"):
-            config = read(f"paper/{kind}_{task}.yaml")
+            config = read(known[f"{kind}_{task}"], "paper")
             assert config["data"]["task"]["init_args"]["task"] == task and config["data"]["max_length"] == 128
             assert config["model"]["keep"] == "best" and config["trainer"]["gradient_clip_val"] == 1
             found += [config["model"]["lr"], config["data"]["batch_size"], config["trainer"]["max_epochs"]]
         model = config["model"]
         found += [model["alpha"], model["temperature"], "annealed" if model["annealed"] else "constant"]
         assert found == [float(v) if isinstance(v, str) and "e-" in v else v for v in values[:-1]]
-        assert model["beta"] == pytest.approx(values[-1] * 0.001)
+        assert model["beta"] == known[f"student_{task}"].overrides["model.beta"] == pytest.approx(values[-1] * 0.001)
         assert (model["sinkhorn_temperature"], model["epsilon"], model["iterations"]) == (2.0, 0.1, 20)
-        assert read("paper/evaluate.yaml")["model"]["scores"][task] == model["score"]
+        assert scores[task] == model["score"]
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.rglob("*.yaml")), ids=lambda file: str(file.relative_to(CONFIGS)))

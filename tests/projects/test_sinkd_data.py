@@ -14,6 +14,7 @@ from common.errors import UserError
 from common.rehearsal.datasets import write_parquet
 from projects.sinkd.data import EvaluationData, TextData, all_texts, collate
 from projects.sinkd.harness.rehearsal import rows
+from projects.sinkd.harness.speed import speed
 from projects.sinkd.world import THINGS, Sentences
 
 DATA = Path(os.environ.get("DATA_ROOT", "../shared/data"))
@@ -155,6 +156,18 @@ def test_sentences_are_the_same_whatever_the_size_of_the_split():
     small, large = Sentences(train=20), Sentences(train=40)
     assert small.read("train") == large.read("train")[:20]
     assert small.read("train") != Sentences(val=20).read("val")
+
+
+def test_the_student_of_the_speed_bench_has_the_released_size():
+    student = {network.name: network for network in speed().networks}["student, 6 layers"]
+    net, (tokens,) = student.build()
+    assert 66e6 < sum(p.numel() for p in net.parameters()) < 67.5e6 and tokens.shape == (1, 128)
+
+
+def test_no_sentence_is_in_two_splits():
+    world = Sentences(train=2000, val=1000, test=1000)
+    train, val, test = ({example.text for example in world.read(split)} for split in ("train", "val", "test"))
+    assert len(train) + len(val) + len(test) == len(train | val | test) == 4000
 
 
 def test_a_sentence_s_topic_is_what_most_of_its_clauses_are_about():

@@ -10,12 +10,20 @@ from torch.nn import functional as F
 from common.errors import UserError
 from common.losses.distillation import annealed_temperature, reverse_kl, soft_cross_entropy
 from common.training.distributed import gather
-from projects.sinkd.sinkhorn import log_normalise, normalise, pairwise_l1, sinkhorn_loss, sinkhorn_plan, transport_cost
+from projects.sinkd import sinkhorn
+from projects.sinkd.sinkhorn import normalise, pairwise_l1, sinkhorn_loss, sinkhorn_plan, transport_cost
 from tests.distributed import assert_data_parallel
 from tests.golden import golden_file
 
 GOLDEN = golden_file("sinkd")
 close = {"atol": 1e-5, "rtol": 1e-5}
+
+
+def assert_near(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Equal within 1e-5 of the largest value: a gradient of 1e-5 is compared as strictly as one of 1."""
+    assert found.shape == expected.shape
+    assert expected.abs().max() > 0
+    torch.testing.assert_close(found, expected, atol=1e-5 * expected.abs().max().item(), rtol=1e-5)
 
 
 def golden(case: str) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
@@ -35,22 +43,22 @@ def logits(x: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
 def test_golden_sinkhorn_of_logits():
     x, hp = golden("sinkhorn_full")
     student, teacher = logits(x)
-    loss = hp["scale"] * sinkhorn_loss(student, teacher, hp["temperature"], hp["epsilon"], int(hp["n_iters"]))
+    loss = sinkhorn_loss(student, teacher, hp["temperature"], hp["epsilon"], int(hp["n_iters"]))
     loss.backward()
-    torch.testing.assert_close(loss, x["out.loss"], **close)
-    torch.testing.assert_close(student.grad, x["out.grad_student_logits"], **close)
+    assert_near(loss, x["out.loss"] / hp["scale"])
+    assert_near(student.grad, x["out.grad_student_logits"] / hp["scale"])
 
 
 def test_golden_sinkhorn_of_probabilities():
     x, hp = golden("sinkhorn_raw")
     p, q = x["in.student_probs"].requires_grad_(), x["in.teacher_probs"]
     cost = pairwise_l1(p, q)
-    torch.testing.assert_close(cost, x["out.cost"], **close)
-    torch.testing.assert_close(sinkhorn_plan(cost, hp["epsilon"], int(hp["n_iters"])), x["out.plan"], **close)
+    assert_near(cost, x["out.cost"])
+    assert_near(sinkhorn_plan(cost, hp["epsilon"], int(hp["n_iters"])), x["out.plan"])
     loss = transport_cost(p, q, hp["epsilon"], int(hp["n_iters"]))
     loss.backward()
-    torch.testing.assert_close(loss, x["out.loss"], **close)
-    torch.testing.assert_close(p.grad, x["out.grad_student_probs"], **close)
+    assert_near(loss, x["out.loss"])
+    assert_near(p.grad, x["out.grad_student_probs"])
 
 
 def test_golden_normalisation():
@@ -59,8 +67,7 @@ def test_golden_normalisation():
     assert plans
     for name, plan in plans.items():
         rounds = int(name.rsplit("_", 1)[1])
-        torch.testing.assert_close(normalise(x["in.kernel"], rounds), plan, **close)
-        torch.testing.assert_close(log_normalise(x["in.kernel"].log(), rounds).exp(), plan, **close)
+        assert_near(normalise(x["in.kernel"], rounds), plan)
 
 
 def test_golden_soft_labels():
@@ -68,8 +75,8 @@ def test_golden_soft_labels():
     student, teacher = logits(x)
     loss = soft_cross_entropy(student, teacher, hp["temperature"])
     loss.backward()
-    torch.testing.assert_close(loss, x["out.loss"], **close)
-    torch.testing.assert_close(student.grad, x["out.grad_student_logits"], **close)
+    assert_near(loss, x["out.loss"])
+    assert_near(student.grad, x["out.grad_student_logits"])
 
 
 def test_golden_annealed_soft_labels():
@@ -79,18 +86,17 @@ def test_golden_annealed_soft_labels():
         soft_cross_entropy(*logits(x), annealed_temperature(hp["temperature"], epoch, epochs))
         for epoch in range(epochs)
     ]
-    torch.testing.assert_close(torch.stack(losses), x["out.loss_by_epoch"], **close)
+    assert_near(torch.stack(losses), x["out.loss_by_epoch"])
 
 
 def test_golden_reverse_kl():
     x, hp = golden("rkl")
-    torch.testing.assert_close(hp["scale"] * reverse_kl(*logits(x), hp["temperature"]), x["out.loss"], **close)
+    assert_near(reverse_kl(*logits(x), hp["temperature"]), x["out.loss"] / hp["scale"])
 
 
 def test_golden_sample_wise():
     x, hp = golden("sinkhorn_samplewise")
-    loss = hp["scale"] * sinkhorn_loss(*logits(x), hp["temperature"], group=1)
-    torch.testing.assert_close(loss, x["out.loss"], **close)
+    assert_near(sinkhorn_loss(*logits(x), hp["temperature"], group=1), x["out.loss"] / hp["scale"])
 
 
 def test_columns_sum_to_one_and_rows_converge():
@@ -110,17 +116,116 @@ def test_plan_has_unit_mass_per_sample_for_any_epsilon():
         torch.testing.assert_close(sinkhorn_plan(cost, epsilon, 20).sum((-2, -1)), torch.full((2,), 7.0), **close)
 
 
-def test_log_domain_equals_probability_domain_where_both_are_stable():
+def test_log_domain_equals_probability_domain_where_both_are_stable(monkeypatch):
     torch.manual_seed(0)
     p, q = torch.randn(2, 8, 5).double().softmax(-1)
     p.requires_grad_()
     cost = pairwise_l1(p, q)
-    for epsilon in (0.05, 0.1, 1.0):
-        plain = normalise(torch.exp(-cost / epsilon), 20)
-        logs = log_normalise(-cost / epsilon, 20).exp()
+    weights = torch.tensor([1.0, 0.5, 0, 2, 1, 1, 0, 1]).double()
+    for epsilon, given in ((0.05, None), (0.1, None), (1.0, None), (0.1, weights)):
+        monkeypatch.setattr(sinkhorn, "UNDERFLOW", 80.0)
+        plain = sinkhorn_plan(cost, epsilon, 20, weights=given)
+        monkeypatch.setattr(sinkhorn, "UNDERFLOW", 0.0)
+        logs = sinkhorn_plan(cost, epsilon, 20, weights=given)
         torch.testing.assert_close(plain, logs)
         a, b = (torch.autograd.grad((plan * cost).sum(), p, retain_graph=True)[0] for plan in (plain, logs))
         torch.testing.assert_close(a, b)
+
+
+def plain_plan(kernel: torch.Tensor, rounds: int) -> torch.Tensor:
+    """The rounds on the whole matrix, as the paper writes them."""
+    for _ in range(rounds):
+        kernel = kernel / kernel.sum(-1, keepdim=True)
+        kernel = kernel / kernel.sum(-2, keepdim=True)
+    return kernel
+
+
+def test_row_and_column_factors_are_the_rounds_on_the_matrix():
+    torch.manual_seed(0)
+    p, q = torch.randn(2, 16, 3).double().softmax(-1)
+    cost = pairwise_l1(p.requires_grad_(), q)
+    plans = sinkhorn_plan(cost, 0.1, 20), plain_plan(torch.exp(-cost / 0.1), 20)
+    assert_near(*plans)
+    assert_near(*(torch.autograd.grad((plan * cost).sum(), p, retain_graph=True)[0] for plan in plans))
+
+
+def test_the_plan_is_float32_under_autocast():
+    torch.manual_seed(0)
+    p, q = torch.randn(2, 8, 3).softmax(-1)
+    expected = transport_cost(p, q)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_near(transport_cost(p, q), expected)
+
+
+def two_classes(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Student and teacher, sure of some samples and unsure of others, [B, 2] probabilities each."""
+    torch.manual_seed(0)
+    return (2 * torch.randn(2, batch, 2).double()).softmax(-1)
+
+
+def test_twenty_rounds_of_two_classes_are_no_transport_and_a_tolerance_makes_them_one():
+    p, q = two_classes(64)
+    cost = pairwise_l1(p, q)
+    least = cost[linear_sum_assignment(cost.numpy())].sum()
+    short, plan = sinkhorn_plan(cost, 0.1, 20), sinkhorn_plan(cost, 0.1, 20_000, tolerance=1e-6)
+    assert (short.sum(-1) - 1).abs().max() > 0.1
+    assert (plan.sum(-1) - 1).abs().max() <= 1e-6
+    torch.testing.assert_close(plan.sum(-2), torch.ones(64).double())
+    assert (short * cost).sum() < least <= (plan * cost).sum() + 1e-6
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 0.02])
+def test_rounds_end_with_the_tolerance_or_with_their_number(epsilon):
+    p, q = two_classes(8)
+    cost = pairwise_l1(p, q)
+    plans = [sinkhorn_plan(cost, epsilon, rounds) for rounds in range(1, 31)]
+    errors = [(plan.sum(-1) - 1).abs().max().item() for plan in plans]
+    assert errors[9] > 1.01 * errors[10]
+    tolerance = (errors[9] + errors[10]) / 2  # first met by the eleventh round
+    torch.testing.assert_close(sinkhorn_plan(cost, epsilon, 30, tolerance), plans[10])
+    torch.testing.assert_close(sinkhorn_plan(cost, epsilon, 2, tolerance), plans[1])
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 0.01])
+def test_masked_samples_do_not_count(epsilon):
+    torch.manual_seed(0)
+    s, t = torch.randn(2, 9, 4)
+    s.requires_grad_()
+    mask = torch.tensor([1, 1, 0, 1, 0, 1, 1, 0, 1])
+    loss = sinkhorn_loss(s, t, epsilon=epsilon, weights=mask)
+    torch.testing.assert_close(loss, sinkhorn_loss(s[mask == 1], t[mask == 1], epsilon=epsilon))
+    (gradient,) = torch.autograd.grad(loss, s)
+    assert gradient.isfinite().all() and (gradient[mask == 0] == 0).all() and (gradient[mask == 1] != 0).any()
+    torch.testing.assert_close(
+        sinkhorn_loss(s, t, epsilon=epsilon, weights=torch.ones(9)), sinkhorn_loss(s, t, epsilon=epsilon)
+    )
+
+
+def test_a_sample_that_counts_twice_is_there_twice():
+    torch.manual_seed(0)
+    s, t = torch.randn(2, 5, 4).double()
+    twice = torch.tensor([0, 1, 2, 3, 4, 4])
+    weights = torch.tensor([1.0, 1, 1, 1, 2]).double()
+    torch.testing.assert_close(sinkhorn_loss(s, t, weights=weights), sinkhorn_loss(s[twice], t[twice]))
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "weights", "said"),
+    [
+        ((4, 3), (6, 3), None, r"student logits \[4, 3\] with teacher logits \[6, 3\]"),
+        ((4, 3), (4, 2), None, r"student logits \[4, 3\] with teacher logits \[4, 2\]"),
+        ((2, 5, 3), (2, 5, 3), None, "two batches of the same samples"),
+        ((0, 3), (0, 3), None, "two batches of the same samples"),
+        ((4, 3), (4, 3), [1, 1, 1], r"weights of shape \[3\] for a batch of 4"),
+        ((4, 3), (4, 3), [0, 0, 0, 0], "not all 0"),
+        ((4, 3), (4, 3), [1, 1, -1, 1], "not negative"),
+        ((4, 3), (4, 3), [1, 1, float("nan"), 1], "finite"),
+    ],
+)
+def test_batches_that_do_not_fit_are_refused(student, teacher, weights, said):
+    given = None if weights is None else torch.tensor(weights)
+    with pytest.raises(UserError, match=said):
+        sinkhorn_loss(torch.zeros(student), torch.zeros(teacher), weights=given)
 
 
 def test_one_sample_costs_its_l1_distance():

@@ -4,7 +4,17 @@ import pytest
 import torch
 from scipy.stats import wasserstein_distance
 
-from projects.sinkd.toy import BETWEEN_BINS, GRID, bin_transport, fit, log_gaussian, logit_gradient, mean_gradient
+from projects.sinkd.toy import (
+    BETWEEN_BINS,
+    GRID,
+    bin_transport,
+    fit,
+    log_gaussian,
+    logit_gradient,
+    mass_of,
+    mean_gradient,
+    two_modes,
+)
 
 FLOOR = 1e-12
 
@@ -67,3 +77,19 @@ def test_gradient_at_the_logits_of_one_sure_and_wrong_student():
     assert logit_gradient("transport", 10.0) == pytest.approx((p[0] * (1 - p[0] + p[1]) / 2).item(), rel=1e-3)
     q = torch.tensor([0.0, 5.0, 0.0]).softmax(0)
     assert logit_gradient("kl", 10.0) == pytest.approx(((p - q).abs().max() / 2).item(), rel=1e-4)
+
+
+def test_sanity_of_the_masses():
+    """The teacher's own, which no Gaussian has at once; each mode alone; a flat student; a mean beyond the grid."""
+    students = torch.stack(
+        [two_modes(FLOOR), gaussian(-1.5, 0.4), gaussian(2.0, 0.25), gaussian(0.0, 1e3), gaussian(9.0, 0.1)]
+    )
+    valley, rare = mass_of(students)
+    assert valley.tolist() == pytest.approx([0.025, 0.030, 0.013, 22 / 81, 0.0], abs=0.002)
+    assert rare.tolist() == pytest.approx([0.29, 0.0, 0.965, 11 / 81, 0.0], abs=0.01)
+
+
+def test_after_900_steps_a_fit_has_ended_and_after_300_it_has_not():
+    starts, target = torch.tensor([-3.5, 3.5]), two_modes(FLOOR)
+    early, late, later = (fit("kl", target, starts, FLOOR, steps, 0.05)[0] for steps in (300, 900, 1000))
+    assert (early - later).abs().max() > 0.5 and (late - later).abs().max() < 1e-3
