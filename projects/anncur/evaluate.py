@@ -10,21 +10,21 @@ import numpy as np
 from torch import Tensor
 
 from common.cli import main, one_seed
-from common.data.stores import ArrayStore
 from common.errors import UserError
 from common.paths import expand
 from common.training.runs import save_axis, save_picture
-from common.training.weights import load_weights
 from projects.anncur.cur import RCOND
 from projects.anncur.data import LinkingData
-from projects.anncur.encoders import BertSizes, DualEncoder
+from projects.anncur.encoders import BertSizes, DualEncoder, all_scores
 from projects.anncur.harness.pictures import draw_grid, draw_mention, draw_scores, draw_search
 from projects.anncur.recall import effective_rank, found, top
+from projects.anncur.released import check_shape, load_encoder, open_scores
 from projects.anncur.retrieval import (
     Method,
     anncur,
     candidates,
     fixed_items,
+    fixed_items_uncounted,
     oracle,
     tf_idf,
     without_anchors,
@@ -42,9 +42,10 @@ class Evaluation(L.LightningModule):
 
     Args:
         method: how candidates are found.
-        scores: the matrix that `score.py` wrote; rows of anchor queries are the index, the others the truth.
-        item_scores: the matrix of items in the query's place (`item_cur` and `fixed_items`).
-        dual_encoder: BERT of the dual encoder's towers.
+        scores: the matrix that `score.py` or the official code wrote; rows of anchor queries are the index, the others
+            the truth.
+        item_scores: the matrix of items in the query's place (`item_cur`, `fixed_items`, `fixed_items_uncounted`).
+        encoder: BERT of the dual encoder's towers.
         dual_encoder_weights: its weights (`dual_encoder`).
         ks: the k of top-k.
         budgets: costs of the curves.
@@ -61,10 +62,12 @@ class Evaluation(L.LightningModule):
 
     def __init__(
         self,
-        method: Literal["random", "tf_idf", "dual_encoder", "anncur", "oracle", "item_cur", "fixed_items"],
+        method: Literal[
+            "random", "tf_idf", "dual_encoder", "anncur", "oracle", "item_cur", "fixed_items", "fixed_items_uncounted"
+        ],
         scores: str,
         item_scores: str | None = None,
-        dual_encoder: BertSizes | None = None,
+        encoder: BertSizes | None = None,
         dual_encoder_weights: str | None = None,
         ks: tuple[int, ...] = (1, 10, 50, 100),
         budgets: tuple[int, ...] = (50, 100, 200, 500, 1000),
@@ -81,20 +84,21 @@ class Evaluation(L.LightningModule):
         self.method, self.ks, self.budgets, self.budget = method, ks, budgets, budget
         self.anchor_share, self.rcond, self.explore, self.pictures = anchor_share, rcond, explore, pictures
         self.grid_queries, self.grid_items, self.grid_retrieved = grid_queries, grid_items, grid_retrieved
-        self.store = ArrayStore.open(expand(scores, "model.scores"))
-        self.item_store = ArrayStore.open(expand(item_scores, "model.item_scores")) if item_scores else None
+        self.matrix = open_scores(expand(scores, "model.scores"))
+        self.item_matrix = open_scores(expand(item_scores, "model.item_scores")) if item_scores else None
         self.dual_encoder: DualEncoder | None = None
         if method == "dual_encoder":
-            if dual_encoder is None or dual_encoder_weights is None:
-                raise UserError("method dual_encoder needs --model.dual_encoder and --model.dual_encoder_weights")
-            self.dual_encoder = DualEncoder(dual_encoder, load=False)
-            load_weights(self.dual_encoder, expand(dual_encoder_weights, "model.dual_encoder_weights"))
+            if encoder is None or dual_encoder_weights is None:
+                raise UserError("method dual_encoder needs --model.encoder and --model.dual_encoder_weights")
+            self.dual_encoder = DualEncoder(encoder, load=False)
+            load_encoder(self.dual_encoder, expand(dual_encoder_weights, "model.dual_encoder_weights"))
             self.dual_encoder.requires_grad_(False).eval()
 
     def test_step(self, batch: Tensor, batch_idx: int) -> None:
         data: LinkingData = self.trainer.datamodule
         tests, anchors = batch.cpu().numpy(), data.anchors_and_tests()[0]
-        exact, rows = (np.stack([self.store[i] for i in chosen]) for chosen in (tests, anchors))
+        check_shape(self.matrix, len(tests) + len(anchors), len(data.search.items), "model.scores")
+        exact, rows = (np.stack([self.matrix[i] for i in chosen]) for chosen in (tests, anchors))
         method, gold = self._method(data, rows, exact, tests), data.search.gold[batch.cpu()].numpy()
 
         self._log_recalls(method, exact, len(rows))
@@ -127,13 +131,19 @@ class Evaluation(L.LightningModule):
         if self.method == "tf_idf":
             return without_anchors(tf_idf(data.search_domain, tests))
         if self.dual_encoder is not None:
-            queries = self.dual_encoder.embed_all("query", data.search.queries[tests])
-            return without_anchors((queries @ self.dual_encoder.embed_all("item", data.search.items).T).cpu().numpy())
-        if self.item_store is None:
+            queries, items = data.search.queries[tests], data.search.items
+            embedded = self.dual_encoder.embed_all("query", queries), self.dual_encoder.embed_all("item", items)
+            return without_anchors(all_scores(*embedded).cpu().numpy())
+        if self.item_matrix is None:
             raise UserError(f"method {self.method} needs --model.item_scores")
-        item_rows = np.stack([self.item_store[i] for i in range(len(self.item_store))])
+        check_shape(self.item_matrix, len(data.row_items), exact.shape[1], "model.item_scores")
+        item_rows = np.stack([self.item_matrix[i] for i in range(len(self.item_matrix))])
         if self.method == "fixed_items":
             return fixed_items(item_rows, data.row_items, exact, data.seed)
+        if len(item_rows) < len(rows):
+            raise UserError(f"{len(item_rows)} rows of items cannot replace {len(rows)} queries: raise --data.item_rows")
+        if self.method == "fixed_items_uncounted":
+            return fixed_items_uncounted(item_rows, data.row_items, exact, len(rows), data.seed)
         chosen = np.random.default_rng(data.seed).permutation(len(item_rows))[: len(rows)]
         return anncur(item_rows[chosen], exact, data.seed)
 
