@@ -4,8 +4,9 @@ All of them score queries [B, L_q] against candidates [B, K, L_i] -> [B, K]; tok
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from einops import rearrange, repeat
@@ -141,9 +142,9 @@ class DualEncoder(nn.Module):
         return torch.cat([self.embed(tower, part.to(device)).float() for part in tokens.split(batch_size)])
 
 
-def full_precision(device: torch.device) -> torch.autocast:
+def full_precision(device: torch.device) -> AbstractContextManager[Any]:
     """Where scores are computed, whatever the trainer's precision: rounded to half precision, most of them tie."""
-    return torch.autocast(device.type, enabled=False)
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def dot_scores(queries: Tensor, items: Tensor) -> Tensor:

@@ -99,18 +99,19 @@ class Evaluation(L.LightningModule):
         tests, anchors = batch.cpu().numpy(), data.anchors_and_tests()[0]
         check_shape(self.matrix, len(tests) + len(anchors), len(data.search.items), "model.scores")
         exact, rows = (np.stack([self.matrix[i] for i in chosen]) for chosen in (tests, anchors))
-        method, gold = self._method(data, rows, exact, tests), data.search.gold[batch.cpu()].numpy()
+        gold = data.search.gold.numpy()
+        method = self._method(data, rows, exact, tests)
 
         self._log_recalls(method, exact, len(rows))
         approximation = method(self._anchors(self.anchor_share or 0.5, self.budget))
         chosen = candidates(approximation, self.budget)
-        best = np.take_along_axis(chosen, top(np.take_along_axis(exact, chosen, 1), 1), 1)[:, 0]
-        self.log("test/accuracy", float((best == gold).mean()))
-        self.log("test/accuracy_exact", float((exact.argmax(1) == gold).mean()))
+        self.log("test/accuracy", accuracy(exact, chosen, gold[tests]))
+        self.log("test/accuracy_exact", float((exact.argmax(1) == gold[tests]).mean()))
         pairs = zip(top(exact, max(self.ks)), top(approximation.scores, max(self.ks)), strict=True)
         self.log("test/overlap", float(np.mean([np.isin(*pair).mean() for pair in pairs])))
         centred = exact - exact.mean(1, keepdims=True)
         self.log("test/error", float(np.linalg.norm(approximation.scores - exact) / np.linalg.norm(centred)))
+        self._log_validation(data, rows, anchors, gold[anchors])
 
         if self.explore:
             self._explore(rows, exact, data.seed)
@@ -118,22 +119,37 @@ class Evaluation(L.LightningModule):
         for query in range(min(self.pictures, len(tests))):
             key, mention = f"query {query}", draw_mention(domain.mentions[tests[query]])
             save_picture(self.run_dir, f"{key}, mention", mention, "A mention in its context", reference=True)
-            search = draw_search(domain.entities, exact[query], chosen[query], gold[query])
+            search = draw_search(domain.entities, exact[query], chosen[query], gold[tests[query]])
             save_picture(self.run_dir, key, search, f"Exact top 10: found with {self.budget} calls, or missed (red)")
 
+    def _log_validation(self, data: LinkingData, rows: Array, anchors: Array, gold: Array) -> None:
+        """What claims presuppose, on the anchor queries: they test nothing."""
+        self.log("test/rank_val", float(effective_rank(rows)))
+        self.log("test/accuracy_exact_val", float((rows.argmax(1) == gold).mean()))
+        first_stage = self._first_stage(data, anchors)
+        if first_stage is not None:
+            found_ = candidates(without_anchors(first_stage)(0), self.budget)
+            self.log("test/accuracy_val", accuracy(rows, found_, gold))
+
+    def _first_stage(self, data: LinkingData, queries: Array) -> Array | None:
+        """Scores [len(queries), N] of a retriever that asks the cross-encoder nothing; None for the other methods."""
+        if self.method == "random":
+            return np.random.default_rng(data.seed).random((len(queries), len(data.search.items)))
+        if self.method == "tf_idf":
+            return tf_idf(data.search_domain, queries)
+        if self.dual_encoder is None:
+            return None
+        embedded = self.dual_encoder.embed_all("query", data.search.queries[queries])
+        return all_scores(embedded, self.dual_encoder.embed_all("item", data.search.items)).cpu().numpy()
+
     def _method(self, data: LinkingData, rows: Array, exact: Array, tests: Array) -> Method:
+        first_stage = self._first_stage(data, tests)
+        if first_stage is not None:
+            return without_anchors(first_stage)
         if self.method == "anncur":
             return anncur(rows, exact, data.seed, self.rcond)
         if self.method == "oracle":
             return oracle(rows, exact, data.seed)
-        if self.method == "random":
-            return without_anchors(np.random.default_rng(data.seed).random(exact.shape))
-        if self.method == "tf_idf":
-            return without_anchors(tf_idf(data.search_domain, tests))
-        if self.dual_encoder is not None:
-            queries, items = data.search.queries[tests], data.search.items
-            embedded = self.dual_encoder.embed_all("query", queries), self.dual_encoder.embed_all("item", items)
-            return without_anchors(all_scores(*embedded).cpu().numpy())
         if self.item_matrix is None:
             raise UserError(f"method {self.method} needs --model.item_scores")
         check_shape(self.item_matrix, len(data.row_items), exact.shape[1], "model.item_scores")
@@ -141,7 +157,9 @@ class Evaluation(L.LightningModule):
         if self.method == "fixed_items":
             return fixed_items(item_rows, data.row_items, exact, data.seed)
         if len(item_rows) < len(rows):
-            raise UserError(f"{len(item_rows)} rows of items cannot replace {len(rows)} queries: raise --data.item_rows")
+            raise UserError(
+                f"{len(item_rows)} rows of items cannot replace {len(rows)} queries: raise --data.item_rows"
+            )
         if self.method == "fixed_items_uncounted":
             return fixed_items_uncounted(item_rows, data.row_items, exact, len(rows), data.seed)
         chosen = np.random.default_rng(data.seed).permutation(len(item_rows))[: len(rows)]
@@ -172,6 +190,11 @@ class Evaluation(L.LightningModule):
 
     def _explore(self, rows: Array, exact: Array, seed: int) -> None:
         """Recall for k = 10 over numbers of anchor queries and items, always the same number re-ranked; the scores."""
+        if max(self.grid_queries) > len(rows) or max(self.grid_items) > rows.shape[1]:
+            raise UserError(
+                f"the heat map goes up to {max(self.grid_queries)} anchor queries and {max(self.grid_items)} items of "
+                f"{len(rows)} and {rows.shape[1]}: lower --model.grid_queries or --model.grid_items"
+            )
         order = np.random.default_rng(seed).permutation(len(rows))
         grid = np.zeros((len(self.grid_queries), len(self.grid_items)))
         for i, queries in enumerate(self.grid_queries):
@@ -188,6 +211,12 @@ class Evaluation(L.LightningModule):
         scores = np.concatenate([rows, exact])
         self.log("test/rank", float(effective_rank(scores)))
         save_picture(self.run_dir, "scores", draw_scores(scores), "The cross-encoder's scores")
+
+
+def accuracy(exact: Array, chosen: Array, gold: Array) -> float:
+    """Share of the queries whose right item [Q] has the largest exact score [Q, N] of the items `chosen` [Q, n]."""
+    best = np.take_along_axis(chosen, top(np.take_along_axis(exact, chosen, 1), 1), 1)[:, 0]
+    return float((best == gold).mean())
 
 
 if __name__ == "__main__":

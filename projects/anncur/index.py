@@ -217,8 +217,8 @@ class Index:
         changed = used[fingerprints([items[i] for i in used]) != self.texts[used]]
         if len(changed):
             raise UserError(
-                f"item {changed[0]} is not the one that the index was built for: search the same items in the same order, "
-                "or build the index again"
+                f"item {changed[0]} is not the one that the index was built for: search the same items in the same "
+                "order, or build the index again"
             )
 
 

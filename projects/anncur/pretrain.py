@@ -1,4 +1,4 @@
-"""The world's own BERT: pretrained once on texts of the training domains, for every encoder of the mini scale to start from.
+"""The world's own BERT: pretrained once on texts of the training domains; every encoder of the world starts from it.
 
     python -m projects.anncur.pretrain fit --config projects/anncur/configs/mini/bert.yaml
 
@@ -71,7 +71,7 @@ class TextPairs(LinkingData):
 def hide(
     tokens: np.ndarray, share: float, mask: int, words: tuple[int, int], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hide a share of the words of a text [L]: inputs and labels, both int64 [L]; a label is IGNORED where none is hidden."""
+    """Hide a share of a text's words [L]: inputs and labels, int64 [L]; a label is IGNORED where none is hidden."""
     tokens = tokens.astype(np.int64)
     chosen = (tokens >= words[0]) & (rng.random(len(tokens)) < share)
     how, other = rng.random(len(tokens)), rng.integers(*words, len(tokens))

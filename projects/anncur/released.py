@@ -8,8 +8,8 @@ The checkpoints are PyTorch Lightning's, with a pickled configuration beside the
 | nishantyadav/cls_crossencoder_zeshel | cls_crossenc_zeshel.ckpt | `CrossEncoder("cls", ...)` |
 | nishantyadav/dual_encoder_zeshel | dual_encoder_zeshel.ckpt | `DualEncoder(...)` |
 
-A matrix is what `eval/run_cross_encoder_for_ment_ent_matrix_zeshel.py` and `utils/split_zeshel_ment2ent_for_cur_exps.py`
-of github.com/iesl/anncur pickle: scores [mentions, entities] beside texts and tokens.
+A matrix is what `eval/run_cross_encoder_for_ment_ent_matrix_zeshel.py` of github.com/iesl/anncur pickles, or
+`utils/split_zeshel_ment2ent_for_cur_exps.py`: scores [mentions, entities] beside texts and tokens.
 """
 
 import io
@@ -132,8 +132,8 @@ def check_shape(matrix: Matrix, queries: int, items: int, setting: str) -> None:
     shape = (len(matrix), len(matrix[0]))
     if shape != (queries, items):
         raise UserError(
-            f"{setting} holds {shape[0]} x {shape[1]} scores, but the searched domain has {queries} mentions and {items} "
-            "entities: give the matrix of this domain, or the domain of this matrix (--data.search, --data.search_mentions)"
+            f"{setting} holds {shape[0]} x {shape[1]} scores, not {queries} x {items}: give the matrix of this domain, "
+            "or the domain of this matrix (--data.search, --data.search_mentions, --data.item_rows)"
         )
 
 

@@ -37,13 +37,14 @@ def candidates(found: Approximation, budget: int) -> Array:
     An anchor is never asked about twice. (The official code counts anchors that it retrieves once more.)
     """
     scores = np.array(found.scores)
-    if len(found.anchors) > budget or budget > scores.shape[1]:
+    spare = min(budget, scores.shape[1]) - len(found.anchors)
+    if spare < 0:
         raise UserError(
-            f"a budget of {budget} calls does not fit {len(found.anchors)} anchors and {scores.shape[1]} items: "
-            "correct --model.budgets, --model.budget or --model.anchor_share"
+            f"a budget of {budget} calls is too small for {len(found.anchors)} anchor items: raise --model.budgets, "
+            "or lower --model.anchor_share"
         )
     scores[:, found.anchors] = -np.inf
-    retrieved = top(scores, budget - len(found.anchors))
+    retrieved = top(scores, spare)
     anchors = np.broadcast_to(found.anchors, (len(scores), len(found.anchors)))
     return np.concatenate([anchors, retrieved], 1)
 
@@ -98,7 +99,7 @@ def fixed_items(item_rows: Array, items: Array, exact: Array, seed: int) -> Meth
 
 
 def fixed_items_uncounted(item_rows: Array, items: Array, exact: Array, count: int, seed: int) -> Method:
-    """`fixed_items` as the official code counts: always `count` fixed items (k_q), whose calls the budget leaves out."""
+    """`fixed_items` as the official code counts: always `count` of them (k_q), whose calls the budget leaves out."""
     scores = fixed_items(item_rows, items, exact, seed)(count).scores
     return without_anchors(scores)
 

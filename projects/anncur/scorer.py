@@ -60,7 +60,7 @@ class Scorer:
         return self.pairs([(query, item) for item in items])
 
     def pairs(self, pairs: Sequence[tuple[Any, Any]]) -> np.ndarray:
-        """Scores of (query, item) pairs, whatever their queries, in full batches: float64 [len(pairs)]. Errors as `row`."""
+        """Scores of (query, item) pairs in full batches, whatever their queries: float64 [len(pairs)]; see `row`."""
         starts = range(0, len(pairs), self.batch_size)
         parts = [self._batch(list(pairs[start : start + self.batch_size])) for start in starts]
         return np.concatenate(parts) if parts else np.empty(0)

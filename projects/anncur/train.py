@@ -30,7 +30,7 @@ class EntityLinker(Ranker):
         encoder: its BERT.
         negatives: n; the paper has 63.
         hard: how many of them are hard, all in the paper; the others are random.
-        dual_encoder_weights: weights of the dual encoder that mines for a cross-encoder; its towers are such BERTs, too.
+        dual_encoder_weights: weights of the dual encoder that mines for a cross-encoder; its towers are such BERTs.
         lr: peak learning rate.
         weight_decay: of AdamW.
         warmup: share of the schedule's steps that warm up.
