@@ -141,6 +141,13 @@ class LinkingData(L.LightningDataModule):
         return ordered(tests, len(tests))
 
 
+def dev_split(anchor_queries: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the anchor queries, by place, a distillation trains on, and the tenth that chooses its checkpoint."""
+    order = np.random.default_rng(seed).permutation(anchor_queries)
+    count = max(1, anchor_queries // 10)
+    return order[count:], order[:count]
+
+
 def ordered(indices: np.ndarray, batch_size: int) -> DataLoader:
     """Batches of numbers as they come."""
     return DataLoader(torch.from_numpy(indices), batch_size=batch_size)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from common.cli import main
 from common.errors import UserError
 from common.losses.distillation import soft_cross_entropy
 from common.paths import expand
-from projects.anncur.data import LinkingData, ordered
+from projects.anncur.data import LinkingData, dev_split, ordered
 from projects.anncur.encoders import BertSizes, DualEncoder, all_scores
 from projects.anncur.ranker import Ranker, positive_first
 from projects.anncur.released import check_shape, load_encoder, open_scores
@@ -38,9 +38,7 @@ class AnchorData(LinkingData):
         self.per_query = per_query
 
     def _samples(self, held_out: bool) -> np.ndarray:
-        order = np.random.default_rng(self.seed).permutation(self.anchor_queries)
-        count = max(1, self.anchor_queries // 10)
-        queries = order[:count] if held_out else order[count:]
+        queries = dev_split(self.anchor_queries, self.seed)[held_out]
         return (queries[:, None] * self.per_query + np.arange(self.per_query)).ravel()
 
     def train_dataloader(self) -> DataLoader:

@@ -14,7 +14,7 @@ from common.errors import UserError
 from common.paths import expand
 from common.training.runs import save_axis, save_picture
 from projects.anncur.cur import RCOND
-from projects.anncur.data import LinkingData
+from projects.anncur.data import LinkingData, dev_split
 from projects.anncur.encoders import BertSizes, DualEncoder, all_scores
 from projects.anncur.harness.pictures import draw_grid, draw_mention, draw_scores, draw_search
 from projects.anncur.recall import effective_rank, found, top
@@ -128,8 +128,10 @@ class Evaluation(L.LightningModule):
         self.log("test/accuracy_exact_val", float((rows.argmax(1) == gold).mean()))
         first_stage = self._first_stage(data, anchors)
         if first_stage is not None:
-            found_ = candidates(without_anchors(first_stage)(0), self.budget)
-            self.log("test/accuracy_val", accuracy(rows, found_, gold))
+            chosen = candidates(without_anchors(first_stage)(0), self.budget)
+            self.log("test/accuracy_val", accuracy(rows, chosen, gold))
+            untrained = dev_split(len(rows), data.seed)[1]
+            self.log("test/recall_val", float(found(rows[untrained], chosen[untrained], [max(self.ks)]).mean()))
 
     def _first_stage(self, data: LinkingData, queries: Array) -> Array | None:
         """Scores [len(queries), N] of a retriever that asks the cross-encoder nothing; None for the other methods."""
