@@ -61,7 +61,7 @@ def load_encoder(net: nn.Module, file: Path) -> nn.Module:
     Raises:
         UserError: as `load_weights` does; a checkpoint of another encoder.
     """
-    state = official_state(file) if file.suffix in (".ckpt", ".torch") and is_file(file) else load_state(file)
+    state = official_state(file) if file.suffix != ".safetensors" and is_file(file) else load_state(file)
     if any(key.startswith(OFFICIAL) for key in state):
         state = _renamed(state, net)
     try:
