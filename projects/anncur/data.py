@@ -40,7 +40,7 @@ class LinkingData(L.LightningDataModule):
         search: the domain that is searched; its gold entities are only counted. "{seed}" in it is replaced: a domain of
             its own for each seed.
         tokenizer: hub id; None for the world's own, a word a token.
-        search_mentions: how many of its mentions are scored, drawn once; 0 for all.
+        search_mentions: how many of its mentions are scored, the first ones, as in the official matrices; 0 for all.
         anchor_queries: k_q, how many of those are scored against all items beforehand. The others test the search.
         item_rows: items that are scored in the query's place, for the item-item baselines; drawn once.
         query_length: tokens of a query.
@@ -101,9 +101,7 @@ class LinkingData(L.LightningDataModule):
     def search_domain(self) -> Domain:
         """The searched domain as text, with the mentions that are scored."""
         domain = self.source.domain(self.name)
-        count = min(self.search_mentions or len(domain.mentions), len(domain.mentions))
-        chosen = np.sort(np.random.default_rng(0).permutation(len(domain.mentions))[:count])
-        return Domain(domain.name, domain.entities, [domain.mentions[i] for i in chosen])
+        return Domain(domain.name, domain.entities, domain.mentions[: self.search_mentions or None])
 
     @cached_property
     def search(self) -> Corpus:
