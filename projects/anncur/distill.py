@@ -20,7 +20,7 @@ from common.paths import expand
 from projects.anncur.data import LinkingData, dev_split, ordered
 from projects.anncur.encoders import BertSizes, DualEncoder, all_scores
 from projects.anncur.ranker import Ranker, positive_first
-from projects.anncur.released import check_shape, load_encoder, open_scores
+from projects.anncur.released import check_matrix, load_encoder, open_scores
 
 
 class AnchorData(LinkingData):
@@ -105,7 +105,7 @@ class Distillation(Ranker):
             raise UserError(
                 f"{self.top} targets and as many negatives of {len(self.all_items)} items: lower --model.top"
             )
-        check_shape(self.matrix, len(data.search.queries), len(self.all_items), "model.scores")
+        check_matrix(self.matrix, data.search.queries, self.all_items, "model.scores")
         rows = torch.from_numpy(np.stack([self.matrix[i] for i in anchors]))
         self.targets, self.items = rows.topk(self.top)  # [k_q, n]
         self.hard, self.first = (self.hard.new_zeros(self.items.shape) for _ in range(2))

@@ -18,7 +18,7 @@ from projects.anncur.data import LinkingData, dev_split
 from projects.anncur.encoders import BertSizes, DualEncoder, all_scores
 from projects.anncur.harness.pictures import draw_grid, draw_mention, draw_scores, draw_search
 from projects.anncur.recall import effective_rank, found, top
-from projects.anncur.released import check_shape, load_encoder, open_scores
+from projects.anncur.released import check_matrix, load_encoder, open_scores
 from projects.anncur.retrieval import (
     Method,
     anncur,
@@ -97,7 +97,7 @@ class Evaluation(L.LightningModule):
     def test_step(self, batch: Tensor, batch_idx: int) -> None:
         data: LinkingData = self.trainer.datamodule
         tests, anchors = batch.cpu().numpy(), data.anchors_and_tests()[0]
-        check_shape(self.matrix, len(tests) + len(anchors), len(data.search.items), "model.scores")
+        check_matrix(self.matrix, data.search.queries, data.search.items, "model.scores")
         exact, rows = (np.stack([self.matrix[i] for i in chosen]) for chosen in (tests, anchors))
         gold = data.search.gold.numpy()
         first_stage = self._first_stage(data, np.concatenate([tests, anchors]))
@@ -153,7 +153,7 @@ class Evaluation(L.LightningModule):
             return oracle(rows, exact, data.seed)
         if self.item_matrix is None:
             raise UserError(f"method {self.method} needs --model.item_scores")
-        check_shape(self.item_matrix, len(data.row_items), exact.shape[1], "model.item_scores")
+        check_matrix(self.item_matrix, data.items_as_queries(), data.search.items, "model.item_scores")
         item_rows = np.stack([self.item_matrix[i] for i in range(len(self.item_matrix))])
         if self.method == "fixed_items":
             return fixed_items(item_rows, data.row_items, exact, data.seed)

@@ -26,6 +26,7 @@ from common.data.files import is_file, readable
 from common.data.stores import ArrayStore
 from common.errors import UserError
 from common.training.weights import State, load_state, load_weights
+from projects.anncur.scorer import row_names
 
 Matrix = ArrayStore | np.ndarray
 """Exact scores [M, N]: `matrix[i]` is a row."""
@@ -127,13 +128,25 @@ def open_scores(path: Path) -> Matrix:
     return matrix
 
 
-def check_shape(matrix: Matrix, queries: int, items: int, setting: str) -> None:
-    """UserError if a matrix is one of other queries or items, as far as their number tells."""
-    shape = (len(matrix), len(matrix[0]))
-    if shape != (queries, items):
+def check_matrix(matrix: Matrix, queries: Tensor, items: Tensor, setting: str) -> None:
+    """UserError if a matrix is one of other queries or items, as far as their number or its rows' names tell.
+
+    Args:
+        queries: tokens of what stands in the query's place, [M, L_q].
+        items: tokens of the items, [N, L_i].
+        setting: names the matrix.
+    """
+    shape, wanted = (len(matrix), len(matrix[0])), (len(queries), len(items))
+    if shape != wanted:
         raise UserError(
-            f"{setting} holds {shape[0]} x {shape[1]} scores, not {queries} x {items}: give the matrix of this domain, "
-            "or the domain of this matrix (--data.search, --data.search_mentions, --data.item_rows)"
+            f"{setting} holds {shape[0]} x {shape[1]} scores, not {wanted[0]} x {wanted[1]}: give the matrix of this "
+            "domain, or the domain of this matrix (--data.search, --data.search_mentions, --data.item_rows)"
+        )
+    names = matrix.names if isinstance(matrix, ArrayStore) else None
+    if names is not None and names != row_names(queries, items):
+        raise UserError(
+            f"{setting} holds scores of other texts: run the stage that writes it again, or give its domain and "
+            "its seed (--data.search, --seed_everything)"
         )
 
 

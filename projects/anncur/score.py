@@ -20,7 +20,7 @@ from common.paths import expand
 from projects.anncur.data import LinkingData
 from projects.anncur.encoders import BertSizes, CrossEncoder
 from projects.anncur.released import load_encoder
-from projects.anncur.scorer import Scorer
+from projects.anncur.scorer import Scorer, row_names
 
 
 class ScoreMatrix(L.LightningModule):
@@ -56,6 +56,7 @@ class ScoreMatrix(L.LightningModule):
         self.store = ArrayStore.create(
             self.run_dir / "scores", len(self.queries), (len(self.items),), "float32",
             rank=self.trainer.global_rank, world_size=self.trainer.world_size, key=f"{data.name}, {self.rows}",
+            names=row_names(self.queries, self.items),
         )  # fmt: skip
         data.pending = self.store.missing()
 

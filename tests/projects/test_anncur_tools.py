@@ -12,7 +12,8 @@ from common.errors import UserError
 from common.rehearsal.hub import snapshot, write_hub
 from projects.anncur.encoders import BertSizes, build
 from projects.anncur.harness.rehearsal import write_checkpoint
-from projects.anncur.released import check_shape, load_encoder, open_scores
+from projects.anncur.released import check_matrix, load_encoder, official_state, open_scores
+from projects.anncur.scorer import row_names
 from projects.anncur.tools import recall, search
 
 TINY = BertSizes(vocab_size=40, hidden_size=16, layers=1, heads=2, positions=32, dropout=0.0)
@@ -25,19 +26,13 @@ def test_a_published_checkpoint_fills_the_encoder_and_runs_nothing(kind, tmp_pat
     file = tmp_path / "weights.ckpt"
     write_checkpoint(theirs, file)
     assert b"utils.config" in file.read_bytes().replace(b"\n", b".")  # a class that nobody here has
-    assert "model.input_encoder.bert_model.pooler.dense.weight" in load_keys(file) or kind != "dual"
+    assert "model.input_encoder.bert_model.pooler.dense.weight" in official_state(file) or kind != "dual"
     load_encoder(ours, file)
     for name, value in theirs.state_dict().items():
         torch.testing.assert_close(ours.state_dict()[name], value)
     other = build("dual" if kind != "dual" else "emb", TINY)
     with pytest.raises(UserError, match="weights.ckpt: .* does not fit"):
         load_encoder(other, file)
-
-
-def load_keys(file) -> set[str]:
-    from projects.anncur.released import official_state
-
-    return set(official_state(file))
 
 
 def test_a_checkpoint_with_code_in_it_runs_none(tmp_path):
@@ -72,9 +67,22 @@ def test_official_matrices(kind, tmp_path):
         pickle.dump(content, handle)
     matrix = open_scores(tmp_path / "m.pkl")
     assert matrix.tolist() == scores.tolist() and matrix[1].tolist() == [4, 5, 6, 7]
-    check_shape(matrix, 3, 4, "model.scores")
-    with pytest.raises(UserError, match="model.scores holds 3 x 4 scores, not 3 x 5"):
-        check_shape(matrix, 3, 5, "model.scores")
+    queries, items = torch.arange(6).view(3, 2), torch.arange(8).view(4, 2)
+    check_matrix(matrix, queries, items, "model.scores")
+    with pytest.raises(UserError, match="model.scores holds 3 x 4 scores, not 3 x 3"):
+        check_matrix(matrix, queries, items[:3], "model.scores")
+
+
+def test_a_stored_matrix_is_of_the_domain_that_is_searched(tmp_path):
+    queries, items = torch.arange(6).view(3, 2), torch.arange(8).view(4, 2)
+    writer = ArrayStore.create(tmp_path, 3, (4,), "float32", key="here", names=row_names(queries, items))
+    for row in writer.missing():
+        writer.write(row, np.zeros(4))
+    writer.flush()
+    check_matrix(open_scores(tmp_path), queries, items, "model.scores")
+    for other in ((queries + 1, items), (queries, items.flip(0))):
+        with pytest.raises(UserError, match="model.scores holds scores of other texts"):
+            check_matrix(open_scores(tmp_path), *other, "model.scores")
 
 
 @pytest.mark.parametrize(
