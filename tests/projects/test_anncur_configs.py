@@ -60,7 +60,7 @@ def test_every_stage_sees_the_same_data(scale):
 
 @pytest.mark.parametrize("scale", ["mini", "paper"])
 def test_both_cross_encoders_and_all_distillations_are_trained_alike(scale):
-    """But for the learning rates of the distillations at mini scale, which come from the same grid."""
+    """But for the learning rates of the distillations at mini scale, for each of which two were tried."""
 
     def differing(name: str) -> dict:
         config = read(scale, name)
