@@ -37,9 +37,10 @@ class LinkingData(L.LightningDataModule):
         source: where domains come from: the procedural world, or ZeShEL on disk.
         train: domains whose gold entities encoders are trained on.
         val: domains for validation.
-        search: the domain that is searched; its gold entities are only counted.
+        search: the domain that is searched; its gold entities are only counted. "{seed}" in it is replaced: a domain of
+            its own for each seed.
         tokenizer: hub id; None for the world's own, a word a token.
-        search_mentions: how many of its mentions are scored, drawn once; 0 for all.
+        search_mentions: how many of its mentions are scored, the first ones, as in the official matrices; 0 for all.
         anchor_queries: k_q, how many of those are scored against all items beforehand. The others test the search.
         item_rows: items that are scored in the query's place, for the item-item baselines; drawn once.
         query_length: tokens of a query.
@@ -68,7 +69,8 @@ class LinkingData(L.LightningDataModule):
         seed: int = 0,
     ):
         super().__init__()
-        self.source, self.domains, self.name, self._tokenizer = source, {"train": train, "val": val}, search, tokenizer
+        self.source, self.domains, self._tokenizer = source, {"train": train, "val": val}, tokenizer
+        self.name = search.replace("{seed}", str(seed))
         self.search_mentions, self.anchor_queries, self.item_rows = search_mentions, anchor_queries, item_rows
         self.query_length, self.item_length = query_length, item_length
         self.batch_size, self.val_queries, self.num_workers, self.seed = batch_size, val_queries, num_workers, seed
@@ -84,7 +86,7 @@ class LinkingData(L.LightningDataModule):
         raise UserError("data.tokenizer is missing: name the hub id of a BERT, such as bert-base-uncased")
 
     def _corpus(self, names: list[str]) -> Corpus:
-        domains = [self.source.domain(name) for name in names]
+        domains = (self.source.domain(name) for name in names)  # one at a time: contexts are whole documents
         return Corpus(domains, self.tokenizer, self.query_length, self.item_length)
 
     @cached_property
@@ -99,9 +101,7 @@ class LinkingData(L.LightningDataModule):
     def search_domain(self) -> Domain:
         """The searched domain as text, with the mentions that are scored."""
         domain = self.source.domain(self.name)
-        count = min(self.search_mentions or len(domain.mentions), len(domain.mentions))
-        chosen = np.sort(np.random.default_rng(0).permutation(len(domain.mentions))[:count])
-        return Domain(domain.name, domain.entities, [domain.mentions[i] for i in chosen])
+        return Domain(domain.name, domain.entities, domain.mentions[: self.search_mentions or None])
 
     @cached_property
     def search(self) -> Corpus:
@@ -137,6 +137,13 @@ class LinkingData(L.LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         tests = self.anchors_and_tests()[1]
         return ordered(tests, len(tests))
+
+
+def dev_split(anchor_queries: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the anchor queries, by place, a distillation trains on, and the tenth that chooses its checkpoint."""
+    order = np.random.default_rng(seed).permutation(anchor_queries)
+    count = max(1, anchor_queries // 10)
+    return order[count:], order[:count]
 
 
 def ordered(indices: np.ndarray, batch_size: int) -> DataLoader:

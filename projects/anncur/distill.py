@@ -14,14 +14,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from common.cli import main
-from common.data.stores import ArrayStore
 from common.errors import UserError
 from common.losses.distillation import soft_cross_entropy
 from common.paths import expand
-from common.training.weights import load_weights
-from projects.anncur.data import LinkingData, ordered
-from projects.anncur.encoders import BertSizes, DualEncoder
+from projects.anncur.data import LinkingData, dev_split, ordered
+from projects.anncur.encoders import BertSizes, DualEncoder, all_scores
 from projects.anncur.ranker import Ranker, positive_first
+from projects.anncur.released import check_matrix, load_encoder, open_scores
 
 
 class AnchorData(LinkingData):
@@ -39,9 +38,7 @@ class AnchorData(LinkingData):
         self.per_query = per_query
 
     def _samples(self, held_out: bool) -> np.ndarray:
-        order = np.random.default_rng(self.seed).permutation(self.anchor_queries)
-        count = max(1, self.anchor_queries // 10)
-        queries = order[:count] if held_out else order[count:]
+        queries = dev_split(self.anchor_queries, self.seed)[held_out]
         return (queries[:, None] * self.per_query + np.arange(self.per_query)).ravel()
 
     def train_dataloader(self) -> DataLoader:
@@ -62,14 +59,15 @@ class Distillation(Ranker):
 
     Args:
         encoder: BERT of both towers.
-        scores: matrix of f over the searched domain, as `score.py` writes it.
+        scores: matrix of f over the searched domain, as `score.py` or the official code writes it.
         dual_encoder_weights: the dual encoder to start from (DE_BASE); None for the BERT itself.
         loss: see above.
         top: n; the paper has 100.
         lr: peak learning rate.
         weight_decay: of AdamW.
-        warmup: share of the steps that warm up.
+        warmup: share of the schedule's steps that warm up.
         train_embeddings: train BERT's word embeddings too.
+        schedule_steps: see `Ranker`.
     """
 
     net: DualEncoder
@@ -88,12 +86,13 @@ class Distillation(Ranker):
         weight_decay: float = 0.01,
         warmup: float = 0.0,
         train_embeddings: bool = False,
+        schedule_steps: int | None = None,
     ):
         net = DualEncoder(encoder, load=dual_encoder_weights is None)
         if dual_encoder_weights is not None:
-            load_weights(net, expand(dual_encoder_weights, "model.dual_encoder_weights"))
-        super().__init__(net, lr, weight_decay, warmup, train_embeddings)
-        self.store, self.loss, self.top = ArrayStore.open(expand(scores, "model.scores")), loss, top
+            load_encoder(net, expand(dual_encoder_weights, "model.dual_encoder_weights"))
+        super().__init__(net, lr, weight_decay, warmup, train_embeddings, schedule_steps)
+        self.matrix, self.loss, self.top = open_scores(expand(scores, "model.scores")), loss, top
         for negatives in ("hard", "first"):  # of this epoch; of the first one, by which checkpoints are compared
             self.register_buffer(negatives, torch.empty(0, top, dtype=torch.long))
         self.register_buffer("mined", torch.tensor(-1))
@@ -106,7 +105,8 @@ class Distillation(Ranker):
             raise UserError(
                 f"{self.top} targets and as many negatives of {len(self.all_items)} items: lower --model.top"
             )
-        rows = torch.from_numpy(np.stack([self.store[i] for i in anchors]))
+        check_matrix(self.matrix, data.search.queries, self.all_items, "model.scores")
+        rows = torch.from_numpy(np.stack([self.matrix[i] for i in anchors]))
         self.targets, self.items = rows.topk(self.top)  # [k_q, n]
         self.hard, self.first = (self.hard.new_zeros(self.items.shape) for _ in range(2))
 
@@ -147,7 +147,7 @@ def hard_negatives(net: DualEncoder, queries: Tensor, items: Tensor, positives: 
     """For each query as many items as it has positives, those that `net` scores highest of all others: [Q, n]."""
     training = net.training
     net.eval()
-    scores = net.embed_all("query", queries) @ net.embed_all("item", items).T
+    scores = all_scores(net.embed_all("query", queries), net.embed_all("item", items))
     net.train(training)
     scores.scatter_(1, positives.to(scores.device), -torch.inf)
     return scores.topk(positives.shape[1]).indices

@@ -4,12 +4,14 @@ All of them score queries [B, L_q] against candidates [B, K, L_i] -> [B, K]; tok
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import AutoConfig, BertConfig, BertModel
 
 from common.hub import from_pretrained
@@ -20,16 +22,16 @@ Kind = Literal["emb", "cls", "dual"]
 
 @dataclass
 class BertSizes:
-    """Which BERT: a published one, or one of these sizes with random weights.
+    """Which BERT: a pretrained one, or one of these sizes with random weights.
 
     Attributes:
-        pretrained: hub id; the sizes below are not used then.
+        pretrained: hub id, or the folder that `pretrain.py` leaves; the sizes below are not used then.
         vocab_size: tokens.
         hidden_size: width d.
         layers: transformer blocks.
         heads: attention heads.
         positions: longest input in tokens.
-        dropout: of BERT's layers and attention.
+        dropout: of BERT's layers and attention, also of a pretrained one.
     """
 
     pretrained: str | None = None
@@ -42,11 +44,12 @@ class BertSizes:
 
 
 def bert(sizes: BertSizes, pooler: bool, load: bool) -> BertModel:
-    """A BERT, with its published weights if `load` is set and there are any."""
+    """A BERT, with its pretrained weights if `load` is set and there are any."""
     if sizes.pretrained:
+        dropout = {"hidden_dropout_prob": sizes.dropout, "attention_probs_dropout_prob": sizes.dropout}
         if load:
-            return from_pretrained(BertModel, sizes.pretrained, add_pooling_layer=pooler)
-        return BertModel(from_pretrained(AutoConfig, sizes.pretrained), add_pooling_layer=pooler)
+            return from_pretrained(BertModel, sizes.pretrained, add_pooling_layer=pooler, **dropout)
+        return BertModel(from_pretrained(AutoConfig, sizes.pretrained, **dropout), add_pooling_layer=pooler)
     config = BertConfig(
         vocab_size=sizes.vocab_size,
         hidden_size=sizes.hidden_size,
@@ -103,12 +106,13 @@ class CrossEncoder(nn.Module):
         batch, candidates, _ = items.shape
         tokens = pair_tokens(repeat(queries, "b l -> (b k) l", k=candidates), rearrange(items, "b k l -> (b k) l"))
         outputs = self.bert(**pair_inputs(tokens, queries.shape[1]))
-        with torch.autocast(tokens.device.type, enabled=False):  # a score rounded to half precision ties with others
-            if self.kind == "cls":
-                scores = self.head(self.dropout(outputs.pooler_output.float()))[:, 0]
-            else:
-                query, item = tag_embeddings(tokens, outputs.last_hidden_state.float())
-                scores = (query * item).sum(-1)
+        if self.kind == "cls":
+            with full_precision(tokens.device):
+                pooled = self.dropout(outputs.pooler_output.float())
+                scores = F.linear(pooled, self.head.weight.float(), self.head.bias.float())[:, 0]
+        else:
+            query, item = tag_embeddings(tokens, outputs.last_hidden_state)
+            scores = dot_scores(query, item[:, None])[:, 0]
         return scores.view(batch, candidates)
 
 
@@ -133,14 +137,26 @@ class DualEncoder(nn.Module):
 
     @torch.no_grad()
     def embed_all(self, tower: Literal["query", "item"], tokens: Tensor, batch_size: int = 512) -> Tensor:
-        """Embeddings of many texts, [N, L] -> [N, d], computed on the model's device, in its training mode."""
+        """Embeddings of many texts, [N, L] -> float32 [N, d], computed on the model's device, in its training mode."""
         device = self.item.device
-        return torch.cat([self.embed(tower, part.to(device)) for part in tokens.split(batch_size)])
+        return torch.cat([self.embed(tower, part.to(device)).float() for part in tokens.split(batch_size)])
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Where scores are computed, whatever the trainer's precision: rounded to half precision, most of them tie."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def dot_scores(queries: Tensor, items: Tensor) -> Tensor:
-    """[B, d] and [B, K, d] -> [B, K]."""
-    return torch.einsum("bd,bkd->bk", queries, items)
+    """Embeddings of each query's own items: [B, d] and [B, K, d] -> float32 [B, K]."""
+    with full_precision(queries.device):
+        return torch.einsum("bd,bkd->bk", queries.float(), items.float())
+
+
+def all_scores(queries: Tensor, items: Tensor) -> Tensor:
+    """Embeddings of items that all queries share: [Q, d] and [N, d] -> float32 [Q, N]."""
+    with full_precision(queries.device):
+        return queries.float() @ items.float().T
 
 
 def build(kind: Kind, sizes: BertSizes, load: bool = True) -> CrossEncoder | DualEncoder:

@@ -10,21 +10,21 @@ import numpy as np
 from torch import Tensor
 
 from common.cli import main, one_seed
-from common.data.stores import ArrayStore
 from common.errors import UserError
 from common.paths import expand
 from common.training.runs import save_axis, save_picture
-from common.training.weights import load_weights
 from projects.anncur.cur import RCOND
-from projects.anncur.data import LinkingData
-from projects.anncur.encoders import BertSizes, DualEncoder
+from projects.anncur.data import LinkingData, dev_split
+from projects.anncur.encoders import BertSizes, DualEncoder, all_scores
 from projects.anncur.harness.pictures import draw_grid, draw_mention, draw_scores, draw_search
 from projects.anncur.recall import effective_rank, found, top
+from projects.anncur.released import check_matrix, load_encoder, open_scores
 from projects.anncur.retrieval import (
     Method,
     anncur,
     candidates,
     fixed_items,
+    fixed_items_uncounted,
     oracle,
     tf_idf,
     without_anchors,
@@ -42,9 +42,10 @@ class Evaluation(L.LightningModule):
 
     Args:
         method: how candidates are found.
-        scores: the matrix that `score.py` wrote; rows of anchor queries are the index, the others the truth.
-        item_scores: the matrix of items in the query's place (`item_cur` and `fixed_items`).
-        dual_encoder: BERT of the dual encoder's towers.
+        scores: the matrix that `score.py` or the official code wrote; rows of anchor queries are the index, the others
+            the truth.
+        item_scores: the matrix of items in the query's place (`item_cur`, `fixed_items`, `fixed_items_uncounted`).
+        encoder: BERT of the dual encoder's towers.
         dual_encoder_weights: its weights (`dual_encoder`).
         ks: the k of top-k.
         budgets: costs of the curves.
@@ -61,10 +62,12 @@ class Evaluation(L.LightningModule):
 
     def __init__(
         self,
-        method: Literal["random", "tf_idf", "dual_encoder", "anncur", "oracle", "item_cur", "fixed_items"],
+        method: Literal[
+            "random", "tf_idf", "dual_encoder", "anncur", "oracle", "item_cur", "fixed_items", "fixed_items_uncounted"
+        ],
         scores: str,
         item_scores: str | None = None,
-        dual_encoder: BertSizes | None = None,
+        encoder: BertSizes | None = None,
         dual_encoder_weights: str | None = None,
         ks: tuple[int, ...] = (1, 10, 50, 100),
         budgets: tuple[int, ...] = (50, 100, 200, 500, 1000),
@@ -81,32 +84,40 @@ class Evaluation(L.LightningModule):
         self.method, self.ks, self.budgets, self.budget = method, ks, budgets, budget
         self.anchor_share, self.rcond, self.explore, self.pictures = anchor_share, rcond, explore, pictures
         self.grid_queries, self.grid_items, self.grid_retrieved = grid_queries, grid_items, grid_retrieved
-        self.store = ArrayStore.open(expand(scores, "model.scores"))
-        self.item_store = ArrayStore.open(expand(item_scores, "model.item_scores")) if item_scores else None
+        self.matrix = open_scores(expand(scores, "model.scores"))
+        self.item_matrix = open_scores(expand(item_scores, "model.item_scores")) if item_scores else None
         self.dual_encoder: DualEncoder | None = None
         if method == "dual_encoder":
-            if dual_encoder is None or dual_encoder_weights is None:
-                raise UserError("method dual_encoder needs --model.dual_encoder and --model.dual_encoder_weights")
-            self.dual_encoder = DualEncoder(dual_encoder, load=False)
-            load_weights(self.dual_encoder, expand(dual_encoder_weights, "model.dual_encoder_weights"))
+            if encoder is None or dual_encoder_weights is None:
+                raise UserError("method dual_encoder needs --model.encoder and --model.dual_encoder_weights")
+            self.dual_encoder = DualEncoder(encoder, load=False)
+            load_encoder(self.dual_encoder, expand(dual_encoder_weights, "model.dual_encoder_weights"))
             self.dual_encoder.requires_grad_(False).eval()
 
     def test_step(self, batch: Tensor, batch_idx: int) -> None:
         data: LinkingData = self.trainer.datamodule
         tests, anchors = batch.cpu().numpy(), data.anchors_and_tests()[0]
-        exact, rows = (np.stack([self.store[i] for i in chosen]) for chosen in (tests, anchors))
-        method, gold = self._method(data, rows, exact, tests), data.search.gold[batch.cpu()].numpy()
+        check_matrix(self.matrix, data.search.queries, data.search.items, "model.scores")
+        exact, rows = (np.stack([self.matrix[i] for i in chosen]) for chosen in (tests, anchors))
+        gold = data.search.gold.numpy()
+        first_stage = self._first_stage(data, np.concatenate([tests, anchors]))
+        method = (
+            without_anchors(first_stage[: len(tests)]) if first_stage is not None else self._method(data, rows, exact)
+        )
 
         self._log_recalls(method, exact, len(rows))
         approximation = method(self._anchors(self.anchor_share or 0.5, self.budget))
         chosen = candidates(approximation, self.budget)
-        best = np.take_along_axis(chosen, top(np.take_along_axis(exact, chosen, 1), 1), 1)[:, 0]
-        self.log("test/accuracy", float((best == gold).mean()))
-        self.log("test/accuracy_exact", float((exact.argmax(1) == gold).mean()))
+        self.log("test/accuracy", accuracy(exact, chosen, gold[tests]))
+        self.log("test/accuracy_exact", float((exact.argmax(1) == gold[tests]).mean()))
         pairs = zip(top(exact, max(self.ks)), top(approximation.scores, max(self.ks)), strict=True)
         self.log("test/overlap", float(np.mean([np.isin(*pair).mean() for pair in pairs])))
         centred = exact - exact.mean(1, keepdims=True)
         self.log("test/error", float(np.linalg.norm(approximation.scores - exact) / np.linalg.norm(centred)))
+        self.log("test/rank_val", float(effective_rank(rows)))  # on anchor queries, which test nothing
+        self.log("test/accuracy_exact_val", float((rows.argmax(1) == gold[anchors]).mean()))
+        if first_stage is not None:
+            self._log_retriever(first_stage[len(tests) :], rows, gold[anchors], data.seed)
 
         if self.explore:
             self._explore(rows, exact, data.seed)
@@ -114,26 +125,44 @@ class Evaluation(L.LightningModule):
         for query in range(min(self.pictures, len(tests))):
             key, mention = f"query {query}", draw_mention(domain.mentions[tests[query]])
             save_picture(self.run_dir, f"{key}, mention", mention, "A mention in its context", reference=True)
-            search = draw_search(domain.entities, exact[query], chosen[query], gold[query])
+            search = draw_search(domain.entities, exact[query], chosen[query], gold[tests[query]])
             save_picture(self.run_dir, key, search, f"Exact top 10: found with {self.budget} calls, or missed (red)")
 
-    def _method(self, data: LinkingData, rows: Array, exact: Array, tests: Array) -> Method:
+    def _log_retriever(self, scores: Array, rows: Array, gold: Array, seed: int) -> None:
+        """What claims presuppose of a retriever with scores [k_q, N], on the anchor queries."""
+        chosen, untrained = candidates(without_anchors(scores)(0), self.budget), dev_split(len(rows), seed)[1]
+        self.log("test/accuracy_val", accuracy(rows, chosen, gold))
+        self.log("test/recall_val", float(found(rows[untrained], chosen[untrained], [max(self.ks)]).mean()))
+
+    def _first_stage(self, data: LinkingData, queries: Array) -> Array | None:
+        """Scores [len(queries), N] of a retriever that asks the cross-encoder nothing; None for the other methods."""
+        if self.method == "random":
+            return np.random.default_rng(data.seed).random((len(queries), len(data.search.items)))
+        if self.method == "tf_idf":
+            return tf_idf(data.search_domain, queries)
+        if self.dual_encoder is None:
+            return None
+        embedded = self.dual_encoder.embed_all("query", data.search.queries[queries])
+        return all_scores(embedded, self.dual_encoder.embed_all("item", data.search.items)).cpu().numpy()
+
+    def _method(self, data: LinkingData, rows: Array, exact: Array) -> Method:
+        """A method that asks for exact scores first."""
         if self.method == "anncur":
             return anncur(rows, exact, data.seed, self.rcond)
         if self.method == "oracle":
             return oracle(rows, exact, data.seed)
-        if self.method == "random":
-            return without_anchors(np.random.default_rng(data.seed).random(exact.shape))
-        if self.method == "tf_idf":
-            return without_anchors(tf_idf(data.search_domain, tests))
-        if self.dual_encoder is not None:
-            queries = self.dual_encoder.embed_all("query", data.search.queries[tests])
-            return without_anchors((queries @ self.dual_encoder.embed_all("item", data.search.items).T).cpu().numpy())
-        if self.item_store is None:
+        if self.item_matrix is None:
             raise UserError(f"method {self.method} needs --model.item_scores")
-        item_rows = np.stack([self.item_store[i] for i in range(len(self.item_store))])
+        check_matrix(self.item_matrix, data.items_as_queries(), data.search.items, "model.item_scores")
+        item_rows = np.stack([self.item_matrix[i] for i in range(len(self.item_matrix))])
         if self.method == "fixed_items":
             return fixed_items(item_rows, data.row_items, exact, data.seed)
+        if len(item_rows) < len(rows):
+            raise UserError(
+                f"{len(item_rows)} rows of items cannot replace {len(rows)} queries: raise --data.item_rows"
+            )
+        if self.method == "fixed_items_uncounted":
+            return fixed_items_uncounted(item_rows, data.row_items, exact, len(rows), data.seed)
         chosen = np.random.default_rng(data.seed).permutation(len(item_rows))[: len(rows)]
         return anncur(item_rows[chosen], exact, data.seed)
 
@@ -162,6 +191,11 @@ class Evaluation(L.LightningModule):
 
     def _explore(self, rows: Array, exact: Array, seed: int) -> None:
         """Recall for k = 10 over numbers of anchor queries and items, always the same number re-ranked; the scores."""
+        if max(self.grid_queries) > len(rows) or max(self.grid_items) > rows.shape[1]:
+            raise UserError(
+                f"the heat map goes up to {max(self.grid_queries)} anchor queries and {max(self.grid_items)} items of "
+                f"{len(rows)} and {rows.shape[1]}: lower --model.grid_queries or --model.grid_items"
+            )
         order = np.random.default_rng(seed).permutation(len(rows))
         grid = np.zeros((len(self.grid_queries), len(self.grid_items)))
         for i, queries in enumerate(self.grid_queries):
@@ -178,6 +212,12 @@ class Evaluation(L.LightningModule):
         scores = np.concatenate([rows, exact])
         self.log("test/rank", float(effective_rank(scores)))
         save_picture(self.run_dir, "scores", draw_scores(scores), "The cross-encoder's scores")
+
+
+def accuracy(exact: Array, chosen: Array, gold: Array) -> float:
+    """Share of the queries whose right item [Q] has the largest exact score [Q, N] of the items `chosen` [Q, n]."""
+    best = np.take_along_axis(chosen, top(np.take_along_axis(exact, chosen, 1), 1), 1)[:, 0]
+    return float((best == gold).mean())
 
 
 if __name__ == "__main__":

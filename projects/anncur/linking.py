@@ -62,7 +62,7 @@ class Corpus:
     """
 
     def __init__(
-        self, domains: Sequence[Domain], tokenizer: PreTrainedTokenizerBase, query_length: int, item_length: int
+        self, domains: Iterable[Domain], tokenizer: PreTrainedTokenizerBase, query_length: int, item_length: int
     ):
         if tokenizer.convert_tokens_to_ids(["[unused0]", "[unused1]", "[unused2]"]) != [START, END, TITLE]:
             raise UserError(f"{tokenizer.name_or_path} is not a BERT vocabulary: [unused0..2] must have ids 1, 2, 3")
@@ -70,9 +70,9 @@ class Corpus:
         queries, items, gold, ranges, first = [], [], [], [], 0
         for domain in domains:
             mentions, size = domain.mentions, len(domain.entities)
-            queries.append(
-                self._queries([m.left for m in mentions], [m.mention for m in mentions], [m.right for m in mentions])
-            )
+            left = [" ".join(m.left.split()[-query_length:]) for m in mentions]  # a word is at least one token
+            right = [" ".join(m.right.split()[:query_length]) for m in mentions]
+            queries.append(self._queries(left, [m.mention for m in mentions], right))
             items.append(self._items(domain.entities))
             gold += [first + m.entity for m in mentions]
             ranges += [[first, size]] * len(mentions)

@@ -22,18 +22,29 @@ class Ranker(L.LightningModule):
 
     Args:
         net: an encoder of `encoders.py`.
-        lr: peak learning rate; linear warm-up, then linearly to zero.
+        lr: peak learning rate; linear warm-up, then linearly to zero, and zero from then on.
         weight_decay: of AdamW, on everything but biases. (LayerNorm's weights decay too, as in the official code.)
-        warmup: share of the steps that warm up.
+        warmup: share of the schedule's steps that warm up.
         train_embeddings: train BERT's embeddings and pooler too. The paper's runs leave them as they were pretrained.
+        schedule_steps: optimiser steps after which the learning rate is zero; None: those of the training. The official
+            code plans with another number than it takes: it counts batches before they are accumulated and shared by
+            GPUs, and for a distillation all mentions of the domain. So its learning rate hardly falls, or falls early.
     """
 
     dev_loss: Tensor
 
-    def __init__(self, net: nn.Module, lr: float, weight_decay: float, warmup: float, train_embeddings: bool):
+    def __init__(
+        self,
+        net: nn.Module,
+        lr: float,
+        weight_decay: float,
+        warmup: float,
+        train_embeddings: bool,
+        schedule_steps: int | None = None,
+    ):
         super().__init__()
         self.net, self.best = net.train(), deepcopy(net).requires_grad_(False)  # published weights load in eval mode
-        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
+        self.lr, self.weight_decay, self.warmup, self.schedule_steps = lr, weight_decay, warmup, schedule_steps
         if not train_embeddings:
             for name, parameter in net.named_parameters():
                 if ".encoder." not in f".{name}" and "head." not in name:
@@ -56,7 +67,7 @@ class Ranker(L.LightningModule):
             {"params": [p for name, p in named if "bias" in name], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.lr)
-        steps = optimizer_steps(self.trainer)
+        steps = self.schedule_steps or optimizer_steps(self.trainer)
         warm = int(self.warmup * steps)
 
         def factor(step: int) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from common.data.linking import Domain
+from common.errors import UserError
 from projects.anncur.cur import RCOND, item_embeddings, oracle_link
 from projects.anncur.index import draw_anchors
 from projects.anncur.recall import top
@@ -36,8 +37,14 @@ def candidates(found: Approximation, budget: int) -> Array:
     An anchor is never asked about twice. (The official code counts anchors that it retrieves once more.)
     """
     scores = np.array(found.scores)
+    spare = min(budget, scores.shape[1]) - len(found.anchors)
+    if spare < 0:
+        raise UserError(
+            f"a budget of {budget} calls is too small for {len(found.anchors)} anchor items: raise --model.budgets, "
+            "or lower --model.anchor_share"
+        )
     scores[:, found.anchors] = -np.inf
-    retrieved = top(scores, min(budget, scores.shape[1]) - len(found.anchors))
+    retrieved = top(scores, spare)
     anchors = np.broadcast_to(found.anchors, (len(scores), len(found.anchors)))
     return np.concatenate([anchors, retrieved], 1)
 
@@ -76,19 +83,25 @@ def oracle(rows: Array, exact: Array, seed: int) -> Method:
 
 
 def fixed_items(item_rows: Array, items: Array, exact: Array, seed: int) -> Method:
-    """An item's embedding is its scores against k_i fixed items in the query's place, a query's those against them.
+    """An item's embedding is its scores against fixed items in the query's place, a query's those against them.
 
     Args:
         item_rows: scores of all items with `items` [n] in the query's place, [n, N].
         exact: exact scores of the test queries, [Q, N], of which only the columns of the fixed items are read.
-        seed: draws k_i of the n.
+        seed: draws k_i of the n; where more calls are to be spent, all n are taken and the rest is for re-ranking.
     """
 
     def approximate(count: int) -> Approximation:
-        chosen = draw_anchors(len(items), count, seed)
+        chosen = draw_anchors(len(items), min(count, len(items)), seed)
         return Approximation(items[chosen], exact[:, items[chosen]] @ item_rows[chosen])
 
     return approximate
+
+
+def fixed_items_uncounted(item_rows: Array, items: Array, exact: Array, count: int, seed: int) -> Method:
+    """`fixed_items` as the official code counts: always `count` of them (k_q), whose calls the budget leaves out."""
+    scores = fixed_items(item_rows, items, exact, seed)(count).scores
+    return without_anchors(scores)
 
 
 def tf_idf(domain: Domain, queries: Array) -> Array:

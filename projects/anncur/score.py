@@ -17,10 +17,10 @@ from torch import Tensor
 from common.cli import main, one_seed
 from common.data.stores import ArrayStore
 from common.paths import expand
-from common.training.weights import load_weights
 from projects.anncur.data import LinkingData
 from projects.anncur.encoders import BertSizes, CrossEncoder
-from projects.anncur.scorer import Scorer
+from projects.anncur.released import load_encoder
+from projects.anncur.scorer import Scorer, row_names
 
 
 class ScoreMatrix(L.LightningModule):
@@ -29,7 +29,7 @@ class ScoreMatrix(L.LightningModule):
     Args:
         kind: "emb" or "cls".
         encoder: its BERT.
-        weights: its weights.
+        weights: its weights: of a stage, or the official checkpoint.
         rows: what stands in the query's place. "items": `data.item_rows` items, for the item-item baselines.
         pairs: (query, item) pairs that are scored at once.
     """
@@ -44,7 +44,7 @@ class ScoreMatrix(L.LightningModule):
     ):
         super().__init__()
         net = CrossEncoder(kind, encoder, load=False)
-        load_weights(net, expand(weights, "model.weights"))
+        load_encoder(net, expand(weights, "model.weights"))
         self.net = net.requires_grad_(False).eval()
         self.rows, self.pairs = rows, pairs
 
@@ -56,6 +56,7 @@ class ScoreMatrix(L.LightningModule):
         self.store = ArrayStore.create(
             self.run_dir / "scores", len(self.queries), (len(self.items),), "float32",
             rank=self.trainer.global_rank, world_size=self.trainer.world_size, key=f"{data.name}, {self.rows}",
+            names=row_names(self.queries, self.items),
         )  # fmt: skip
         data.pending = self.store.missing()
 

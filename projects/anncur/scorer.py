@@ -7,6 +7,8 @@ A scorer takes pairs (query, item) and returns a number for each. It may be
   the scores of the best items together.
 """
 
+import hashlib
+import pickle
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from common.data.stores import ArrayStore
 from common.errors import UserError
@@ -54,10 +57,12 @@ class Scorer:
         Raises:
             UserError: the scorer returned another number of scores, or scores that are not finite.
         """
-        parts = [
-            self._batch([(query, item) for item in items[start : start + self.batch_size]])
-            for start in range(0, len(items), self.batch_size)
-        ]
+        return self.pairs([(query, item) for item in items])
+
+    def pairs(self, pairs: Sequence[tuple[Any, Any]]) -> np.ndarray:
+        """Scores of (query, item) pairs in full batches, whatever their queries: float64 [len(pairs)]; see `row`."""
+        starts = range(0, len(pairs), self.batch_size)
+        parts = [self._batch(list(pairs[start : start + self.batch_size])) for start in starts]
         return np.concatenate(parts) if parts else np.empty(0)
 
     def _batch(self, pairs: list[tuple[Any, Any]]) -> np.ndarray:
@@ -81,6 +86,43 @@ def _first_bad(scores: np.ndarray) -> int:
     return int(np.flatnonzero(~np.isfinite(scores))[0])
 
 
+def fingerprints(values: Sequence[Any]) -> np.ndarray:
+    """What queries or items are, in 8 bytes each: int64 [len(values)], the same for the same text wherever it is read.
+
+    Texts, arrays and tensors count by their content, lists and dictionaries by their parts, other objects as pickled.
+
+    Raises:
+        UserError: an object that cannot be pickled.
+    """
+    return np.frombuffer(b"".join(_fingerprint(value) for value in values), np.int64)
+
+
+def _fingerprint(value: Any) -> bytes:
+    if isinstance(value, str):
+        content = b"text" + value.encode("utf-8", "surrogatepass")
+    elif isinstance(value, (np.ndarray, Tensor)):
+        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+        content = b"array" + f"{array.dtype.str}{array.shape}".encode() + array.tobytes()
+    elif isinstance(value, (list, tuple)):
+        content = b"list" + b"".join(map(_fingerprint, value))
+    elif isinstance(value, dict):
+        content = b"dict" + b"".join(map(_fingerprint, (part for pair in value.items() for part in pair)))
+    else:
+        try:
+            content = b"object" + pickle.dumps(value, protocol=5)
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"a query or item of {type(value)} cannot be told from others ({error}): give texts"
+            ) from error
+    return hashlib.blake2b(content, digest_size=8).digest()
+
+
+def row_names(queries: Sequence[Any], items: Sequence[Any]) -> list[str]:
+    """Names for the rows of a stored matrix, by which other queries or items of the same number are told apart."""
+    among = hashlib.blake2b(fingerprints(items).tobytes(), digest_size=8).hexdigest()
+    return [f"query {query & (2**64 - 1):016x} among items {among}" for query in fingerprints(queries).tolist()]
+
+
 def score_matrix(
     scorer: Scorer,
     queries: Sequence[Any],
@@ -96,7 +138,8 @@ def score_matrix(
     Several processes share the work when each passes its rank; open the store when all of them are done.
 
     Args:
-        key: names the scorer and the items; an unfinished matrix is only continued under the same key.
+        key: names the scorer; a matrix is only continued under the same key, and for the same queries and items, whose
+            texts are compared.
 
     Returns:
         Calls that this run made: items times the rows that were missing.
@@ -105,7 +148,8 @@ def score_matrix(
         UserError: the folder holds another matrix, the disk is too small, or the scorer failed (see `Scorer.row`).
     """
     before = scorer.calls
-    writer = ArrayStore.create(folder, len(queries), (len(items),), "float32", rank, world_size, key=key)
+    shape, names = (len(items),), row_names(queries, items)
+    writer = ArrayStore.create(folder, len(queries), shape, "float32", rank, world_size, key=key, names=names)
     for row in writer.missing():
         writer.write(int(row), scorer.row(queries[row], items))
         writer.flush()  # a row costs N calls: far more than bringing it to the disk

@@ -10,11 +10,11 @@ from torchmetrics import MeanMetric
 from common.cli import main, one_seed
 from common.errors import UserError
 from common.paths import expand
-from common.training.weights import load_weights
 from projects.anncur.data import LinkingData
-from projects.anncur.encoders import BertSizes, DualEncoder, Kind, build
+from projects.anncur.encoders import BertSizes, DualEncoder, Kind, all_scores, build
 from projects.anncur.linking import Corpus
 from projects.anncur.ranker import Ranker, positive_first
+from projects.anncur.released import load_encoder
 
 SCORES = 1 << 26  # scores that exist at the same time while negatives are mined
 
@@ -30,12 +30,12 @@ class EntityLinker(Ranker):
         encoder: its BERT.
         negatives: n; the paper has 63.
         hard: how many of them are hard, all in the paper; the others are random.
-        dual_encoder: sizes of the dual encoder that mines for a cross-encoder.
-        dual_encoder_weights: its weights.
+        dual_encoder_weights: weights of the dual encoder that mines for a cross-encoder; its towers are such BERTs.
         lr: peak learning rate.
         weight_decay: of AdamW.
-        warmup: share of the steps that warm up.
+        warmup: share of the schedule's steps that warm up.
         train_embeddings: train BERT's word embeddings and pooler too.
+        schedule_steps: see `Ranker`.
     """
 
     hard: Tensor
@@ -47,21 +47,21 @@ class EntityLinker(Ranker):
         encoder: BertSizes,
         negatives: int = 63,
         hard: int = 63,
-        dual_encoder: BertSizes | None = None,
         dual_encoder_weights: str | None = None,
         lr: float = 1e-5,
         weight_decay: float = 0.01,
         warmup: float = 0.01,
         train_embeddings: bool = False,
+        schedule_steps: int | None = None,
     ):
-        super().__init__(build(kind, encoder), lr, weight_decay, warmup, train_embeddings)
+        super().__init__(build(kind, encoder), lr, weight_decay, warmup, train_embeddings, schedule_steps)
         self.kind, self.negatives, self.hard_count = kind, negatives, hard
         self.miner: list[DualEncoder] = []  # in a list: it is no part of this module's weights
         if kind != "dual":
-            if dual_encoder is None or dual_encoder_weights is None:
+            if dual_encoder_weights is None:
                 raise UserError("a cross-encoder needs a dual encoder that mines: --model.dual_encoder_weights")
-            miner = DualEncoder(dual_encoder, load=False)
-            load_weights(miner, expand(dual_encoder_weights, "model.dual_encoder_weights"))
+            miner = DualEncoder(encoder, load=False)
+            load_encoder(miner, expand(dual_encoder_weights, "model.dual_encoder_weights"))
             self.miner = [miner.requires_grad_(False).eval()]
         self.register_buffer("hard", torch.empty(0, hard, dtype=torch.long))
         self.register_buffer("mined", torch.tensor(-1))
@@ -138,7 +138,7 @@ def mine(miner: DualEncoder, corpus: Corpus, count: int) -> Tensor:
             raise UserError(f"{count} hard negatives do not exist in a domain of {size} entities: lower --model.hard")
         rows = torch.nonzero(corpus.ranges[:, 0] == first)[:, 0]
         for part in rows.split(max(1, SCORES // size)):
-            scores = queries[part] @ items[first : first + size].T
+            scores = all_scores(queries[part], items[first : first + size])
             scores.scatter_(1, (corpus.gold[part] - first)[:, None].to(scores.device), -torch.inf)
             found[part] = first + scores.topk(count).indices.cpu()
     return found

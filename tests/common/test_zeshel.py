@@ -110,3 +110,12 @@ def test_errors_name_the_file_and_say_where_the_data_comes_from(tmp_path, settin
     with pytest.raises(UserError, match=message) as caught:
         write(tmp_path, **settings).domain(world)
     assert "github.com/lajanugen/zeshel" in str(caught.value)
+
+
+def test_the_whole_document_is_the_context_where_it_is_wanted(tmp_path):
+    write(tmp_path, mentions=[mention("C3", "A1", 201, 201)])
+    found = ZeShEL(str(tmp_path), context=None).domain("yugioh").mentions[0]
+    assert found.left.split() == ["x"] * 200 + ["then"] and found.right.split()[0] == "wins"
+    assert len(found.right.split()) > CONTEXT
+    with pytest.raises(UserError, match="a context of -1 words"):
+        ZeShEL(str(tmp_path), context=-1)

@@ -4,9 +4,19 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
+from common.errors import UserError
 from projects.anncur.cur import factorise, item_embeddings, link_matrix, oracle_link
+from projects.anncur.evaluate import accuracy
 from projects.anncur.recall import effective_rank, found, rerank_recall, top
-from projects.anncur.retrieval import Approximation, anncur, candidates, fixed_items, oracle, without_anchors
+from projects.anncur.retrieval import (
+    Approximation,
+    anncur,
+    candidates,
+    fixed_items,
+    fixed_items_uncounted,
+    oracle,
+    without_anchors,
+)
 from tests.golden import golden_file
 
 GOLDEN = golden_file("anncur")
@@ -183,6 +193,45 @@ def test_item_embeddings_are_the_scores_against_fixed_items():
     found_ = fixed_items(item_rows, items, exact, 0)(6)
     assert found_.anchors.tolist() == items.tolist()
     np.testing.assert_allclose(found_.scores, sum(exact[:, [i]] * item_rows[[n]] for n, i in enumerate(items)))
+
+
+def test_more_calls_than_fixed_items_go_to_re_ranking():
+    item_rows, exact = low_rank(6, 30, 3), low_rank(4, 30, 3, 1)
+    items = np.array([0, 2, 3, 5, 8, 9])
+    found_ = fixed_items(item_rows, items, exact, 0)(20)
+    assert found_.anchors.tolist() == items.tolist() and candidates(found_, 25).shape == (4, 25)
+    uncounted = fixed_items_uncounted(item_rows, items, exact, 6, 0)(20)
+    assert len(uncounted.anchors) == 0  # their calls are left out, so the whole budget is for re-ranking
+    np.testing.assert_allclose(uncounted.scores, found_.scores)
+    with pytest.raises(UserError, match="budget of 5 calls is too small for 6 anchor items"):
+        candidates(found_, 5)
+
+
+@pytest.mark.parametrize("calls", [12, 20])
+def test_the_sanity_table_of_recall(calls):
+    """A perfect answer, the floors, and what recall must not see; each with `calls` of 60 items and k = 10."""
+    rng = np.random.default_rng(0)
+    exact = rng.standard_normal((400, 60))
+
+    def recall(approx: np.ndarray) -> float:
+        return float(found(exact, candidates(without_anchors(approx)(0), calls), [10]).mean())
+
+    assert recall(exact) == 1
+    chance = calls / 60
+    assert recall(rng.standard_normal(exact.shape)) == pytest.approx(chance, abs=0.02)  # the floor
+    assert recall(np.zeros_like(exact)) == pytest.approx(chance, abs=0.02)  # a constant: the first items
+    assert recall(np.broadcast_to(exact.mean(0), exact.shape)) == pytest.approx(chance, abs=0.04)  # items' means
+    assert recall(-exact) == 0
+    assert recall(3 * exact + rng.standard_normal((400, 1))) == 1  # neither scale nor a query's level orders anything
+    ceiling = min(1, calls / 10)  # as many as were scored exactly
+    assert recall(exact) <= ceiling
+
+
+def test_the_sanity_table_of_accuracy():
+    exact = np.array([[3.0, 2.0, 1.0], [1.0, 3.0, 2.0]])
+    everything = np.array([[0, 1, 2], [2, 1, 0]])
+    assert accuracy(exact, everything, np.array([0, 1])) == 1 and accuracy(exact, everything, np.array([1, 0])) == 0
+    assert accuracy(exact, np.array([[1, 2], [0, 2]]), np.array([1, 1])) == 0.5  # the best of what was retrieved
 
 
 def test_effective_rank():

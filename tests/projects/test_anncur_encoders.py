@@ -8,18 +8,22 @@ from torch.nn import functional as F
 
 from common.data.linking import Domain, Entity, Mention
 from common.errors import UserError
+from common.foundations.masked_lm import MASKED, REPLACED, Pretraining
 from projects.anncur.data import LinkingData
 from projects.anncur.distill import hard_negatives, match_loss
 from projects.anncur.encoders import (
     BertSizes,
     CrossEncoder,
     DualEncoder,
+    all_scores,
+    build,
     dot_scores,
     pair_inputs,
     pair_tokens,
     tag_embeddings,
 )
 from projects.anncur.linking import END, START, TITLE, Corpus, item_ids, padded, query_ids, split
+from projects.anncur.pretrain import TextPairs, hide
 from projects.anncur.ranker import Ranker, positive_first
 from projects.anncur.train import mine, random_negatives
 from projects.anncur.world import LinkingWorld
@@ -146,6 +150,34 @@ def test_the_emb_score_is_a_dot_product_whose_gradient_reaches_both_segments():
     assert (size[read] > 0).all() and (size[~read] == 0).all()
 
 
+@pytest.mark.parametrize("kind", ["emb", "cls", "dual"])
+def test_scores_are_float32_whatever_the_precision(kind):
+    """A score rounded to bfloat16 ties with its neighbours: 16 candidates would have a handful of values."""
+    torch.manual_seed(0)
+    net = build(kind, TINY).eval()
+    queries, items = tokens()
+    items = torch.cat([items + shift * (items > 7) for shift in (0, 1, 2, 3)], 1).clamp(max=39)  # 16 that differ
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = net(queries, items)
+        loss = positive_first(scores)
+    assert scores.dtype == torch.float32 and loss.dtype == torch.float32
+    if kind == "dual":
+        with torch.autocast("cpu", torch.bfloat16):
+            query, item = net.embed("query", queries), net.embed("item", items.flatten(0, 1)).view(3, 16, -1)
+        torch.testing.assert_close(scores, (query.float()[:, None] * item.float()).sum(-1))
+        with torch.autocast("cpu", torch.bfloat16):
+            everywhere = all_scores(net.embed_all("query", queries), net.embed_all("item", items[0]))
+        assert everywhere.dtype == torch.float32
+        torch.testing.assert_close(everywhere[0], scores[0])
+    assert all(len(row.unique()) == len(pairs.unique(dim=0)) for row, pairs in zip(scores, items, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["emb", "cls", "dual"])
+def test_a_net_in_half_precision_scores_in_float32_too(kind):
+    scores = build(kind, TINY).bfloat16().eval()(*tokens())
+    assert scores.dtype == torch.float32
+
+
 def test_what_is_trained_without_the_embeddings():
     for kind, head in (("emb", set()), ("cls", {"head.weight", "head.bias"})):
         net = CrossEncoder(kind, TINY)
@@ -270,3 +302,64 @@ def test_the_world_is_the_same_every_time_and_domains_differ():
         m for m in LinkingWorld(50, 400).domain("a").mentions if m.mention.split()[0] in LinkingWorld().nicknames
     ]
     assert 60 < len(nicknamed) < 140  # a quarter share no word with the title
+
+
+def test_a_corpus_cuts_whole_documents_to_what_is_read():
+    """TF-IDF reads a mention's whole document, an encoder what is nearest to the mention."""
+    world = LinkingWorld()
+    name, filler = world.names[0], " ".join(["red"] * 400)
+    entity = Entity(name, "city")
+    near = corpus(Domain("d", [entity], [Mention(" ".join(["red"] * 16), name, " ".join(["red"] * 16), 0)]))
+    far = corpus(Domain("d", [entity], [Mention(filler, name, filler, 0)]))
+    assert (near.queries == far.queries).all()
+
+
+class TestPretraining:
+    """The world's BERT reads pairs of texts with hidden words."""
+
+    def data(self, hidden: float = 0.3) -> TextPairs:
+        world = LinkingWorld(12, 40)
+        return TextPairs(hidden, source=world, train=["a", "b"], val=[], search="s", query_length=14, item_length=14)
+
+    def test_half_of_the_pairs_belong_together_and_none_leaves_its_domain(self):
+        data = self.data(hidden=0.0)
+        rng = np.random.default_rng(0)
+        samples = [data.draw(i, rng) for i in list(range(80)) * 5]
+        together = [sample["next_sentence_label"] == 0 for sample in samples]
+        assert 0.4 < np.mean(together) < 0.6
+        items = {tuple(row): i for i, row in reversed(list(enumerate(data.train.items[:, 1:].tolist())))}
+        for number, sample in enumerate(samples):
+            index = number % 80
+            item = items[tuple(sample["input_ids"][14:].tolist())]
+            first, size = data.train.ranges[index].tolist()
+            assert first <= item < first + size
+            if together[number]:
+                assert (data.train.items[data.train.gold[index]] == data.train.items[item]).all()
+
+    def test_words_alone_are_hidden_in_the_shares_that_are_meant(self):
+        rng = np.random.default_rng(0)
+        tokens_ = np.tile(np.r_[0:8, 8:20], 4000)
+        inputs, labels = hide(tokens_, 0.3, 7, (8, 20), rng)
+        hidden = labels != -100
+        assert not hidden[tokens_ < 8].any() and (inputs[~hidden] == tokens_[~hidden]).all()
+        assert (labels[hidden] == tokens_[hidden]).all()
+        assert hidden[tokens_ >= 8].mean() == pytest.approx(0.3, abs=0.01)
+        assert (inputs[hidden] == 7).mean() == pytest.approx(MASKED, abs=0.01)
+        other = (inputs[hidden] != 7) & (inputs[hidden] != tokens_[hidden])
+        assert other.mean() == pytest.approx(REPLACED * 11 / 12, abs=0.01)
+
+    def test_a_batch_has_the_segments_of_a_pair(self):
+        data = self.data()
+        batch = data._batch([data.draw(i, np.random.default_rng(i)) for i in range(4)])
+        assert set(batch) == {"input_ids", "attention_mask", "token_type_ids", "labels", "next_sentence_label"}
+        assert batch["input_ids"].shape == (4, 27) and batch["labels"].shape == (4, 27)
+        assert not batch["token_type_ids"][:, :14].any() and batch["token_type_ids"][:, 14].all()
+
+    def test_what_it_leaves_is_what_encoders_start_from(self, tmp_path):
+        torch.manual_seed(0)
+        module = Pretraining("bert", LinkingWorld().tokenizer(), hidden=16, layers=1, heads=2)
+        module.net.save_pretrained(tmp_path)
+        net = build("emb", BertSizes(pretrained=str(tmp_path), dropout=0.0))
+        assert all((a == b).all() for a, b in zip(net.bert.parameters(), module.net.bert.parameters(), strict=False))
+        assert net.bert.config.hidden_dropout_prob == net.bert.config.attention_probs_dropout_prob == 0
+        assert build("cls", BertSizes(pretrained=str(tmp_path), dropout=0.2)).bert.config.hidden_dropout_prob == 0.2

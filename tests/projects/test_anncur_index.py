@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from common.errors import UserError
 from common.rehearsal.hub import snapshot, write_hub
 from projects.anncur.index import CHUNK, Index, draw_anchors
 from projects.anncur.recall import top
-from projects.anncur.scorer import Scorer, score_matrix
+from projects.anncur.scorer import Scorer, fingerprints, score_matrix
 
 RNG = np.random.default_rng(0)
 QUERIES, ITEMS = RNG.standard_normal((40, 4)), RNG.standard_normal((90, 4))
@@ -51,7 +52,7 @@ def test_a_search_asks_about_no_pair_twice_and_about_few_items():
 
 def test_a_whole_budget_finds_everything():
     noisy = QUERIES[:20] @ ITEMS.T + RNG.standard_normal((20, 90))
-    index = Index.from_matrix(noisy, draw_anchors(90, 20, 0))
+    index = Index.from_matrix(noisy, draw_anchors(90, 12, 0))
     best = index.search(Scorer(dots), QUERY, ITEMS, k=10, budget=90)
     assert best.items.tolist() == top(ITEMS @ QUERY, 10).tolist() and best.calls == 90
 
@@ -76,6 +77,80 @@ def test_an_interrupted_index_asks_only_for_what_is_missing(tmp_path):
     assert score_matrix(scorer, ANCHORS, ITEMS, tmp_path, "dots") == 0
     with pytest.raises(UserError, match="'dots', now 'other scorer'"):
         Index.build(scorer, ANCHORS, ITEMS, tmp_path, "other scorer", anchor_items=5)
+
+
+@pytest.mark.parametrize("changed", ["queries", "items", "order"])
+def test_scores_of_other_texts_are_never_taken(tmp_path, changed):
+    def lengths(pairs):
+        return [len(query) * len(item) for query, item in pairs]
+
+    queries, items = ["one", "three"], ["a", "bb", "cccc"]
+    Index.build(Scorer(lengths), queries, items, tmp_path, "lengths", anchor_items=1)
+    scorer = Scorer(lengths)
+    Index.build(scorer, list(queries), list(items), tmp_path, "lengths", anchor_items=1)
+    assert scorer.calls == 0  # the same texts
+    others = {
+        "queries": (["one", "seven"], items),
+        "items": (queries, ["a", "bb", "dddd"]),
+        "order": (queries[::-1], items),
+    }
+    with pytest.raises(UserError, match="belongs to 'query .* delete the folder"):
+        Index.build(scorer, *others[changed], tmp_path, "lengths", anchor_items=1)
+    assert scorer.calls == 0
+
+
+def test_fingerprints_know_texts_arrays_and_records():
+    rows = np.arange(6.0).reshape(2, 3)
+    same = [("a", "b"), ["a", "b"]], [rows, torch.from_numpy(rows)], [{"id": 1, "text": "x"}, {"id": 1, "text": "x"}]
+    assert all(len(set(fingerprints(pair).tolist())) == 1 for pair in same)
+    different = ["a", "b", "", "ab", ("ab",), ("a", "b"), rows, rows.T, rows.astype(np.float32), 1, None, {"a": "b"}]
+    assert len(set(fingerprints(different).tolist())) == len(different)
+    assert fingerprints(["texts"]).tolist() == [fingerprints(["texts"]).tolist()[0]]
+    with pytest.raises(UserError, match="cannot be told from others"):
+        fingerprints([lambda: 0])
+
+
+def test_an_index_searches_the_items_that_it_was_built_for(tmp_path):
+    index = Index.build(Scorer(dots), ANCHORS, ITEMS, tmp_path / "scores", "dots", anchor_items=5)
+    index.save(tmp_path / "index.safetensors")
+    index = Index.load(tmp_path / "index.safetensors")
+    assert len(index.search(Scorer(dots), QUERY, ITEMS, k=3, budget=20).items) == 3
+    with pytest.raises(UserError, match="is not the one that the index was built for"):
+        index.search(Scorer(dots), QUERY, ITEMS[::-1], k=3, budget=20)
+    with pytest.raises(UserError, match="is no index"):
+        (tmp_path / "other").write_text("no tensors")
+        Index.load(tmp_path / "other")
+
+
+def test_many_queries_at_once_find_what_each_finds_alone(monkeypatch):
+    monkeypatch.setattr("projects.anncur.index.AT_ONCE", 3)
+    batches = []
+
+    def spy(pairs):
+        batches.append(len(pairs))
+        return dots(pairs)
+
+    noisy = QUERIES[:20] @ ITEMS.T + RNG.standard_normal((20, 90))
+    index = Index.from_matrix(noisy, draw_anchors(90, 5, 0))
+    together = index.search_many(Scorer(spy, 16), list(QUERIES[20:28]), ITEMS, k=4, budget=20)
+    assert batches[0] == 15 and max(batches) == 16  # the anchors of three queries fill a batch together
+    for query, best in zip(QUERIES[20:28], together, strict=True):
+        alone = index.search(Scorer(dots), query, ITEMS, k=4, budget=20)
+        assert best.items.tolist() == alone.items.tolist() and best.calls == alone.calls == 20
+    assert index.search_many(Scorer(dots), [], ITEMS, k=4, budget=20) == []
+
+
+def test_as_many_anchor_items_as_queries_are_warned_of(tmp_path):
+    noisy = QUERIES[:20] @ ITEMS.T + RNG.standard_normal((20, 90))
+    for items, near in ((10, False), (16, True), (20, True), (24, True), (30, False)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            Index.from_matrix(noisy, draw_anchors(90, items, 0))
+        assert bool(caught) == near, items
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        cut = Index.build(Scorer(dots), ANCHORS, ITEMS, tmp_path, "dots", anchor_items=20, rcond=1e-2)
+    assert cut.search(Scorer(dots), QUERY, ITEMS, k=5, budget=30).items.tolist() == top(ITEMS @ QUERY, 5).tolist()
 
 
 def test_processes_share_the_rows_and_each_asks_for_its_own(tmp_path):

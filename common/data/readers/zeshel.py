@@ -22,7 +22,7 @@ SPLITS = (
     "val",
     "test",
 )  # each world's mentions stand in one of them; the held-out files repeat train's worlds
-CONTEXT = 128  # words kept on either side of a mention; every word is at least one token
+CONTEXT = 128  # words kept on either side of a mention, unless told otherwise; every word is at least one token
 TOLERATED = 0.001  # of the lines of a file
 
 ABOUT = """ZeShEL (text of Fandom's wikis, CC BY-SA).
@@ -65,18 +65,21 @@ class ZeShEL(LinkingSource):
 
     Args:
         root: folder of the data set; `$DATA_ROOT` is replaced.
+        context: words kept on either side of a mention; None for the whole document.
 
     Raises:
         UserError: a file or a world is missing, or more than 0.1 % of a file's lines are broken.
     """
 
-    def __init__(self, root: str):
-        self.root = expand(root, "root of ZeShEL")
+    def __init__(self, root: str, context: int | None = CONTEXT):
+        if context is not None and context < 0:
+            raise UserError(f"a context of {context} words: give a number from 0 on, or null for the whole document")
+        self.root, self.context = expand(root, "root of ZeShEL"), context
 
     @classmethod
-    def check(cls, root: str) -> None:
+    def check(cls, root: str, context: int | None = CONTEXT) -> None:
         """Try the first lines of every file."""
-        source = cls(root)
+        source = cls(root, context)
         worlds = matching(source.root / "documents/*.json")
         if not worlds:
             raise UserError(f"no documents/*.json in {source.root}.\n{ABOUT}")
@@ -104,7 +107,8 @@ class ZeShEL(LinkingSource):
             found = " ".join(text[start:stop])
             if found != " ".join(line.text.split()):
                 raise ValueError(f"words {start} to {stop} are '{shown(found)}', not '{shown(line.text)}'")
-            left, right = text[max(0, start - CONTEXT) : start], text[stop : stop + CONTEXT]
+            kept = len(text) if self.context is None else self.context
+            left, right = text[max(0, start - kept) : start], text[stop : stop + kept]
             return Mention(" ".join(left), found, " ".join(right), index[line.label_document_id])
 
         mentions, broken = [], 0

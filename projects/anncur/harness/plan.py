@@ -16,7 +16,15 @@ from projects.anncur.ranker import Ranker, positive_first
 BASE = BertSizes(vocab_size=30522, hidden_size=768, layers=12, heads=12, positions=512)
 """bert-base-uncased, whose sizes the configs leave to the hub."""
 
-MENTIONS, ENTITIES, QUERIES = 49275, 10031, 3374  # of the 8 training worlds; of YuGiOh
+MENTIONS = 49275  # of the 8 training worlds
+SEARCHED = {
+    "yugioh": (3374, 10031),
+    "pro_wrestling": (1392, 10133),
+    "star_trek": (4227, 34430),
+    "doctor_who": (8334, 40281),
+    "military": (13063, 104520),
+}
+"""Mentions and entities of the searched worlds (utils/zeshel_utils.py of the official code)."""
 
 
 def workload(stage: Stage, config: dict[str, Any]) -> Workload:
@@ -25,12 +33,13 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
         return _training(config, distilled=stage.name.startswith("distill"))
     model, data = config["model"], config["data"]
     lengths = data["query_length"], data["item_length"]
+    queries, entities = SEARCHED[data["search"]]
     if stage.run == "predict":
         cross = CrossEncoder(model["kind"], BASE).requires_grad_(False).eval()
-        rows = data["item_rows"] if model.get("rows") == "items" else QUERIES
-        return Workload(cross, lambda n: _scores(cross, n, 1, *lengths), model["pairs"], rows * ENTITIES, unit="pair")
+        rows = data["item_rows"] if model.get("rows") == "items" else data.get("search_mentions") or queries
+        return Workload(cross, lambda n: _scores(cross, n, 1, *lengths), model["pairs"], rows * entities, unit="pair")
     dual = DualEncoder(BASE).requires_grad_(False).eval()
-    return Workload(dual, lambda n: _scores(dual, n, 1, *lengths), 512, ENTITIES, unit="item")
+    return Workload(dual, lambda n: _scores(dual, n, 1, *lengths), 512, entities, unit="item")
 
 
 def _training(config: dict[str, Any], distilled: bool) -> Workload:

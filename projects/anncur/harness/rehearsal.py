@@ -1,9 +1,19 @@
-"""Stand-ins for what the paper's configs read: made-up worlds in ZeShEL's format, a small BERT under its hub id."""
+"""Stand-ins for what the paper's configs read: made-up worlds in ZeShEL's format, a small BERT under its hub id, and
+checkpoints as the authors have published them."""
 
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
+from unittest.mock import patch
 
-from common.rehearsal.hub import write_hub
+import torch
+from torch import Tensor, nn
+
+from common.rehearsal.hub import snapshot, write_hub
+from projects.anncur.encoders import BertSizes, Kind, build
+from projects.anncur.recipe import WEIGHTS
+from projects.anncur.released import NAMES
 from projects.anncur.world import LinkingWorld
 
 TRAINED = [
@@ -16,9 +26,34 @@ SMALL, SEARCHED = LinkingWorld(entities=66, mentions=4), LinkingWorld(entities=3
 
 
 def make(folder: Path) -> None:
-    """Write `data/zeshel/{documents,mentions}/*.json` and `hub/` into `folder`."""
+    """Write `data/zeshel/{documents,mentions}/*.json`, `hub/` and `weights/*.ckpt` into `folder`."""
     write_zeshel(folder / "data/zeshel")
     write_hub(folder / "hub", ["bert-base-uncased"], layers=2)
+    sizes = BertSizes(pretrained=str(snapshot(folder / "hub", "bert-base-uncased")))
+    (folder / "weights").mkdir(exist_ok=True)
+    kinds: tuple[Kind, ...] = ("emb", "cls", "dual")
+    for kind in kinds:
+        write_checkpoint(build(kind, sizes, load=False), folder / "weights" / WEIGHTS[kind][1])
+
+
+def write_checkpoint(net: nn.Module, file: Path) -> None:
+    """An encoder as the official code saves it: under its names, with poolers, beside a pickled configuration."""
+    state: dict[str, Tensor] = {}
+    for key, value in net.state_dict().items():
+        for theirs, ours in NAMES:
+            if key.startswith(ours):
+                state[f"model.{theirs}{key[len(ours) :]}"] = value
+    for key in [key for key in state if key.endswith("embeddings.word_embeddings.weight")]:
+        width = state[key].shape[1]
+        pooler = key.replace("embeddings.word_embeddings", "pooler.dense")
+        state.setdefault(pooler, torch.zeros(width, width))
+        state.setdefault(pooler.replace(".weight", ".bias"), torch.zeros(width))
+    module = ModuleType("utils.config")
+    module.Config = type("Config", (), {"__module__": "utils.config"})  # type: ignore[attr-defined]
+    configuration = module.Config()
+    configuration.num_negs, configuration.train_domains = 63, ("dummy",)
+    with patch.dict(sys.modules, {"utils": ModuleType("utils"), "utils.config": module}):
+        torch.save({"epoch": 2, "state_dict": state, "hyper_parameters": {"config": configuration}}, file)
 
 
 def write_zeshel(root: Path) -> None:
