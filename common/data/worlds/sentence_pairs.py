@@ -1,16 +1,13 @@
 """A world of sentences about small scenes, and of pairs of them with known similarity. No download.
 
-    anna weber says the old hound chases the boy in gardens
-    the lad is pursued by the ancient dog in woods             0.92
+    indeed the old hound chases the boy in gardens
+    the lad is pursued by the ancient dog in woods        0.92
 
 A scene says who of what kind does what to whom, and where. A sentence puts it into words: each meaning has two or
 three, the frequent first; the order is active, passive or fronted; some words mean nothing. Who does what follows
 habits (dogs chase, nurses help), so that words of one meaning keep the same company, which is how a language model can
 learn that they mean the same. The similarity of two sentences is that of their scenes, slot by slot, whatever their
 words.
-
-Most sentences name the person who says so. As in news, names tell sentences apart and say nothing of what happened: an
-encoder that learns to tell sentences apart takes note of them, and they disturb its cosines, each pair's differently.
 """
 
 from dataclasses import dataclass, replace
@@ -48,18 +45,9 @@ QUALITIES = [
     ["tired weary", "happy cheerful"],
 ]
 BEFORE = ["", "", "", "today", "indeed", "reportedly", "meanwhile", "perhaps"]
-FIRST_NAMES = [
-    *("adam", "anna", "boris", "clara", "daniel", "elena", "felix", "grace", "henry", "irene", "jacob", "karen"),
-    *("louis", "maria", "nora", "oscar", "paula", "quentin", "rosa", "simon", "tanya", "ulrich", "vera", "walter"),
-]
-LAST_NAMES = [
-    *("abbott", "becker", "collins", "dietrich", "evans", "fischer", "garcia", "hansen", "ivanov", "jensen", "keller"),
-    *("lopez", "martin", "novak", "olsen", "petrov", "quinn", "rossi", "silva", "turner", "unger", "vogel", "weber"),
-    "young",
-]
-NAMED = 0.75  # probability that a sentence says who reports it
 ZIPF = list(accumulate(k**-1.2 for k in (1, 2, 3)))  # cumulated odds of a meaning's words
-KEPT = 0.6  # probability that a story keeps its word for a meaning
+KEPT = 0.8  # probability that a story keeps its word for a meaning
+CHANGED = 0.2  # probability that a slot changes from one sentence of a story to the next
 ABSENT = 0.3  # probability that a scene has no quality; no place
 WEIGHTS = {"agent": 0.28, "action": 0.26, "target": 0.22, "place": 0.14, "quality": 0.1}
 KIN, ONE_ABSENT = 0.4, 0.3  # credit for two meanings of one family; for a slot that only one of the scenes has
@@ -191,8 +179,7 @@ def say(scene: Scene, rng: Random, told: dict[tuple[str, int], str] | None = Non
         said = f"{target} is {passive} by {agent} {place}"
     else:
         said = f"{place} {agent} {active} {target}"
-    source = f"{rng.choice(FIRST_NAMES)} {rng.choice(LAST_NAMES)} says" if rng.random() < NAMED else ""
-    return " ".join(f"{source} {rng.choice(BEFORE)} {said}".split())
+    return " ".join(f"{rng.choice(BEFORE)} {said}".split())
 
 
 class SentencePairs(PairSource):
@@ -227,7 +214,8 @@ def draw_pair(rng: Random) -> Pair:
 class Stories(PairSource):
     """Two sentences that follow each other in a text, without a score: what a language model reads.
 
-    A story stays with its people and its place: each slot of the scene changes with a probability of 0.3.
+    A story stays with its people and its place: few slots of the scene change, and most words stay, too. So whether one
+    sentence follows another shows in what they share, which teaches a language model to compare two sentences.
 
     Args:
         size: stories; the same for every split.
@@ -242,6 +230,6 @@ class Stories(PairSource):
 
 def _story(rng: Random) -> Pair:
     first = draw_scene(rng)
-    second = edit(first, [name for name in WEIGHTS if rng.random() < 0.3], rng)
+    second = edit(first, [name for name in WEIGHTS if rng.random() < CHANGED], rng)
     told: dict[tuple[str, int], str] = {}
     return Pair(say(first, rng, told), say(second, rng, told))

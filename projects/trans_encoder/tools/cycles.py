@@ -72,6 +72,11 @@ def command(stage: Stage, names: dict[Stage, str], options: argparse.Namespace) 
     return [sys.executable, "-m", stage.module, stage.run, *config_words, *arguments, *extra]
 
 
+def run(line: list[str]) -> int:
+    """A step, in a process of its own: its exit code."""
+    return subprocess.run(line, cwd=ROOT).returncode
+
+
 def compare(found: list[Found], names: dict[Stage, str], options: argparse.Namespace) -> None:
     """Print where the models are, and with --val how each of them scores there."""
     from projects.trans_encoder.data import agreement
@@ -127,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
     for stage in names:
         line = command(stage, names, options)
         print(" ".join(["python", *line[1:]]), flush=True)
-        if not options.dry_run and subprocess.run(line, cwd=ROOT).returncode:
+        if not options.dry_run and run(line):
             raise UserError(f"{names[stage]} did not end well; see above. The same command goes on from there")
     if not options.dry_run:
         compare(found, names, options)
