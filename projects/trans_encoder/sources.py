@@ -60,11 +60,7 @@ class PairTask(PairSource):
         if not is_file(file):
             raise UserError(f"{file} is missing.\n{ABOUT_QQP}")
         for number, fields in islice(columns(file, ("question1", "question2", "is_duplicate")), QQP_SIZES[split]):
-            if len(fields) < 3 or fields[2] not in ("0", "1"):
-                raise UserError(
-                    f"{file}, line {number}, is not two questions and 0 or 1: {shown(str(fields))}\n{ABOUT_QQP}"
-                )
-            yield fields[0], fields[1], float(fields[2])
+            yield classified(fields, file, number, ABOUT_QQP)
 
     def _qnli(self, split: Split) -> Iterator[tuple[str, str, float]]:
         source = Glue("qnli", str(self.root / "glue"))
@@ -86,6 +82,14 @@ def pairs_of(rows: Iterator[LabelledText], match: int) -> Iterator[tuple[str, st
         yield text, other or "", float(label == match)
 
 
+def classified(fields: list[str], file: Path, number: int, about: str) -> tuple[str, str, float]:
+    """A line's two sentences and class; UserError where it is something else."""
+    first, second, label = (field.strip() for field in fields) if len(fields) == 3 else ("", "", "")
+    if not (first and second) or label not in ("0", "1"):
+        raise UserError(f"{file}, line {number}, is not two sentences and 0 or 1: {shown(str(fields))}\n{about}")
+    return first, second, float(label)
+
+
 def mrpc_test(root: Path) -> Iterator[LabelledText]:
     """MRPC's test set, whose labels are public: the hub's file, or that of the corpus itself."""
     files, original = matching(root / "mrpc/test-*.parquet"), root / "MRPC/msr_paraphrase_test.txt"
@@ -97,9 +101,8 @@ def mrpc_test(root: Path) -> Iterator[LabelledText]:
     if not is_file(original):
         raise UserError(f"no test set of MRPC in {root}.\n{ABOUT_MRPC}")
     for number, fields in columns(original, ("#1 String", "#2 String", "Quality")):
-        if len(fields) < 3 or fields[2] not in ("0", "1"):
-            raise UserError(f"{original}, line {number}, is not two sentences and 0 or 1.\n{ABOUT_MRPC}")
-        yield LabelledText(fields[0], fields[1], int(fields[2]))
+        first, second, label = classified(fields, original, number, ABOUT_MRPC)
+        yield LabelledText(first, second, int(label))
 
 
 class PairFile(PairSource):

@@ -109,7 +109,7 @@ def test_questions_that_ask_the_same(tmp_path, monkeypatch):
     monkeypatch.setitem(sources.QQP_SIZES, "test", 2)
     assert len(source.read("test")) == 2  # the first ones
     write(folder / "dev_pairs.tsv", [header, "1\t2\ta\tb\tyes"])
-    with pytest.raises(UserError, match="dev_pairs.tsv, line 2, is not two questions and 0 or 1"):
+    with pytest.raises(UserError, match="dev_pairs.tsv, line 2, is not two sentences and 0 or 1"):
         source.read("val")
     with pytest.raises(UserError, match="(?s)train_pairs.tsv is missing.*quora-IR-dataset.zip"):
         PairTask("qqp", str(tmp_path / "glue")).read("train")

@@ -9,13 +9,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from common.data.pairs import Pair
-from common.losses.contrastive import info_nce
 from projects.trans_encoder.data import agreement
 from projects.trans_encoder.distill import mutual
 from projects.trans_encoder.evaluate import copied, lexical_overlap
 from projects.trans_encoder.model import cosine, cross_entropy, pool, squared_error
 from projects.trans_encoder.student import linear_adamw
-from tests.distributed import assert_data_parallel
 from tests.golden import golden_file
 
 GOLDEN = golden_file("trans_encoder")
@@ -199,24 +197,6 @@ def test_the_area_under_the_curve_does_not_see_how_scores_come_in_batches():
     above = (cosines[:, None] > cosines).float() + 0.5 * (cosines[:, None] == cosines)
     matches = classes.bool()
     assert at_once.compute() == pytest.approx(above[matches][:, ~matches].mean().item(), abs=1e-4)
-
-
-def test_info_nce_closed_forms():
-    same = torch.ones(4, 3)
-    torch.testing.assert_close(info_nce(same, same, 0.05), torch.tensor(math.log(4)))  # nothing tells the keys apart
-    apart = torch.eye(4)
-    expected = math.log(1 + 3 * math.exp(-1 / 0.5))
-    torch.testing.assert_close(info_nce(apart, 7 * apart, 0.5), torch.tensor(expected))
-    assert info_nce(apart, apart.roll(1, 0), 0.05) > 19
-
-
-def contrastive_step(module: nn.Module, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    return info_nce(module(first), module(second), 0.1)
-
-
-def test_contrast_on_two_processes_equals_one():
-    torch.manual_seed(0)
-    assert_data_parallel(contrastive_step, nn.Linear(5, 3), torch.randn(8, 5), torch.randn(8, 5))
 
 
 def test_a_pair_can_be_swapped():
