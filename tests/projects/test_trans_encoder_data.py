@@ -241,6 +241,17 @@ def test_the_world_s_pairs():
     assert all(pair.score is None for pair in Stories(3).read("train"))
 
 
+def test_sentences_of_a_story_share_more_than_others():
+    stories = Stories(300).read("train")
+    overlap = (
+        lexical_overlap(stories),
+        lexical_overlap([Pair(p.a, q.b) for p, q in zip(stories, stories[1:], strict=False)]),
+    )
+    same, other = (scores.mean().item() for scores in overlap)
+    assert same > 0.4 > 0.25 > other
+    assert agreement(True)(torch.cat(overlap), torch.arange(599) < 300) > 0.9  # what a language model can learn to tell
+
+
 def test_both_orders_and_a_limit():
     source = SentencePairs(train=20, val=4)
     data = PairData(source, source, both_orders=True)
