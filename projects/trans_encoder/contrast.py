@@ -6,25 +6,25 @@
 At paper scale the start point is SimCSE's released checkpoint, and this script trains the arm "SimCSE for longer" only.
 """
 
-from typing import Any
+from typing import Any, Literal
 
-import lightning.pytorch as L
-import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from common.cli import main, one_seed
 from common.losses.contrastive import info_nce
 from common.training.schedules import optimizer_steps
-from projects.trans_encoder.data import Batch, PairData, agreement
-from projects.trans_encoder.distill import linear_adamw
+from projects.trans_encoder.data import Batch, PairData
 from projects.trans_encoder.model import BiEncoder, Pooling
+from projects.trans_encoder.student import Keep, PairTraining, linear_adamw
 
 
-class SimCSE(L.LightningModule):
+class SimCSE(PairTraining):
     """Unsupervised SimCSE (Gao et al. 2021): a sentence's two dropout masks agree, other sentences of the batch do not.
 
     A head (linear layer, tanh) stands between the pooled vector and the loss; it is trained and then left out.
+
+    With `positives: pairs` a pair's two sentences are to agree instead: the paper's test whether the pairs themselves
+    give away what is similar (A.2, Table 9).
 
     Args:
         start: hub id or folder of the language model.
@@ -32,6 +32,8 @@ class SimCSE(L.LightningModule):
         temperature: of the softmax over the batch.
         lr: learning rate at the beginning; it falls linearly to zero.
         weight_decay: of AdamW.
+        positives: what agrees: two dropout masks of a sentence, or the two sentences of a pair.
+        keep: the weights that are handed on: those of the best validation score, or the last ones.
     """
 
     def __init__(
@@ -41,42 +43,26 @@ class SimCSE(L.LightningModule):
         temperature: float = 0.05,
         lr: float = 3e-5,
         weight_decay: float = 0.0,
+        positives: Literal["dropout", "pairs"] = "dropout",
+        keep: Keep = "best",
     ):
-        super().__init__()
-        self.student = BiEncoder(start, pooling)
-        width = self.student.net.config.hidden_size
+        encoder = BiEncoder(start, pooling)
+        super().__init__(encoder, keep)
+        width = encoder.net.config.hidden_size
         self.head = nn.Sequential(nn.Linear(width, width), nn.Tanh())
-        self.temperature, self.lr, self.weight_decay = temperature, lr, weight_decay
+        self.embed = encoder.embed
+        self.temperature, self.lr, self.weight_decay, self.positives = temperature, lr, weight_decay, positives
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        sentences = [pair.a for pair in batch[0]]
-        first, second = (self.head(self.student.embed(sentences)) for _ in range(2))
-        loss = info_nce(first, second, self.temperature)
-        self.log("train/loss", loss, batch_size=len(sentences))
-        return loss
-
-    def on_fit_start(self) -> None:
-        self.agreement = agreement(self.trainer.datamodule.binary).to(self.device)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         pairs, _ = batch
-        self.agreement.update(
-            self.student.score(pairs), torch.tensor([pair.score for pair in pairs], device=self.device)
-        )
-
-    def on_validation_epoch_end(self) -> None:
-        self.log("val/score", self.agreement.compute())
-        self.agreement.reset()
+        anchors = [pair.a for pair in pairs]
+        others = [pair.b for pair in pairs] if self.positives == "pairs" else anchors
+        loss = info_nce(self.head(self.embed(anchors)), self.head(self.embed(others)), self.temperature)
+        self.log("train/loss", loss, batch_size=len(pairs))
+        return loss
 
     def configure_optimizers(self) -> dict[str, Any]:
         return linear_adamw(self, self.lr, self.weight_decay, 0, optimizer_steps(self.trainer))
-
-    def on_train_end(self) -> None:
-        if self.trainer.is_global_zero:
-            self.student.save(self.run_dir / "model")
-
-    def exported(self) -> PreTrainedModel:
-        return self.student.net
 
 
 if __name__ == "__main__":

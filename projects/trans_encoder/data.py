@@ -39,7 +39,7 @@ class PairData(L.LightningDataModule):
 
     Args:
         train: pairs to learn from.
-        val: pairs to choose weights by.
+        val: pairs to choose weights by; None where there are no scored ones, and the last weights are kept.
         batch_size: pairs per step and process; incomplete batches are left out.
         eval_batch_size: pairs per validation step.
         both_orders: train on (a, b) and on (b, a); off where a pair's order matters (question and answer).
@@ -51,7 +51,7 @@ class PairData(L.LightningDataModule):
     def __init__(
         self,
         train: PairSource,
-        val: PairSource,
+        val: PairSource | None = None,
         batch_size: int = 32,
         eval_batch_size: int = 128,
         both_orders: bool = False,
@@ -62,7 +62,8 @@ class PairData(L.LightningDataModule):
         super().__init__()
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.both_orders, self.num_workers, self.seed = both_orders, num_workers, seed
-        self.pairs, self.val, self.binary = train.read("train"), val.read("val"), val.binary
+        self.pairs, self.val = train.read("train"), val.read("val") if val else []
+        self.binary = val.binary if val else False
         if limit is not None:
             chosen = np.random.default_rng((seed, 2)).permutation(len(self.pairs))[:limit]
             self.pairs = [self.pairs[k] for k in chosen]
@@ -75,7 +76,9 @@ class PairData(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         return stream_loader(Rows(self.rows), self.batch_size, self.trainer, self.seed, self.num_workers, collate)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        if not self.val:
+            return []
         rows = list(zip(self.val, range(len(self.val)), strict=True))
         return DataLoader(rows, self.eval_batch_size, collate_fn=collate)
 
@@ -99,8 +102,9 @@ class EvaluationData(L.LightningDataModule):
         return ["val", *sorted(self.tests)]
 
     @property
-    def binary(self) -> bool:
-        return self.val.binary
+    def binary(self) -> list[bool]:
+        """Whether a set's scores are classes, in the order of the names."""
+        return [self.val.binary, *(self.tests[name].binary for name in sorted(self.tests))]
 
     def test_dataloader(self) -> list[DataLoader]:
         sets = [self.val.read("val"), *(self.tests[name].read("test") for name in sorted(self.tests))]
@@ -110,4 +114,15 @@ class EvaluationData(L.LightningDataModule):
 def agreement(binary: bool) -> Metric:
     """How scores are compared with the truth: the area under the ROC curve for classes, else Spearman's rho."""
     warnings.filterwarnings("ignore", message="Metric `SpearmanCorrcoef` will save all")  # thousands of numbers
-    return BinaryAUROC() if binary else SpearmanCorrCoef()
+    return Classes() if binary else SpearmanCorrCoef()
+
+
+class Classes(BinaryAUROC):
+    """The area under the ROC curve of scores from -1 to 1 and classes, 1 for a match and 0 for none.
+
+    torchmetrics takes a batch with scores outside [0, 1] for logits and squashes them, that batch alone: cosines have
+    to be moved there first.
+    """
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        super().update(((preds + 1) / 2).clamp(0, 1), target.long())

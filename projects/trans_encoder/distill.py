@@ -9,16 +9,14 @@ Leaves the student in the run folder's `model/`, as transformers' `from_pretrain
 import math
 from typing import Any, Literal
 
-import lightning.pytorch as L
 import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+from torch import Tensor
 
 from common.cli import main, one_seed
 from common.data.pairs import Pair
 from common.errors import UserError
 from common.training.schedules import optimizer_steps
-from projects.trans_encoder.data import Batch, PairData, agreement
+from projects.trans_encoder.data import Batch, PairData
 from projects.trans_encoder.model import (
     Kind,
     Pooling,
@@ -27,11 +25,12 @@ from projects.trans_encoder.model import (
     score_pairs,
     squared_error,
 )
+from projects.trans_encoder.student import Keep, PairTraining, linear_adamw
 
 Loss = Literal["bce", "mse"]
 
 
-class Distillation(L.LightningModule):
+class Distillation(PairTraining):
     """Trans-Encoder's two distillations (Liu et al. 2022, §2), and the controls of each.
 
     - bi to cross: y_n is the cosine of a bi-encoder's two embeddings, as it is. A cross-encoder with logits x_n learns
@@ -48,7 +47,8 @@ class Distillation(L.LightningModule):
         teachers: hub ids or folders of the models that label the pairs, by any name; {} for the data set's scores.
         teacher: what the teachers are.
         pooling: of all bi-encoders.
-        loss: "bce" takes the student's logit (a cross-encoder's), "mse" its similarity.
+        loss: "bce" of the sigmoid of a cross-encoder's output; "mse" of the output as it is: a bi-encoder's cosine, or
+            a cross-encoder's logit (the paper's comparison, A.2).
         load: False lets a cross-encoder start from random weights.
         dropout: of the student; None for that of the model it starts from.
         keep: the weights that are handed on: those of the best validation score (the paper), or the last ones.
@@ -67,25 +67,20 @@ class Distillation(L.LightningModule):
         loss: Loss = "bce",
         load: bool = True,
         dropout: float | None = None,
-        keep: Literal["best", "last"] = "best",
+        keep: Keep = "best",
         lr: float = 2e-5,
         weight_decay: float = 0.01,
         warmup: float = 0.1,
     ):
-        super().__init__()
         if student == "bi" and loss == "bce":
             raise UserError("a bi-encoder has a cosine, not a logit: --model.loss mse")
-        self.student = load_pair_model(student, start, pooling, load, dropout)
+        super().__init__(load_pair_model(student, start, pooling, load, dropout), keep)
         self.teachers, self.teacher, self.pooling, self.loss = teachers, teacher, pooling, loss
-        self.keep, self.lr, self.weight_decay, self.warmup = keep, lr, weight_decay, warmup
-        self.best = -math.inf
-        self.best_weights: dict[str, Tensor] | None = None
+        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
 
     def on_fit_start(self) -> None:
-        data: PairData = self.trainer.datamodule
-        labels = self.labels_of(data.pairs)
-        self.labels = (labels.repeat(2) if data.both_orders else labels).to(self.device)
-        self.agreement = agreement(data.binary).to(self.device)
+        labels = self.labels_of(self.pairs.pairs)
+        self.labels = (labels.repeat(2) if self.pairs.both_orders else labels).to(self.device)
 
     def labels_of(self, pairs: list[Pair]) -> Tensor:
         """The labels of all pairs, [N]: constants, whatever the student does."""
@@ -104,61 +99,19 @@ class Distillation(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         pairs, rows = batch
         labels = self.labels[rows]
-        if self.loss == "bce":
-            loss = cross_entropy(self.student(pairs), labels)
-        else:
-            loss = squared_error(self.student.score(pairs), labels)
+        loss = (cross_entropy if self.loss == "bce" else squared_error)(self.student(pairs), labels)
         # a cosine below zero leaves the cross-entropy without a lower bound; it is used as it is, and counted
         self.log_dict({"train/loss": loss, "train/negative_labels": (labels < 0).float().mean()}, batch_size=len(pairs))
         return loss
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        pairs, _ = batch
-        self.agreement.update(
-            self.student.score(pairs), torch.tensor([pair.score for pair in pairs], device=self.device)
-        )
-
-    def on_validation_epoch_end(self) -> None:
-        score = self.agreement.compute().item()
-        self.agreement.reset()
-        self.log("val/score", score)
-        if self.keep == "best" and score > self.best:
-            self.best = score
-            self.best_weights = {name: weight.cpu().clone() for name, weight in self.student.net.state_dict().items()}
 
     def configure_optimizers(self) -> dict[str, Any]:
         steps = optimizer_steps(self.trainer)
         return linear_adamw(self.student, self.lr, self.weight_decay, math.ceil(self.warmup * steps), steps)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["best"], checkpoint["best_weights"] = self.best, self.best_weights
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.best, self.best_weights = checkpoint["best"], checkpoint["best_weights"]
-
-    def on_train_end(self) -> None:
-        if self.best_weights is not None:
-            self.student.net.load_state_dict(self.best_weights)
-        if self.trainer.is_global_zero:
-            self.student.save(self.run_dir / "model")
-
-    def exported(self) -> PreTrainedModel:
-        return self.student.net
-
 
 def mutual(labels: list[Tensor]) -> Tensor:
     """The mean of several models' scores of the same pairs: labels of mutual distillation, or an ensemble's scores."""
     return torch.stack(labels).mean(0)
-
-
-def linear_adamw(model: nn.Module, lr: float, weight_decay: float, warmup_steps: int, steps: int) -> dict[str, Any]:
-    """AdamW with a linear warm-up and a linear fall to zero; biases and LayerNorms do not decay."""
-    groups: list[dict[str, Any]] = [{"params": [], "weight_decay": weight_decay}, {"params": [], "weight_decay": 0.0}]
-    for name, parameter in model.named_parameters():
-        groups[name.endswith("bias") or "LayerNorm" in name]["params"].append(parameter)
-    optimizer = torch.optim.AdamW(groups, lr)
-    schedule = get_linear_schedule_with_warmup(optimizer, warmup_steps, steps)
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 if __name__ == "__main__":

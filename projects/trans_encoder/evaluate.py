@@ -28,7 +28,10 @@ class Evaluation(L.LightningModule):
 
     `bi` and `cross` are means over the test sets for the cycle that is best on the validation set, each kind's own
     (the paper's protocol; it needs scored pairs); `bi_last` and `cross_last` are the last cycle's. `bi_ensemble` and
-    `cross_ensemble` are those of the mean of two models' scores.
+    `cross_ensemble` are those of the mean of two models' scores, `bi_0_ensemble` that of the two start points.
+    `val_bi` and `val_cross` are the chosen cycle's on the validation set, `val_bi_0` the start point's there.
+    `cross_1_start` is Spearman's rho between the first cross-encoder's and the start point's scores of the test pairs:
+    100 where the student has become a copy of its teacher.
 
     Args:
         bi: hub ids or folders of bi-encoders by cycle, in the cycles' order.
@@ -36,20 +39,22 @@ class Evaluation(L.LightningModule):
         partner_bi: the other language model's bi-encoders, for the ensemble.
         partner_cross: the other language model's cross-encoders.
         start: the bi-encoder before the first cycle, for the record; it is not chosen.
+        partner_start: the other language model's.
         sets: names of the data's sets, that to choose by first.
-        binary: whether gold scores are classes.
+        binary: whether gold scores are classes, for each set.
         pooling: of all bi-encoders.
     """
 
     def __init__(
         self,
         sets: list[str],
-        binary: bool,
+        binary: list[bool],
         bi: dict[str, str] | None = None,
         cross: dict[str, str] | None = None,
         partner_bi: dict[str, str] | None = None,
         partner_cross: dict[str, str] | None = None,
         start: str | None = None,
+        partner_start: str | None = None,
         pooling: Pooling = "cls",
     ):
         super().__init__()
@@ -57,6 +62,7 @@ class Evaluation(L.LightningModule):
             "bi": ("bi", bi or {}), "cross": ("cross", cross or {}),
             "partner_bi": ("bi", partner_bi or {}), "partner_cross": ("cross", partner_cross or {}),
             "start": ("bi", {"0": start} if start else {}),
+            "partner_start": ("bi", {"0": partner_start} if partner_start else {}),
         }  # fmt: skip
         self.sets, self.binary = sets, binary
         self.groups = {group: list(models) for group, (_, models) in given.items() if models}
@@ -85,19 +91,22 @@ class Evaluation(L.LightningModule):
             best = max(cycles, key=lambda cycle: measured[cycle]["val"])
             chosen[group] = f"{group}_{best}"
             if group == "start":
-                self.log("test/bi_0", mean(measured[best]))
+                self.log_dict({"test/bi_0": mean(measured[best]), "test/val_bi_0": measured[best]["val"]})
             if group not in ("bi", "cross"):
                 continue
-            self.log(f"test/{group}", mean(measured[best]))
+            self.log_dict({f"test/{group}": mean(measured[best]), f"test/val_{group}": measured[best]["val"]})
             self.log(f"test/{group}_last", mean(measured[cycles[-1]]))
             self.log(f"test/{group}_cycle", float(cycles.index(best) + 1))
             self.log_dict({f"test/{group}_{cycle}": mean(found) for cycle, found in measured.items()})
             if len(self.sets) > 2:
                 self.log_dict({f"test/{group}_{name}": measured[best][name] for name in self.sets[1:]})
-        for kind in ("bi", "cross"):
-            if f"partner_{kind}" in chosen:
-                both = zip(scores[chosen[kind]], scores[chosen[f"partner_{kind}"]], strict=True)
-                self.log(f"test/{kind}_ensemble", mean(self.measure([mutual(list(pair)) for pair in both])))
+        for group, name in (("bi", "bi"), ("cross", "cross"), ("start", "bi_0")):
+            if {group, f"partner_{group}"} <= set(chosen):
+                both = zip(scores[chosen[group]], scores[chosen[f"partner_{group}"]], strict=True)
+                self.log(f"test/{name}_ensemble", mean(self.measure([mutual(list(pair)) for pair in both])))
+        if {"start", "cross"} <= set(chosen):
+            first = scores[f"cross_{self.groups['cross'][0]}"]
+            self.log("test/cross_1_start", copied(first[1:], scores["start_0"][1:]))
         self.log("test/lexical", mean(self.measure([lexical_overlap(pairs) for pairs in self.pairs])))
         if self.trainer.is_global_zero:
             self.draw(scores, chosen)
@@ -105,9 +114,9 @@ class Evaluation(L.LightningModule):
     def measure(self, scores: list[Tensor]) -> dict[str, float]:
         """Agreement with the gold scores by set, x 100."""
         found = {}
-        for name, predicted, pairs in zip(self.sets, scores, self.pairs, strict=True):
+        for name, binary, predicted, pairs in zip(self.sets, self.binary, scores, self.pairs, strict=True):
             gold = torch.tensor([pair.score for pair in pairs])
-            found[name] = 100 * agreement(self.binary)(predicted, gold.long() if self.binary else gold).item()
+            found[name] = 100 * agreement(binary)(predicted, gold).item()
         return found
 
     def draw(self, scores: dict[str, list[Tensor]], chosen: dict[str, str]) -> None:
@@ -142,6 +151,12 @@ def mean(found: dict[str, float]) -> float:
     """Over the test sets; the validation set is not one of them."""
     tests = [value for name, value in found.items() if name != "val"]
     return sum(tests) / len(tests)
+
+
+def copied(student: list[Tensor], teacher: list[Tensor]) -> float:
+    """Spearman's rho x 100 between two models' scores by test set, the mean over the sets."""
+    found = [100 * agreement(False)(one, other).item() for one, other in zip(student, teacher, strict=True)]
+    return sum(found) / len(found)
 
 
 def lexical_overlap(pairs: list[Pair]) -> Tensor:

@@ -66,7 +66,11 @@ class BiEncoder(PairModel):
 
     def __init__(self, source: str, pooling: Pooling = "cls", length: int = 32, dropout: float | None = None):
         super().__init__()
-        self.net = pretrained(AutoModel, source, dropout, add_pooling_layer=False)
+        self.net = pretrained(AutoModel, source, dropout)
+        if (
+            getattr(self.net, "pooler", None) is not None
+        ):  # not used here; a cross-encoder made of this one goes on with it
+            self.net.pooler.requires_grad_(False)
         self.tokenizer, self.pooling, self.length = load_tokenizer(source), pooling, length
 
     def embed(self, sentences: list[str]) -> Tensor:

@@ -41,6 +41,7 @@ from common.data.stores import ArrayStore
 from common.data.text import LabelledText
 from common.data.videos import Video
 from projects.mobilesam.data import CocoInstances, MaskFolder
+from projects.trans_encoder.sources import PairTask
 from projects.vqrae.captions import read_prompts
 
 Files = dict[str, bytes]
@@ -305,6 +306,11 @@ def formats() -> dict[str, Format]:
     encoded = [{"image": {"bytes": picture(k), "path": f"{k}.jpg"}, "label": k % 2} for k in range(4)]
     stsb = [("main", "MSRvid", "2012test", k, f"{k}.5", f"a girl {k}", f"a boy {k}") for k in range(4)]
     sick = [("pair_ID", "sentence_A", "sentence_B", "relatedness_score"), *((k, "a kid", "a boy", "3.3") for k in "12")]
+    questions = [("qid1", "qid2", "question1", "question2", "is_duplicate"), *((k, k, "how", "why", 1) for k in "12")]
+    paraphrases = [
+        ("Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"),
+        *((1, k, k, "a boy", "a kid") for k in "12"),
+    ]
     packed = [
         ("split", "genre", "score", "sentence1", "sentence2"),
         *((s, "g", 2.5, "a", "b") for s in ("train", "dev", "test")),
@@ -413,6 +419,22 @@ def formats() -> dict[str, Format]:
             {f"SICK_{part}.txt": lines(*sick) for part in ("train", "trial", "test_annotated")},
             lambda p: splits(Sick(str(p))),
             6,
+        ),
+        "qqp": Format(
+            {
+                f"quora-IR-dataset/classification/{part}_pairs.tsv": lines(*questions)
+                for part in ("train", "dev", "test")
+            },
+            lambda p: splits(PairTask("qqp", str(p)), ("val", "test")),
+            4,
+        ),
+        "mrpc_corpus": Format(
+            {
+                "glue/MRPC/msr_paraphrase_test.txt": lines(*paraphrases),
+                **{f"glue/MRPC/{part}.tsv": lines(*paraphrases) for part in ("train", "dev")},
+            },
+            lambda p: splits(PairTask("mrpc", str(p)), ("test",)),
+            2,
         ),
         "code_search_net": Format(
             {f"go/{part}.jsonl": jsonl(functions) for part in ("train", "valid", "test")},

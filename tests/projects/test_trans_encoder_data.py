@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -14,8 +16,10 @@ from common.data.pairs import Pair, Unlabelled
 from common.data.readers.sts import SUBSETS, SemEvalSTS, Sick, STSBenchmark
 from common.data.worlds.sentence_pairs import WEIGHTS, Scene, SentencePairs, Stories, draw_scene, edit, say, similarity
 from common.errors import UserError
+from projects.trans_encoder import sources
 from projects.trans_encoder.data import PairData, agreement
 from projects.trans_encoder.evaluate import lexical_overlap
+from projects.trans_encoder.sources import PairFile, PairTask
 
 DATA = Path(os.environ.get("DATA_ROOT", "../shared/data")) / "sts"
 real = pytest.mark.skipif(not DATA.exists(), reason=f"no STS files at {DATA}: set DATA_ROOT")
@@ -92,6 +96,89 @@ def test_sick(tmp_path):
         Sick(str(tmp_path)).read("train")
 
 
+def test_questions_that_ask_the_same(tmp_path, monkeypatch):
+    folder = tmp_path / "quora-IR-dataset/classification"
+    header = "qid1\tqid2\tquestion1\tquestion2\tis_duplicate"
+    for part, labels in (("train", "10"), ("dev", "01"), ("test", "110")):
+        rows = [f'{k}\t{k}\t{part} "{k}?\tso {k}?\t{label}' for k, label in enumerate(labels)]
+        write(folder / f"{part}_pairs.tsv", [header, *rows])
+    source = PairTask("qqp", str(tmp_path))
+    assert source.binary and source.read("val") == [Pair('dev "0?', "so 0?", 0.0), Pair('dev "1?', "so 1?", 1.0)]
+    everything = source.read("train")
+    assert len(everything) == 7 and {pair.score for pair in everything} == {None}
+    monkeypatch.setitem(sources.QQP_SIZES, "test", 2)
+    assert len(source.read("test")) == 2  # the first ones
+    write(folder / "dev_pairs.tsv", [header, "1\t2\ta\tb\tyes"])
+    with pytest.raises(UserError, match="dev_pairs.tsv, line 2, is not two sentences and 0 or 1"):
+        source.read("val")
+    with pytest.raises(UserError, match="(?s)train_pairs.tsv is missing.*quora-IR-dataset.zip"):
+        PairTask("qqp", str(tmp_path / "glue")).read("train")
+
+
+def test_questions_and_answers(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "QNLI_VAL", 2)
+    monkeypatch.setattr(sources, "QNLI_TRAIN", 3)
+    columns = ["question", "sentence", "label"]
+    parquet(
+        tmp_path / "glue/qnli/train-00000-of-00001.parquet", columns, [(f"q{k}?", f"s{k}", k % 2) for k in range(5)]
+    )
+    parquet(tmp_path / "glue/qnli/validation-00000-of-00001.parquet", columns, [(f"v{k}?", "s", 0) for k in range(5)])
+    source = PairTask("qnli", str(tmp_path))
+    assert [pair.a for pair in source.read("val")] == ["v0?", "v1?"]
+    assert [pair.a for pair in source.read("test")] == ["v2?", "v3?", "v4?"]
+    assert {pair.score for pair in source.read("test")} == {1.0}  # entailment, the first class
+    assert [pair.a for pair in source.read("train")] == ["q0?", "q1?", "q2?", "v0?", "v1?", "v2?", "v3?", "v4?"]
+
+
+@pytest.mark.parametrize("layout", ["hub", "corpus"])
+def test_paraphrases(tmp_path, layout):
+    rows = [("a", "b", 1), ("c", "d", 0)]
+    for part in ("train", "validation", "test"):
+        if part != "test" or layout == "hub":
+            file = tmp_path / f"glue/mrpc/{part}-00000-of-00001.parquet"
+            parquet(file, ["sentence1", "sentence2", "label"], [(f"{part} {a}", b, label) for a, b, label in rows])
+    if layout == "corpus":
+        header = "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String"
+        write(
+            tmp_path / "glue/MRPC/msr_paraphrase_test.txt",
+            [header, *(f"{label}\t1\t2\ttest {a}\t{b}" for a, b, label in rows)], "\r\n",
+        )  # fmt: skip
+    source = PairTask("mrpc", str(tmp_path))
+    assert source.read("test") == [Pair("test a", "b", 1.0), Pair("test c", "d", 0.0)]
+    assert len(source.read("train")) == 6 and source.read("val")[0].score == 1
+    for file in (*tmp_path.glob("glue/mrpc/test*"), *tmp_path.glob("glue/MRPC/*")):
+        file.unlink()
+    with pytest.raises(UserError, match="no test set of MRPC"):
+        source.read("test")
+
+
+def parquet(file: Path, columns: list[str], rows: list[tuple]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in rows]), file)
+
+
+def test_pairs_of_one_s_own(tmp_path):
+    file = tmp_path / "my pairs.txt"
+    write(file, ['\ufeffHe said "no || he said so', "", "a | b\tc || d", "one\ttwo\t0.5"], "\r\n")
+    source = PairFile(str(file))
+    assert source.read("train") == [Pair('He said "no', "he said so"), Pair("a | b", "c || d"), Pair("one", "two", 0.5)]
+    with pytest.raises(UserError, match="pair 1, has no score, and is to be validated on"):
+        source.read("val")
+    for line in ("alone", "a\tb\tnan", "a\tb\tmuch", "a\t", "a || b || c || d", "a\tb\t1\t2"):
+        write(file, ["a || b", line])
+        with pytest.raises(UserError, match="line 2, is not a pair"):
+            source.read("train")
+    write(file, ["a\tb\t2"])
+    assert source.read("val") == [Pair("a", "b", 2.0)]
+    with pytest.raises(UserError, match="line 1: 2 is neither 1"):
+        PairFile(str(file), binary=True).read("val")
+    write(file, [""])
+    with pytest.raises(UserError, match="holds no pairs"):
+        source.read("train")
+    with pytest.raises(UserError, match="no file .*nothing"):
+        PairFile(str(tmp_path / "nothing")).read("train")
+
+
 @real
 def test_the_real_files_hold_what_their_tasks_say():
     sizes = {2012: 2358, 2013: 1500, 2014: 3750, 2015: 3000, 2016: 1186}  # 2012 without MSRvid's 750
@@ -152,6 +239,17 @@ def test_the_world_s_pairs():
     overlap = agreement(False)(lexical_overlap(pairs), torch.tensor(scores))
     assert 0.2 < overlap < 0.7  # words alone say something, not all
     assert all(pair.score is None for pair in Stories(3).read("train"))
+
+
+def test_sentences_of_a_story_share_more_than_others():
+    stories = Stories(300).read("train")
+    overlap = (
+        lexical_overlap(stories),
+        lexical_overlap([Pair(p.a, q.b) for p, q in zip(stories, stories[1:], strict=False)]),
+    )
+    same, other = (scores.mean().item() for scores in overlap)
+    assert same > 0.4 > 0.25 > other
+    assert agreement(True)(torch.cat(overlap), torch.arange(599) < 300) > 0.9  # what a language model can learn to tell
 
 
 def test_both_orders_and_a_limit():

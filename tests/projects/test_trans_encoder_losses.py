@@ -9,11 +9,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from common.data.pairs import Pair
-from common.losses.contrastive import info_nce
 from projects.trans_encoder.data import agreement
-from projects.trans_encoder.distill import linear_adamw, mutual
+from projects.trans_encoder.distill import mutual
+from projects.trans_encoder.evaluate import copied, lexical_overlap
 from projects.trans_encoder.model import cosine, cross_entropy, pool, squared_error
-from tests.distributed import assert_data_parallel
+from projects.trans_encoder.student import linear_adamw
 from tests.golden import golden_file
 
 GOLDEN = golden_file("trans_encoder")
@@ -168,22 +168,35 @@ def test_rank_correlation_does_not_see_a_monotone_map():
     assert agreement(False)(gold * 5, gold) == pytest.approx(1)
 
 
-def test_info_nce_closed_forms():
-    same = torch.ones(4, 3)
-    torch.testing.assert_close(info_nce(same, same, 0.05), torch.tensor(math.log(4)))  # nothing tells the keys apart
-    apart = torch.eye(4)
-    expected = math.log(1 + 3 * math.exp(-1 / 0.5))
-    torch.testing.assert_close(info_nce(apart, 7 * apart, 0.5), torch.tensor(expected))
-    assert info_nce(apart, apart.roll(1, 0), 0.05) > 19
-
-
-def contrastive_step(module: nn.Module, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    return info_nce(module(first), module(second), 0.1)
-
-
-def test_contrast_on_two_processes_equals_one():
+def test_what_the_measures_say_of_known_answers():
+    """Perfect, reversed, random: the ceiling, the floor, and what must not be seen."""
     torch.manual_seed(0)
-    assert_data_parallel(contrastive_step, nn.Linear(5, 3), torch.randn(8, 5), torch.randn(8, 5))
+    gold, noise = torch.rand(2000), torch.randn(2000)
+    classes = (gold > 0.6).float()
+    ranks, area = agreement(False), agreement(True)
+    assert ranks(gold, gold) == pytest.approx(1) and ranks(-gold, gold) == pytest.approx(-1)
+    assert abs(ranks(noise, gold)) < 0.06
+    assert area(gold, classes) == 1 and area(-gold, classes) == 0
+    assert area(torch.full((2000,), 0.3), classes) == 0.5 and area(noise.clamp(-1, 1), classes) == pytest.approx(
+        0.5, abs=0.04
+    )
+    assert copied([noise, gold], [noise.exp(), -gold]) == pytest.approx(0)  # one set copied, one reversed
+    pairs = [Pair("A dog, runs", "runs a dog!"), Pair("a dog runs", "two cats sleep"), Pair("a b", "a c")]
+    torch.testing.assert_close(lexical_overlap(pairs), torch.tensor([1.0, 0.0, 1 / 3]))
+
+
+def test_the_area_under_the_curve_does_not_see_how_scores_come_in_batches():
+    torch.manual_seed(0)
+    cosines = torch.cat([torch.rand(500), torch.rand(500) * 2 - 1, torch.ones(3) * 1.0000001])  # rounded up
+    classes = (torch.rand(1003) < (cosines + 1) / 2).float()
+    at_once, in_batches = agreement(True), agreement(True)
+    at_once.update(cosines, classes)
+    for scores, gold in zip(cosines.split(500), classes.split(500), strict=True):  # the first has none below zero
+        in_batches.update(scores, gold)
+    assert in_batches.compute() == pytest.approx(at_once.compute().item())
+    above = (cosines[:, None] > cosines).float() + 0.5 * (cosines[:, None] == cosines)
+    matches = classes.bool()
+    assert at_once.compute() == pytest.approx(above[matches][:, ~matches].mean().item(), abs=1e-4)
 
 
 def test_a_pair_can_be_swapped():

@@ -11,7 +11,7 @@ from common.data.worlds.sentence_pairs import SentencePairs, Stories
 from common.errors import UserError
 from common.foundations.masked_lm import IGNORED, Pretraining, TextData
 from projects.trans_encoder.contrast import SimCSE
-from projects.trans_encoder.data import EvaluationData, PairData
+from projects.trans_encoder.data import EvaluationData, PairData, agreement
 from projects.trans_encoder.distill import Distillation
 from projects.trans_encoder.evaluate import Evaluation
 from projects.trans_encoder.harness.pictures import cycles_chart, listing, scatter
@@ -144,12 +144,12 @@ def test_a_cycle_leaves_models_that_anything_can_load(language, tmp_path):
     second = fit(back, PairData(WORLD, WORLD, batch_size=4), tmp_path / "bi")
     torch.testing.assert_close(second.labels, score_pairs(kept, PAIRS))
     continued = BiEncoder(folder).net.state_dict()  # the encoder of the cross-encoder, for `continued`
-    for name, value in kept.net.base_model.state_dict().items():
-        assert "pooler" in name or torch.equal(continued[name], value)
+    assert all(torch.equal(continued[name], value) for name, value in kept.net.base_model.state_dict().items())
 
     evaluation = Evaluation(
-        sets=["val", "world"], binary=False, bi={"1": str(tmp_path / "bi/model"), "2": language["bert"]},
+        sets=["val", "world"], binary=[False, False], bi={"1": str(tmp_path / "bi/model"), "2": language["bert"]},
         cross={"1": folder}, partner_bi={"1": language["roberta"]}, partner_cross={"1": folder}, start=language["bert"],
+        partner_start=language["bert"],
     )  # fmt: skip
     evaluation.run_dir = tmp_path
     trainer = L.Trainer(**QUIET, default_root_dir=tmp_path)
@@ -158,7 +158,11 @@ def test_a_cycle_leaves_models_that_anything_can_load(language, tmp_path):
     assert found["test/bi_0"] == pytest.approx(found["test/bi_2"]) == pytest.approx(found["test/bi_last"])
     assert found["test/bi"] in (found["test/bi_1"], found["test/bi_2"])
     assert found["test/cross_ensemble"] == pytest.approx(found["test/cross"], abs=1e-3)  # with itself
-    assert {"test/bi_ensemble", "test/lexical", "test/cross_1", "test/cross_last"} <= set(found)
+    assert found["test/bi_0_ensemble"] == pytest.approx(found["test/bi_0"], abs=1e-3)
+    assert {"test/bi_ensemble", "test/lexical", "test/cross_1", "test/cross_last", "test/val_cross"} <= set(found)
+    test = WORLD.read("test")
+    scores = [score_pairs(model, test) for model in (BiEncoder(language["bert"]), kept)]
+    assert found["test/cross_1_start"] == pytest.approx(100 * agreement(False)(*scores).item(), abs=1e-3)
     pictures = [file for file in tmp_path.glob("pictures/*.png") if not file.stem.endswith("-dark")]
     assert len(pictures) == 3
 
@@ -180,6 +184,109 @@ def test_simcse_trains_the_encoder_and_leaves_it_without_its_head(language, tmp_
     kept = BiEncoder(str(tmp_path / "model"))
     torch.testing.assert_close(score_pairs(kept, PAIRS), score_pairs(model.student, PAIRS))
     assert not any("head" in name for name in kept.net.state_dict())
+
+
+def test_a_pooler_survives_the_way_through_a_bi_encoder(language, tmp_path):
+    """BERT's cross-encoder scores through it; the bi-encoder in between has no use for it and leaves it as it is."""
+    before = CrossEncoder(language["bert"])
+    with torch.no_grad():
+        before.net.bert.pooler.dense.weight.add_(0.5)
+    before.save(tmp_path / "cross")
+    data = PairData(WORLD, WORLD, batch_size=4)
+    back = Distillation("bi", str(tmp_path / "cross"), {"own": language["bert"]}, "bi", loss="mse", warmup=0.0, lr=1e-3)
+    trained = fit(back, data, tmp_path / "bi").student.net
+    after = CrossEncoder(str(tmp_path / "bi/model"))
+    assert torch.equal(after.net.bert.pooler.dense.weight, before.net.bert.pooler.dense.weight)
+    assert not torch.equal(
+        after.net.bert.embeddings.word_embeddings.weight, before.net.bert.embeddings.word_embeddings.weight
+    )
+    moving = {name for name, parameter in trained.named_parameters() if parameter.requires_grad}
+    assert moving == {name for name, _ in trained.named_parameters() if not name.startswith("pooler")}
+    steps = L.Trainer(**QUIET, max_steps=3)
+    steps.datamodule = data
+    back.trainer = steps
+    optimizer = back.configure_optimizers()["optimizer"]
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(moving)
+
+
+class Watched(Distillation):
+    """Notes the step of every look at the validation pairs, and may be told what to find there."""
+
+    def __init__(self, *args, told=(), **settings):
+        super().__init__(*args, **settings)
+        self.looks, self.told, self.weights = [], list(told), []
+
+    def judge(self, score: float) -> None:
+        self.looks.append(self.trainer.global_step)
+        self.weights.append({name: value.clone() for name, value in self.student.net.state_dict().items()})
+        super().judge(self.told.pop(0) if self.told else score)
+
+
+@pytest.mark.parametrize(("interval", "steps"), [(2, [2, 3, 4, 6]), (3, [3, 6]), (200, [3, 6]), (4, [3, 4, 6])])
+def test_the_end_of_an_epoch_is_looked_at_too(language, tmp_path, interval, steps):
+    model = Watched("bi", language["bert"], {"own": language["bert"]}, "bi", loss="mse")
+    model.run_dir = tmp_path
+    trainer = L.Trainer(
+        **QUIET, max_epochs=2, val_check_interval=interval, check_val_every_n_epoch=None, default_root_dir=tmp_path
+    )
+    trainer.fit(model, PairData(WORLD, WORLD, batch_size=4))
+    assert model.looks == steps and model.best_weights is not None
+    assert trainer.callback_metrics["val/score"] <= model.best
+
+
+@pytest.mark.parametrize(("keep", "look"), [("best", 1), ("last", 2)])
+def test_the_best_weights_are_handed_on(language, tmp_path, keep, look):
+    for kind, model in (
+        (
+            "distilled",
+            Watched("bi", language["bert"], {"own": language["roberta"]}, "bi", loss="mse", lr=1e-3, keep=keep),
+        ),
+        ("contrastive", SimCSE(language["bert"], lr=1e-3, keep=keep)),
+    ):
+        weights, told = [], [0.1, 0.9, 0.5]
+        judge = type(model).judge
+
+        def watched(score, model=model, weights=weights, told=told, judge=judge):
+            weights.append({name: value.clone() for name, value in model.student.net.state_dict().items()})
+            judge(model, told.pop(0))
+
+        model.judge, model.run_dir = watched, tmp_path / kind
+        trainer = L.Trainer(
+            **QUIET, max_epochs=1, val_check_interval=1, check_val_every_n_epoch=None, default_root_dir=tmp_path
+        )
+        trainer.fit(model, PairData(WORLD, WORLD, batch_size=4))
+        left = BiEncoder(str(tmp_path / kind / "model")).net.state_dict()
+        assert len(weights) == 3
+        for number, found in enumerate(weights):
+            assert all(torch.equal(left[name], found[name]) for name in found) == (number == look)
+
+
+def test_without_scored_pairs_the_last_weights_count(language, tmp_path):
+    unscored = [Pair(pair.a, pair.b) for pair in PAIRS]
+    data = PairData(WORLD, None, batch_size=4)
+    data.pairs = unscored
+    model = fit(Distillation("bi", language["bert"], {"own": language["roberta"]}, "bi", loss="mse"), data, tmp_path)
+    assert model.best_weights is None and (tmp_path / "model/model.safetensors").exists()
+
+
+def test_squared_errors_are_those_of_the_logit(language):
+    model = cross(language["bert"], {"own": language["bert"]}, loss="mse", dropout=0.0)
+    model.labels, model.log_dict = torch.rand(len(PAIRS)), lambda *_, **__: None
+    loss = model.training_step((PAIRS, torch.arange(len(PAIRS))), 0)
+    torch.testing.assert_close(loss, (model.student(PAIRS) - model.labels).square().mean())
+
+
+def test_pairs_can_be_the_positives_of_contrastive_training(language):
+    losses = {}
+    for positives in ("dropout", "pairs"):
+        torch.manual_seed(0)
+        model = SimCSE(language["bert"], positives=positives)
+        model.student.eval()
+        model.log = lambda *_, **__: None
+        losses[positives] = model.training_step((PAIRS, torch.arange(len(PAIRS))), 0).item()
+        same = [Pair(pair.a, pair.a) for pair in PAIRS]
+        losses[f"{positives}, equal"] = model.training_step((same, torch.arange(len(PAIRS))), 0).item()
+    assert losses["dropout"] == losses["dropout, equal"] == losses["pairs, equal"] < losses["pairs"]
 
 
 def test_mistakes_are_explained(language, tmp_path):

@@ -2,13 +2,17 @@
 
 from tests.projects.rehearsing import rehearse
 
-FITS = {"cross": 2, "bi": 2, "contrast_longer": 1, "supervised_cross": 1}  # two language models
-ARMS = ("lexical", "simcse", "simcse_roberta", "self", "self_roberta", "mutual", "mutual_roberta", "continued")
+FITS = {
+    "cross": 2, "bi": 2, "cross_classes": 1, "bi_classes": 1,  # mutual distillation trains two language models
+    "contrast_longer": 1, "contrast_pairs": 1, "supervised_cross": 1,
+}  # fmt: skip
+EVALUATIONS = {"evaluate": 4, "evaluate_qqp": 1, "evaluate_qnli": 1, "evaluate_mrpc": 1, "evaluate_transfer": 1}
+ARMS = ("lexical", "mutual", "self_qqp", "self_qnli", "self_mrpc", "self_transfer", "simcse_longer", "supervised_cross")
 SETS = ("sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sickr")
 
 
 def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, request, capsys):
-    found = rehearse("trans_encoder", tmp_path, request, capsys, FITS, {"evaluate": 11})
+    found = rehearse("trans_encoder", tmp_path, request, capsys, FITS, EVALUATIONS)
     for arm in ARMS:
         assert f"\n{arm} " in found.shown  # its row of the table
     for stage in FITS:

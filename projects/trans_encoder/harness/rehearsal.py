@@ -3,6 +3,8 @@
 from pathlib import Path
 from random import Random
 
+from pyarrow import Table, parquet
+
 from common.data.readers.sts import SUBSETS
 from common.rehearsal.hub import write_hub
 
@@ -16,7 +18,7 @@ WORDS = ["a", "the", "small", "brown", "cat", "dog", "sleeps", "runs", "on", "be
 
 
 def make(folder: Path) -> None:
-    """Write `data/STS/STS<yy>-en-test`, `data/STS/STSBenchmark`, `data/SICK` and `hub/` into `folder`."""
+    """Write `data/{STS,SICK,quora-IR-dataset,glue}` and `hub/` into `folder`."""
     rng = Random(0)
     for year, subsets in SUBSETS.items():
         for subset in subsets:
@@ -33,6 +35,20 @@ def make(folder: Path) -> None:
         header = "pair_ID\tsentence_A\tsentence_B\trelatedness_score\tentailment_judgment"
         lines = [f"{k}\t{a}\t{b}\t{s}\tNEUTRAL" for k, (a, b, s) in enumerate(_pairs(rng, 20))]
         _write(folder / f"data/SICK/SICK_{part}.txt", [header, *lines])
+    for part in ("train", "dev", "test"):
+        rows = [f"{k}\t{k}\t{a}\t{b}\t{k % 2}" for k, (a, b, _) in enumerate(_pairs(rng, 24))]
+        file = folder / f"data/quora-IR-dataset/classification/{part}_pairs.tsv"
+        _write(file, ["qid1\tqid2\tquestion1\tquestion2\tis_duplicate", *rows])
+    # of QNLI's development set, which is validation and test set, the first 1,000 are for validation
+    for task, first, second, sizes in (
+        ("qnli", "question", "sentence", {"train": 8, "validation": 1016}),
+        ("mrpc", "sentence1", "sentence2", {"train": 24, "validation": 24, "test": 24}),
+    ):
+        for part, size in sizes.items():
+            rows = [{first: a, second: b, "label": k % 2} for k, (a, b, _) in enumerate(_pairs(rng, size))]
+            file = folder / f"data/glue/{task}/{part}-00000-of-00001.parquet"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            parquet.write_table(Table.from_pylist(rows), file)
     write_hub(folder / "hub", HUB, layers=2)
 
 

@@ -1,9 +1,11 @@
-"""Measure encoders on the official STS and SICK files, beside word overlap and TF-IDF: Spearman x 100, as SentEval.
+"""Measure encoders on the official STS and SICK files, or on one's own, beside word overlap and TF-IDF: Spearman x 100.
 
     python -m projects.trans_encoder.tools.sts --sts FOLDER --sick FOLDER --bi <hub id>
 
 A model is a hub id, or the `model/` folder that a training stage leaves. The files' layouts are explained in
-`common/data/readers/sts.py`; a data set without a folder is left out, of the table and of the mean.
+`common/data/readers/sts.py`; a data set without a folder is left out, of the table and of the mean. A file of one's own
+has lines of two sentences and a score with tabs between. Several models of a kind are measured together, too: the mean
+of their scores (the paper's ensembles).
 """
 
 # torch is imported after the command line has been read, so that --help and its errors come at once
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -19,6 +22,7 @@ from common.console import table_console
 from common.data.pairs import Pair
 from common.data.readers.sts import SUBSETS, SemEvalSTS, Sick, STSBenchmark
 from common.errors import UserError, user_errors
+from projects.trans_encoder.sources import PairFile
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,8 +44,10 @@ def read_sets(options: argparse.Namespace) -> tuple[dict[str, list[Pair]], list[
         sets["STS-B"] = STSBenchmark(options.stsb).read("test")
     if options.sick:
         sets["SICK-R"] = Sick(options.sick).read("test")
+    for file in options.pairs:
+        sets[Path(file).stem] = PairFile(file).read("test")
     if not sets:
-        raise UserError("nothing to measure on: give at least one of --sts, --stsb, --sick and its folder")
+        raise UserError("nothing to measure on: give at least one of --sts, --stsb, --sick, --pairs and its place")
     return sets, remarks
 
 
@@ -75,6 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sts", help="folder of the SemEval tasks of 2012 to 2016")
     parser.add_argument("--stsb", help="folder of the STS benchmark")
     parser.add_argument("--sick", help="folder of SICK")
+    parser.add_argument("--pairs", nargs="*", default=[], help="files of one's own with scored pairs")
     parser.add_argument("--bi", nargs="*", default=[], help="bi-encoders")
     parser.add_argument("--cross", nargs="*", default=[], help="cross-encoders")
     parser.add_argument("--pooling", choices=("cls", "mean"), default="cls", help="of the bi-encoders (default: cls)")
@@ -82,17 +89,22 @@ def main(arguments: list[str] | None = None) -> int:
     sets, remarks = read_sets(options)
     import torch
 
+    from projects.trans_encoder.distill import mutual
     from projects.trans_encoder.evaluate import lexical_overlap
     from projects.trans_encoder.model import load_pair_model, score_pairs
 
     rows = {"word overlap": measure({name: lexical_overlap(pairs) for name, pairs in sets.items()}, sets)}
     rows["TF-IDF"] = measure({name: tf_idf(pairs) for name, pairs in sets.items()}, sets)
     for kind, sources in (("bi", options.bi), ("cross", options.cross)):
+        found = []
         for source in sources:
             model = load_pair_model(kind, source, options.pooling)
             model.to("cuda" if torch.cuda.is_available() else "cpu")
-            scores = {name: score_pairs(model, pairs) for name, pairs in sets.items()}
-            rows[f"{source} ({kind})"] = measure(scores, sets)
+            found.append({name: score_pairs(model, pairs) for name, pairs in sets.items()})
+            rows[f"{source} ({kind})"] = measure(found[-1], sets)
+        if len(found) > 1:
+            both = {name: mutual([scores[name] for scores in found]) for name in sets}
+            rows[f"their mean ({kind})"] = measure(both, sets)
     table = Table(*["", *(f"{name}\n{len(pairs):,}" for name, pairs in sets.items()), "mean"], box=None)
     for name, figures in rows.items():
         table.add_row(name, *(f"{figure:.2f}" for figure in figures))
