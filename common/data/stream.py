@@ -9,7 +9,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from common.errors import UserError
 
-
 WINDOW = 8
 """Blocks whose samples are shuffled among each other."""
 

@@ -71,8 +71,9 @@ class VLVEncoder(nn.Module):
         self.project = mlp(hidden, width)
 
     def forward(self, images: Tensor) -> Tensor:
-        """[B, 3, S, S] in [0, 1] -> z [B, N_q, d]."""
-        visual = self.florence.get_image_features(self.looks(images)).pooler_output
+        """[B, 3, S, S] in [0, 1] -> z [B, N_q, d], in the precision of the weights."""
+        pixels = self.looks(images.float()).to(self.queries.dtype)
+        visual = self.florence.get_image_features(pixels).pooler_output
         return self.project(read(self.florence.language_model, visual, self.prompt, self.queries))
 
     def train_parts(self, vision: bool) -> None:

@@ -18,7 +18,7 @@ from common.errors import UserError
 from common.paths import expand
 
 ABOUT = """Captioned images as the hub has them.
-  expected: a folder of parquet files (at any depth) with a column of encoded images, {bytes, path}, and one of captions"""
+  expected: a folder of parquet files, at any depth, with a column of images, {bytes, path}, and one of captions"""
 KEPT = 2 * WINDOW  # row groups in memory: those that a stream shuffles together, and those that follow
 
 
