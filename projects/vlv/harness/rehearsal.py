@@ -59,13 +59,13 @@ def make(folder: Path) -> None:
 def add_2014(root: Path) -> None:
     """Beside a COCO 2017, the same as 2014 has it: val2014/COCO_val2014_<id>.jpg."""
     annotations = root / "annotations"
-    content = json.loads((annotations / "captions_val2017.json").read_text())
+    content = json.loads((annotations / "captions_val2017.json").read_text(encoding="utf-8"))
     (root / "val2014").mkdir()
     for entry in content["images"]:
         name = f"COCO_val2014_{entry['file_name']}"
         (root / "val2014" / name).write_bytes((root / "val2017" / entry["file_name"]).read_bytes())
         entry["file_name"] = name
-    (annotations / "captions_val2014.json").write_text(json.dumps(content))
+    (annotations / "captions_val2014.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def write_released(hub: Path) -> None:

@@ -27,6 +27,7 @@ import numpy as np
 from common.console import printable
 from common.data.files import write_atomic
 from common.errors import UserError, user_errors
+from common.paths import given_path
 from projects.vlv.captions import clean_up
 from projects.vlv.tools.models import Networks, Readable, load, source_options
 
@@ -43,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--beams", type=int, default=4, help="of the beam search (default: 4)")
     command.add_argument("--max-tokens", type=int, default=300, help="longest caption (default: 300)")
     command.add_argument("--raw", action="store_true", help="as the language model says it, without the clean-up")
-    command.add_argument("--json", type=Path, help="also write {file: caption} to this file")
+    command.add_argument("--json", type=given_path, help="also write {file: caption} to this file")
     return command
 
 

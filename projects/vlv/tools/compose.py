@@ -22,6 +22,7 @@ from PIL import Image
 from common.console import printable
 from common.data.pictures import read_picture
 from common.errors import UserError, user_errors
+from common.paths import given_path
 from projects.vlv.tools.models import load, source_options
 from projects.vlv.tools.reconstruct import draw, drawing_options, side_by_side
 
@@ -39,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("images", type=Path, nargs=2, metavar="IMAGE", help="two pictures")
     source_options(command, "stage 1 (reconstruct) or 2 (describe)")
     command.add_argument("--first", type=int, help="embeddings that are kept of the first picture (default: half)")
-    command.add_argument("--out", type=Path, required=True, help="a file, <name>.png")
+    command.add_argument("--out", type=given_path, required=True, help="a file, <name>.png")
     drawing_options(command)
     return command
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from common.console import printable
 from common.data.files import write_atomic
 from common.errors import UserError, user_errors
+from common.paths import given_path
 from projects.vlv.tools.models import Readable, load, source_options
 
 
@@ -33,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="pictures, or folders of pictures")
     source_options(command, "stage 1 (reconstruct) or 2 (describe)")
-    command.add_argument("--out", type=Path, required=True, help="a file, <name>.safetensors")
+    command.add_argument("--out", type=given_path, required=True, help="a file, <name>.safetensors")
     command.add_argument("--context", action="store_true", help="also what the text encoder makes of them")
     return command
 

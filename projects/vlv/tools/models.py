@@ -14,7 +14,8 @@ import numpy as np
 
 from common.data.pictures import picture_files, read_picture
 from common.errors import UserError
-from common.training.runs import run_config
+from common.paths import given_path
+from common.training.runs import settings_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +36,7 @@ SIZE = 384  # pixels of the pictures that it was trained on
 def source_options(command: argparse.ArgumentParser, stages: str) -> None:
     """Add the options that say which networks to load."""
     source = command.add_mutually_exclusive_group(required=True)
-    source.add_argument("--run", type=Path, help=f"a run folder of {stages}")
+    source.add_argument("--run", type=given_path, help=f"a run folder of {stages}")
     source.add_argument(
         "--weights",
         metavar="FILE",
@@ -96,10 +97,10 @@ def load(options: argparse.Namespace, words: bool) -> Networks:
         raise UserError("--device cuda: torch sees no GPU here; leave --device out to run on the CPU")
     model, size, weights = _from_run(options.run, words) if options.run else _released(options)
     from common.models.text_to_image import load_text_encoder
-    from projects.vlv.model import Florence, build_captioner, build_encoder
+    from projects.vlv.model import build_captioner, build_encoder
     from projects.vlv.released import load_captioner, load_encoder
 
-    florence, text_to_image, captioner = Florence(**model["florence"]), model["text_to_image"], None
+    florence, text_to_image, captioner = model["florence"], model["text_to_image"], None
     if "language_model" in model:
         captioner = build_captioner(
             florence, text_to_image, model["language_model"], model["queries"], pretrained=False
@@ -116,22 +117,27 @@ def load(options: argparse.Namespace, words: bool) -> Networks:
 
 def _from_run(run: Path, words: bool) -> tuple[dict[str, Any], int, str]:
     """Settings of a run's model, the side of its pictures, and its weights."""
+    from projects.vlv.model import Florence
+
     config, weights = run / "config.yaml", run / "weights.safetensors"
     wanted = "of stage 2, as runs/vlv/mini/describe-.../seed0" if words else "of stage 1 or 2"
     if not config.is_file() or not weights.is_file():
         missing = "config.yaml" if not config.is_file() else "weights.safetensors: the run is not finished"
         raise UserError(f"{run} has no {missing}; give a run folder {wanted}")
-    settings = run_config(run)
-    model = settings.get("model", {})
-    first, second = "florence" in model and "lr" in model, "unfrozen" in model
-    if not second and (words or not first):
-        raise UserError(f"{run} is a run of another stage; give one {wanted}")
-    return model, settings["data"]["image_size"], str(weights)
+    with settings_of(run) as settings:
+        model, size = settings["model"], int(settings["data"]["image_size"])
+        first, second = "florence" in model and "lr" in model, "unfrozen" in model
+        if not second and (words or not first):
+            raise UserError(f"{run} is a run of another stage; give one {wanted}")
+        parts = {name: str(model[name]) for name in ("text_to_image", "language_model") if name in model}
+        return parts | {"florence": Florence(**model["florence"]), "queries": int(model["queries"])}, size, str(weights)
 
 
 def _released(options: argparse.Namespace) -> tuple[dict[str, Any], int, str]:
+    from projects.vlv.model import Florence
+
     parts = {"text_to_image": options.text_to_image, "language_model": options.language_model}
-    return {"florence": {"hub": options.florence}, **parts, "queries": QUERIES}, SIZE, options.weights
+    return {"florence": Florence(hub=options.florence), **parts, "queries": QUERIES}, SIZE, options.weights
 
 
 class Readable:

@@ -27,6 +27,7 @@ from PIL import Image
 from common.console import printable
 from common.data.files import write_atomic
 from common.errors import UserError, user_errors
+from common.paths import given_path
 from projects.vlv.captions import clean_up
 from projects.vlv.tools.models import Networks, Readable, load, source_options
 
@@ -47,7 +48,9 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="pictures, or folders of pictures")
     source_options(command, "stage 1 (reconstruct) or 2 (describe)")
-    command.add_argument("--out", type=Path, required=True, help="folder for the pictures; made where it is not there")
+    command.add_argument(
+        "--out", type=given_path, required=True, help="folder for the pictures; made where it is not there"
+    )
     command.add_argument("--drawer", metavar="ID", help="a Stable Diffusion 3 or 3.5 that draws the captions")
     drawing_options(command)
     command.add_argument("--beams", type=int, default=4, help="of the beam search (default: 4)")
