@@ -125,12 +125,15 @@ def _from_run(run: Path, words: bool) -> tuple[dict[str, Any], int, str]:
         missing = "config.yaml" if not config.is_file() else "weights.safetensors: the run is not finished"
         raise UserError(f"{run} has no {missing}; give a run folder {wanted}")
     with settings_of(run) as settings:
-        model, size = settings["model"], int(settings["data"]["image_size"])
+        model = settings["model"]
         first, second = "florence" in model and "lr" in model, "unfrozen" in model
         if not second and (words or not first):
             raise UserError(f"{run} is a run of another stage; give one {wanted}")
-        parts = {name: str(model[name]) for name in ("text_to_image", "language_model") if name in model}
-        return parts | {"florence": Florence(**model["florence"]), "queries": int(model["queries"])}, size, str(weights)
+        parts: dict[str, Any] = {
+            name: str(model[name]) for name in ("text_to_image", "language_model") if name in model
+        }
+        parts |= {"florence": Florence(**model["florence"]), "queries": int(model["queries"])}
+        return parts, int(settings["data"]["image_size"]), str(weights)
 
 
 def _released(options: argparse.Namespace) -> tuple[dict[str, Any], int, str]:
