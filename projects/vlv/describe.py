@@ -91,7 +91,7 @@ class Description(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trained, self.lr, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(trained, self.lr, weight_decay=self.weight_decay, fused=True)
         schedule = get_linear_schedule_with_warmup(optimizer, self.warmup_steps, optimizer_steps(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -184,7 +184,7 @@ def caption_logits(language_model: PreTrainedModel, prefix: Tensor, ids: Tensor,
     """Logits [B, N_q + L, V] over the stream [e; Embed(y)], for e [B, N_q, H], token ids y and their mask [B, L]."""
     stream = torch.cat([prefix, language_model.get_input_embeddings()(ids)], 1)
     seen = torch.cat([mask.new_ones(prefix.shape[:2]), mask], 1)
-    return language_model(inputs_embeds=stream, attention_mask=seen).logits
+    return language_model(inputs_embeds=stream, attention_mask=seen, use_cache=False).logits
 
 
 def caption_loss(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
