@@ -148,7 +148,7 @@ def test_embeddings_of_two_pictures_are_put_together(runs, pictures, tmp_path, c
     assert half.shape == (8, 3 * 8 + 2 * 8, 3)
     assert compose.main([*arguments, *DRAWING, "--first", "2"]) == 0
     assert np.array_equal(np.asarray(Image.open(out)), half)  # half of 4
-    assert compose.main([*arguments, *DRAWING, "--first", "1"]) == 0
+    assert compose.main([*arguments, *DRAWING, "--first", "1", "--bf16"]) == 0
     assert not np.array_equal(np.asarray(Image.open(out))[:, 32:], half[:, 32:])
 
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import save_model
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from common.data.images import PictureData
+from common.data.images import IMAGENET_MEAN, IMAGENET_STD, PictureData
 from common.data.worlds.glyph_scenes import GlyphScenes
 from common.errors import UserError
-from common.evaluators.frechet import Inception
+from common.evaluators.frechet import Inception, frechet_distance
 from common.training.runs import saved_pictures
 from projects.vlv.data import CaptionData, JudgedPictures
 from projects.vlv.describe import Description
@@ -244,8 +245,32 @@ def test_sanity_of_the_marks():
     assert (
         drawn_slots(noisy, truths) > 0.98 and drawn_slots(0.8 * pictures, truths) > 0.98
     )  # noise and light are no words
+    errors = {
+        name: F.mse_loss(other, pictures).item()
+        for name, other in {
+            "mean": pictures.mean(0, keepdim=True).expand_as(pictures),
+            "other": pictures.roll(1, 0),
+        }.items()
+    }
+    assert 0.05 < errors["mean"] < errors["other"] < 0.3  # what `drawn_mse` and `redrawn_mse` lie below
     assert mean_slots([f"  {text}  and more words" for text in truths], truths) == 1
     assert mean_slots([""] * 300, truths) == 0
+
+
+def test_florence_sees_pictures_as_it_was_trained_to(models):
+    """What DaViT really receives of black, of white, and of a larger picture than it looks at."""
+    seen = []
+    encoder = Reconstruction(florence(), models[0], QUERIES).encoder
+    encoder.florence.vision_tower.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append((*args, *kwargs.values())[0]), with_kwargs=True
+    )
+    pictures = torch.stack([torch.zeros(3, 20, 20), torch.ones(3, 20, 20)])
+    encoder(pictures)
+    [pixels] = seen
+    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    assert pixels.shape == (2, 3, 8, 8)
+    torch.testing.assert_close(pixels.mean((2, 3)), torch.stack([-mean / std, (1 - mean) / std]))
+    assert pixels[1].std((1, 2)).max() < 1e-5
 
 
 def test_inception_gets_whole_pictures_from_0_to_1(monkeypatch, tmp_path, models):
@@ -269,3 +294,23 @@ def test_inception_gets_whole_pictures_from_0_to_1(monkeypatch, tmp_path, models
     assert sum(map(len, seen[True])) == sum(map(len, seen[False])) == 16  # the validation's are left out
     for pictures in (torch.cat(seen[True]), torch.cat(seen[False])):
         assert pictures.dtype == torch.float32 and pictures.min() >= 0 and 0.5 < pictures.max() <= 1
+
+
+def test_inception_itself_receives_bytes_from_0_to_255(monkeypatch):
+    received = []
+
+    class Network(nn.Module):
+        def __init__(self, *args: Any, **settings: Any):
+            super().__init__()
+
+        def forward(self, pictures: Tensor) -> Tensor:
+            received.append(pictures)
+            return torch.rand(len(pictures), 64)
+
+    monkeypatch.setattr("torchmetrics.image.fid.NoTrainInceptionV3", Network)
+    monkeypatch.setattr("common.evaluators.frechet.load_state", lambda path: {})
+    metric = frechet_distance(Inception(weights="x", features=64))
+    for real in (True, False):
+        metric.update(torch.stack([torch.zeros(3, 8, 8), torch.ones(3, 8, 8)]), real=real)
+    for pictures in received[-2:]:
+        assert pictures.dtype == torch.uint8 and pictures[0].max() == 0 and pictures[1].min() == 255
