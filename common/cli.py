@@ -33,6 +33,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors import SafetensorError
 from safetensors.torch import save_model
 
+from common import help
 from common.console import tolerant_console
 from common.data.files import write_atomic
 from common.errors import UserError
@@ -409,23 +410,24 @@ def main(
     try:
         if folder := os.environ.get("STAND_INS"):
             keep_to(Path(folder))
-        StageCLI(
-            model,
-            data,
-            args=args,
-            links=links,
-            save_config_callback=None,
-            auto_configure_optimizers=False,
-            seed_everything_default=0,
-            trainer_defaults={
-                "enable_progress_bar": sys.stderr.isatty() and "RUN_LABELS" not in os.environ,
-                "enable_model_summary": False,
-                "use_distributed_sampler": False,
-                "num_sanity_val_steps": 0,
-                "inference_mode": False,  # in it the counter of operations would switch autocast off
-            },
-            parser_kwargs={"parser_mode": "yaml"},
-        )
+        with help.remember(sys.orig_argv if args is None else []):
+            StageCLI(
+                model,
+                data,
+                args=args,
+                links=links,
+                save_config_callback=None,
+                auto_configure_optimizers=False,
+                seed_everything_default=0,
+                trainer_defaults={
+                    "enable_progress_bar": sys.stderr.isatty() and "RUN_LABELS" not in os.environ,
+                    "enable_model_summary": False,
+                    "use_distributed_sampler": False,
+                    "num_sanity_val_steps": 0,
+                    "inference_mode": False,  # in it the counter of operations would switch autocast off
+                },
+                parser_kwargs={"parser_mode": "yaml"},
+            )
     except UserError as error:
         _fail(_unwrapped(str(error)))
     except KeyboardInterrupt:  # before training has begun, or after it has ended
