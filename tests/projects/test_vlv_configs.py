@@ -6,11 +6,22 @@ from pathlib import Path
 
 import pytest
 import yaml
+from diffusers import DDPMScheduler
 
 from benchmarks.judging.forms import Better, Measure
 from benchmarks.running import recipes
 from benchmarks.running.recipes import ROOT, load
+from common.data.words import word_tokenizer
+from common.foundations.text_to_image import build_text_encoder, build_unet
+from common.models.text_to_image import TextToImage
 from common.recipe import Output, Stage, walk
+from common.training.flops import flop_counter
+from projects.vlv.describe import Description
+from projects.vlv.language import LanguageTraining
+from projects.vlv.model import Florence
+from projects.vlv.recipe import EQUAL_WORK
+from projects.vlv.reconstruct import Reconstruction
+from tests.projects.vlv_small import captions, images, qwen_tokenizer
 
 CONFIGS = ROOT / "projects/vlv/configs"
 
@@ -105,6 +116,42 @@ def test_arms_differ_in_what_they_are_named_after():
     }
     words = {name: stage.overrides["model.language_model"].stage.overrides for name, stage in described.items()}
     assert {name for name, sizes in words.items() if sizes} == {"frozen_small", "decoder_small"}
+
+
+def test_the_control_of_equal_work_has_no_less_than_the_method(tmp_path):
+    """Operations of a step of each stage at mini scale, times its steps."""
+    tokenizer = word_tokenizer(captions(), length=8, ends=True)
+    model = yaml.safe_load((ROOT / "common/foundations/configs/mini/glyph_text_to_image.yaml").read_text())["model"]
+    width = model["width"]
+    drawer = TextToImage(
+        tokenizer,
+        build_text_encoder(tokenizer, width, model["layers"]),
+        build_unet(8, tuple(model["channels"]), width),
+        DDPMScheduler(1000, prediction_type="v_prediction"),
+    )
+    drawer.save_pretrained(tmp_path / "t2i")
+    language = LanguageTraining(qwen_tokenizer(), read("mini", "language")["model"]["hidden"], layers=2)
+    language.net.save_pretrained(tmp_path / "words")
+    qwen_tokenizer().save_pretrained(tmp_path / "words")
+    shared = read("mini", "encoder")["model"]
+    settings = {"florence": Florence(**shared["florence"]), "queries": shared["queries"]}
+    size = read("mini", "describe")["data"]["batch_size"]
+    batch = {"image": images(size), "caption": captions()[:size]}
+    operations = {}
+    for name, stage in {
+        "reconstruct": Reconstruction(text_to_image=str(tmp_path / "t2i"), **settings),
+        "describe": Description(
+            text_to_image=str(tmp_path / "t2i"), language_model=str(tmp_path / "words"), max_tokens=8, **settings
+        ),
+    }.items():
+        stage.log = lambda *_, **__: None
+        with flop_counter() as counter:
+            stage.training_step(batch, 0).backward()
+        operations[name] = counter.get_total_flops()
+        assert read("mini", name)["data"]["batch_size"] == size
+    steps = {name: read("mini", name)["trainer"]["max_steps"] for name in operations}
+    method = sum(operations[name] * steps[name] for name in operations)
+    assert 1 <= operations["describe"] * EQUAL_WORK / method < 1.02
 
 
 def test_pictures_of_coco_are_those_of_the_tables():
