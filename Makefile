@@ -5,7 +5,7 @@ PY      := $(VENV)/bin/python
 
 # What a user says reaches the commands through the environment, as it is: no shell and no make reads its quotes and dollars.
 VARIABLES := PAPER SCALE SEEDS SEEDS_MAX MINUTES ARMS DATA DATA_ROOT WEIGHTS_ROOT DEVICES JOBS ARGS RUNS DRY_RUN FORCE \
-  LAUNCH NODES PARTITION TIME ACCOUNT SBATCH_ARGS GPU PRICE OFFLINE SPEED FUZZ
+  LAUNCH NODES PARTITION TIME ACCOUNT SBATCH_ARGS GPU PRICE RECORD OFFLINE SPEED FUZZ
 define as_given
 override $(1) := $$(value $(1))
 export $(1)
@@ -23,7 +23,7 @@ help:
 	@echo "make status PAPER=mobilesam      where the stages stand that LAUNCH=slurm has submitted"
 	@echo "make list                        every recipe: modality, scales that ran here, verdicts"
 	@echo "make rehearse PAPER=mobilesam    run the paper-scale configs on stand-ins, on the CPU, in 1 to 3 minutes; PAPER=all: every recipe"
-	@echo "make plan PAPER=mobilesam        what the paper-scale recipe will cost: GPU=h100 DEVICES=n PRICE=<of a GPU hour>"
+	@echo "make plan PAPER=mobilesam        what the paper-scale recipe will cost: GPU=h100 DEVICES=n PRICE=<of a GPU hour>; RECORD=1, for maintainers: renew benchmarks/plans"
 	@echo "make speed PAPER=mobilesam       measure sizes and speeds at the paper's scale, and what our own layers cost"
 	@echo "make dashboard PAPER=mobilesam   a W&B report that compares the arms; OFFLINE=1: an HTML page from offline runs"
 	@echo "make report [PAPER=mobilesam]    render the reports again from what was measured"

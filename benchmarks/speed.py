@@ -191,7 +191,7 @@ def _table(*heads: str) -> Table:
 
 
 def network_table(found: dict[str, Any]) -> Table:
-    from benchmarks.planning.tables import duration, quantity
+    from benchmarks.planning.units import duration, quantity
 
     table = _table(
         "network",

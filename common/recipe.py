@@ -106,6 +106,9 @@ class Recipe:
         disk: gigabytes that a paper-scale run itself writes.
         stand_ins: `module:function` that writes the rehearsal's stand-ins into a folder: `data/`, `weights/` and
             `hub/`, which become DATA_ROOT, WEIGHTS_ROOT and HF_HOME.
+        gpu: the GPU that the paper's configs are written for, by its name in benchmarks/planning/gpus.yaml: every stage
+            fits its memory.
+        paper_on_cpu: the paper's scale needs no GPU.
         plan: `module:function` that describes a stage to the planner: (stage, config) -> `common.workload.Workload`.
         speed: `module:function` that says what the speed bench measures: () -> `common.workload.Speed`.
     """
@@ -118,6 +121,8 @@ class Recipe:
     downloads: tuple[Download, ...] = ()
     disk: float = 0.0
     stand_ins: str = ""
+    gpu: str = "h100"
+    paper_on_cpu: bool = False
     plan: str = ""
     speed: str = ""
 

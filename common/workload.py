@@ -23,6 +23,8 @@ class Workload:
         samples: in the data that the stage goes over.
         unit: what a sample is.
         optimizer_bytes: optimiser state per trained parameter; 8 for Adam's two float32 moments.
+        fused: whether the optimiser updates the parameters in one kernel; torch's default for AdamW has temporary
+            tensors as large as the gradients.
         loader_seconds: CPU seconds of one loader process for one sample; None where nobody has measured it.
         workers: loader processes per device.
         reported: what the paper says this stage cost, and where; empty where it says nothing.
@@ -34,6 +36,7 @@ class Workload:
     samples: int
     unit: str = "image"
     optimizer_bytes: int = 8
+    fused: bool = False
     loader_seconds: float | None = None
     workers: int = 0
     reported: str = ""

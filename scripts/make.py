@@ -45,6 +45,7 @@ PLAN = {
     "--price": "PRICE",
     "--seeds": "SEEDS",
     "--arms": "ARMS",
+    "--runs": "RUNS",
 }
 RUN = {"--dry-run": "DRY_RUN", "--force": "FORCE"}
 COMMANDS = {
@@ -53,7 +54,7 @@ COMMANDS = {
     "null": Command("benchmarks.null", {**WHAT, "--jobs": "JOBS", "--seeds": "SEEDS"}),
     "accept": Command("scripts.accept", WHAT, {"--speed": "SPEED"}),
     "status": Command("benchmarks.status", {"--runs": "RUNS"}),
-    "plan": Command("benchmarks.plan", PLAN),
+    "plan": Command("benchmarks.plan", PLAN, {"--fresh": "FORCE", "--record": "RECORD"}),
     "speed": Command("benchmarks.speed"),
     "list": Command("benchmarks.catalogue", needs_paper=False),
     "dashboard": Command("scripts.wandb_report", flags={"--offline": "OFFLINE"}),

@@ -2,12 +2,14 @@
 
     python -m scripts.readme_tables
 
-The project's README has a table of recipes. A recipe's README may have blocks of two kinds, filled between their marks:
+The project's README has a table of recipes. A recipe's README may have blocks, filled between their marks:
 
     <!-- measured mini: mrr recall_1 -->     these metrics of every arm that has one of them, at that scale
     <!-- /measured -->
     <!-- verdicts mini mini-coco -->         every claim that one of these scales tests
     <!-- /verdicts -->
+    <!-- planned a100-80g -->                what `make plan` says of the trainings at paper scale, on these GPUs
+    <!-- /planned -->
 """
 
 import re
@@ -19,6 +21,8 @@ from benchmarks.catalogue import statuses
 from benchmarks.judging.formats import mean_spread
 from benchmarks.judging.tables import Claim, OnReported, Paper
 from benchmarks.judging.verdict import effect_size, measures
+from benchmarks.planning import stages
+from benchmarks.planning.units import duration
 from benchmarks.running import recipes, results
 from benchmarks.showing.terminal import count_statuses, heading, values
 from common.data.files import readable, text_of, write_atomic
@@ -27,7 +31,7 @@ from common.training.runs import updating
 
 README = recipes.ROOT / "README.md"
 BEGIN, END = "<!-- recipes: written by `python -m scripts.readme_tables` -->\n", "<!-- /recipes -->\n"
-BLOCK = re.compile(r"(<!-- (measured|verdicts) ([^>]*?) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (measured|verdicts|planned) ([^>]*?) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
 
 
 def recipe_readmes() -> list[Path]:
@@ -69,6 +73,8 @@ def filled(text: str, name: str) -> str:
         if kind == "measured":
             label, _, metrics = words.partition(":")
             return begin + measured(measurements(paper, label), paper, metrics.split()) + end
+        if kind == "planned":
+            return begin + planned(name, words) + end
         return begin + verdicts({label: measurements(paper, label) for label in words.split()}, paper) + end
 
     return BLOCK.sub(fill, text)
@@ -119,6 +125,18 @@ def verdict(claim: Claim, entry: dict[str, Any], paper: Paper) -> str:
         return f"{entry['status']}, {entry['estimate']:.3g} by the reported figures"
     metric = paper.metric(measures(claim.test)[0])
     return f"{entry['status']}, {effect_size(claim.test, entry['estimate'], ends, metric)}"
+
+
+def planned(name: str, gpu: str) -> str:
+    """A row per training at paper scale that costs anything of its own."""
+    rows = [row(["stage", "GPUs", "batch", "memory of a GPU", "one run", "arms"]), row(["---"] * 6)]
+    for stage in stages.plan(name, gpu, runs=None):
+        if stage.run == "fit":
+            batch = " x ".join(str(n) for n in (stage.devices, stage.accumulate, stage.batch) if n > 1) or "1"
+            arms = ", ".join(f"`{arm}`" for arm in stage.arms)
+            size = f"{stage.peak / 1e9:.0f} GB"
+            rows.append(row([f"`{stage.stage}`", f"{stage.devices} {gpu}", batch, size, duration(stage.seconds), arms]))
+    return "\n".join(rows) + "\n"
 
 
 def row(cells: list[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.running.recipes import ROOT, Job, Request
+from benchmarks.running.recipes import ROOT, Job, Request, on_gpus
 
 NOTICE = 90
 """Seconds before the time limit at which SLURM sends SIGUSR1 and a stage saves its step."""
@@ -54,7 +54,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a stage occupies: nodes, processes per node (each with a GPU at paper scale), CPU cores per process."""
+    """What a stage occupies: nodes, processes per node (each with a GPU if the recipe wants any), cores per process."""
 
     nodes: int
     devices: int
@@ -115,7 +115,7 @@ def _stage_script(jobs: list[Job], request: Request, options: list[str]) -> str:
     wants = layout(job)
     whose = "all seeds" if shared else f"seed{'s' if len(jobs) > 1 else ''} {seeds}"
     log = f"{_literal(job.run_dir.absolute().parent)}/{'seed0' if shared else 'seed%a'}/log.txt"
-    gpus = [f"--gres=gpu:{wants.devices}"] if request.scale == "paper" else []
+    gpus = [f"--gres=gpu:{wants.devices}"] if on_gpus(request.paper, request.scale) else []
     directives = [
         f"--job-name={request.paper}-{job.stage.name}",
         *([] if shared else [f"--array={seeds}"]),

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from benchmarks.running import schemas
 from benchmarks.running.job_scripts import Batch, batches
-from benchmarks.running.recipes import Job, Request
+from benchmarks.running.recipes import Job, Request, on_gpus
 from common.data.files import is_file, readable
 from common.errors import UserError, refuse_control, unknown
 from common.schemas import checked
@@ -118,7 +118,7 @@ def check_cluster(request: Request, launch: Launch) -> str:
         raise unknown("partition", partition, nodes)
     if request.nodes > nodes[partition]:
         raise UserError(f"NODES={request.nodes}: partition {partition} has {nodes[partition]} nodes.")
-    if request.scale == "paper" and partition not in gpus:
+    if on_gpus(request.paper, request.scale) and partition not in gpus:
         others = f"PARTITION={' or '.join(sorted(gpus))} has." if gpus else "SCALE=mini runs on CPUs."
         raise UserError(f"SCALE=paper trains on GPUs, and partition {partition} has none. {others}")
     return gpus.get(partition, "")

@@ -56,7 +56,7 @@ def preflight(recipe: Recipe, request: Request, runs_here: bool = True) -> None:
     downloads += recipe.downloads if request.scale == "paper" else []
     lacks = [problem for download in downloads if (problem := missing(download))] or _wrong_sources(request)
     if request.scale == "paper":
-        if runs_here and not gpus():
+        if runs_here and recipes.on_gpus(request.paper, request.scale) and not gpus():
             lacks.append(
                 "a GPU: no NVIDIA GPU was found, and SCALE=paper trains on one. "
                 "SCALE=rehearsal runs the same configs on a CPU."
@@ -113,20 +113,19 @@ def check_memory(recipe: Recipe, request: Request, gpu: str) -> None:
 
     A recipe without a plan, a GPU that the plan does not know and settings in ARGS are let pass.
     """
-    from benchmarks import plan  # here, because it needs torch
+    from benchmarks.planning import gpus, stages  # here, because counting needs torch
 
-    if not recipe.plan or request.args or gpu not in plan.gpus():
+    if not recipe.plan or request.args or gpu not in gpus.gpus():
         return
-    stages = plan.plan(request.paper, gpu, arms=request.arms)
     if lacks := [
         f"{stage.stage}: {stage.peak / 1e9:.0f} GB at batch {stage.batch}; the largest batch that fits is "
         f"{stage.largest_batch or 'none'}"
-        for stage in stages
+        for stage in stages.plan(request.paper, gpu, arms=request.arms, runs=request.runs)
         if not stage.fits
     ]:
         listed = "\n".join(f"  - {lack}" for lack in lacks)
         raise UserError(
-            f"{request.paper} does not fit a {gpu} ({plan.gpu(gpu).memory:g} GB):\n{listed}\nChoose a larger GPU, or a "
+            f"{request.paper} does not fit a {gpu} ({gpus.gpu(gpu).memory:g} GB):\n{listed}\nChoose a larger GPU, or a "
             'smaller batch: ARGS="--data.batch_size n --trainer.accumulate_grad_batches k" keeps the product.'
         )
 

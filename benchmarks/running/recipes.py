@@ -35,6 +35,11 @@ def load(paper: str) -> Recipe:
     return importlib.import_module(f"projects.{paper}.recipe").RECIPE
 
 
+def on_gpus(paper: str, scale: Scale) -> bool:
+    """Whether a recipe wants GPUs at a scale."""
+    return scale == "paper" and not load(paper).paper_on_cpu
+
+
 def arm_names(paper: str) -> list[str]:
     """The arms that a recipe has at any scale; UserError where the recipe is broken, however it is."""
     try:
@@ -284,7 +289,7 @@ def _fingerprint(stage: Stage, request: Request, digests: dict[Stage, str], data
         request.devices if request.nodes == 1 else [request.devices, request.nodes],
         [*request.args, *_scale_arguments(stage, request)],
         data,
-        _code_digest(modules),
+        code_digest(modules),
     ]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:10]
 
@@ -311,10 +316,11 @@ def _class_paths(config: Any) -> Iterator[str]:
 
 def stand_in_digest(recipe: Recipe) -> str:
     """Names the folder of a recipe's stand-ins: other code, other stand-ins."""
-    return _code_digest([recipe.stand_ins.split(":")[0]])[:10]
+    return code_digest([recipe.stand_ins.split(":")[0]])[:10]
 
 
-def _code_digest(modules: list[str]) -> str:
+def code_digest(modules: list[str]) -> str:
+    """Digest of the project's source files that importing these modules executes."""
     digest = hashlib.sha256()
     for path in sorted(set().union(*(sources(module) for module in modules))):
         digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")

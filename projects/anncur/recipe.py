@@ -73,5 +73,6 @@ RECIPE = Recipe(
     ),
     disk=10,
     stand_ins="projects.anncur.harness.rehearsal:make",
+    gpu="a100-80g",
     plan="projects.anncur.harness.plan:workload",
 )

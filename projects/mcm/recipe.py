@@ -161,5 +161,6 @@ RECIPE = Recipe(
     ),
     disk=30,
     stand_ins="projects.mcm.harness.rehearsal:make",
+    gpu="a100-80g",
     plan="projects.mcm.harness.plan:workload",
 )

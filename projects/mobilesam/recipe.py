@@ -142,6 +142,7 @@ RECIPE = Recipe(
     ),
     disk=250,
     stand_ins="projects.mobilesam.harness.rehearsal:make",
+    gpu="a100-80g",
     plan="projects.mobilesam.harness.plan:workload",
     speed="projects.mobilesam.harness.speed:speed",
 )

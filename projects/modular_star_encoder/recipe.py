@@ -163,6 +163,7 @@ RECIPE = Recipe(
     ),
     disk=400,
     stand_ins=f"{HOME}.harness.rehearsal:make",
+    gpu="a100-64g",
     plan=f"{HOME}.harness.plan:workload",
     speed=f"{HOME}.harness.speed:speed",
 )

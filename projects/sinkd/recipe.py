@@ -113,4 +113,6 @@ RECIPE = Recipe(
     ),
     disk=450,
     stand_ins="projects.sinkd.harness.rehearsal:make",
+    gpu="a100-80g",
+    plan="projects.sinkd.harness.plan:workload",
 )

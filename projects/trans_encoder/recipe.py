@@ -190,5 +190,6 @@ RECIPE = Recipe(
     ),
     disk=30,
     stand_ins="projects.trans_encoder.harness.rehearsal:make",
+    gpu="a100-80g",
     plan="projects.trans_encoder.harness.plan:workload",
 )

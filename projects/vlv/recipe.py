@@ -144,5 +144,6 @@ RECIPE = Recipe(
     ),
     disk=400,
     stand_ins="projects.vlv.harness.rehearsal:make",
+    gpu="a100-80g",
     plan="projects.vlv.harness.plan:workload",
 )

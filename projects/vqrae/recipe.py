@@ -15,8 +15,8 @@ SIZES = {"size_quarter": (128, 4096), "size_half": (256, 8192), "size_double": (
 SIGLIP_512 = {
     "model.encoder.hub": "google/siglip2-so400m-patch16-512",
     "data.image_size": 512,
-    "data.batch_size": 16,
-    "trainer.accumulate_grad_batches": 8,
+    "data.batch_size": 8,  # 16 do not fit 80 GB once the discriminator plays
+    "trainer.accumulate_grad_batches": 16,
 }
 INTERNVIT = {
     "model.encoder.kind": "internvl",
@@ -247,5 +247,6 @@ RECIPE = Recipe(
     ),
     disk=300,
     stand_ins="projects.vqrae.harness.rehearsal:make",
+    gpu="a100-80g",
     plan="projects.vqrae.harness.plan:workload",
 )

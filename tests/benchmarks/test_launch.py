@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import plan, reproduce, status
+from benchmarks import reproduce, status
+from benchmarks.planning import stages
 from benchmarks.running import launch, preflight, recipes
 from benchmarks.running.launch import Launch, Queued
 from benchmarks.running.recipes import Request, jobs, unique
@@ -195,14 +196,17 @@ def test_paper_scale_needs_a_partition_with_gpus_and_not_a_gpu_on_the_login_node
     assert launch.check_cluster(request, Launch("slurm", partition="big")) == "h100"
     with pytest.raises(UserError, match="trains on GPUs, and partition cpu has none. PARTITION=big or gpu has."):
         launch.check_cluster(request, Launch("slurm"))
+    on_cpu = replace(recipes.load("mobilesam"), paper_on_cpu=True)
+    monkeypatch.setattr(recipes, "load", lambda paper: on_cpu)
+    assert launch.check_cluster(request, Launch("slurm")) == ""
 
 
 def test_a_config_that_does_not_fit_the_gpu_is_refused(monkeypatch):
-    stages = [
+    planned = [
         SimpleNamespace(stage="distill", fits=True, peak=10e9, batch=8, largest_batch=64),
         SimpleNamespace(stage="coupled", fits=False, peak=91e9, batch=8, largest_batch=6),
     ]
-    monkeypatch.setattr(plan, "plan", lambda *_, **__: stages)
+    monkeypatch.setattr(stages, "plan", lambda *_, **__: planned)
     recipe, request = recipes.load("mobilesam"), Request("mobilesam", "paper")
     with pytest.raises(
         UserError, match=r"does not fit a h100 \(80 GB\):\n  - coupled: 91 GB at batch 8; .* fits is 6\n"

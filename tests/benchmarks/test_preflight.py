@@ -102,6 +102,9 @@ def test_data_that_is_missing_or_empty(part, request_, tmp_path):
 def test_no_gpu(request_, monkeypatch):
     monkeypatch.setattr(preflight, "gpus", lambda: 0)
     assert "no NVIDIA GPU" in lacks(request_)
+    on_cpu = replace(load("mobilesam"), paper_on_cpu=True)
+    monkeypatch.setattr(recipes, "load", lambda paper: on_cpu)
+    preflight.preflight(on_cpu, request_)
 
 
 def test_too_little_disk_counts_what_an_interrupted_run_has_written(request_, monkeypatch):

@@ -191,8 +191,8 @@ def test_a_certificate_holds_until_configs_code_or_versions_change(folder, monke
         assert certificates.lapsed("mobilesam") == ""  # a patch
         patch.setattr(certificates.metadata, "version", lambda name: "99.1" if name == "torch" else installed(name))
         assert "torch" in certificates.lapsed("mobilesam") and "99.1" in certificates.lapsed("mobilesam")
-    digest = recipes._code_digest
-    monkeypatch.setattr(recipes, "_code_digest", lambda modules: digest(modules) + "x" * ("distill" in str(modules)))
+    digest = recipes.code_digest
+    monkeypatch.setattr(recipes, "code_digest", lambda modules: digest(modules) + "x" * ("distill" in str(modules)))
     why = certificates.lapsed("mobilesam")
     assert why.startswith("code or configs have changed") and "distill" in why and "embed" not in why
 

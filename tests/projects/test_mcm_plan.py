@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.plan import configuration
+from benchmarks.planning.stages import configuration
 from common.recipe import walk
 from projects.mcm.harness.plan import workload
 from projects.mcm.recipe import RECIPE

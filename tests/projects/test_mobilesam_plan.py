@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.plan import configuration, gpu
 from benchmarks.planning.meter import materialise, measure
+from benchmarks.planning.stages import configuration
 from common.models.sam import SamConfig, build_sam
 from common.recipe import walk
 from projects.mobilesam.distill import Distillation
@@ -95,6 +95,6 @@ def test_the_distillation_at_full_size():
     # as measured on the official code: encoder without the unused head, mask decoder, prompt encoder
     assert own == 5_743_892 and sum(p.numel() for p in parameters) == own + 2 * (4_058_340 + 6_220)  # the teacher's too
     materialise(planned, "bf16-mixed")
-    step = measure(planned, 1, "bf16-mixed", gpu("a100-80g"), utilisation=0.5)
+    step = measure(planned, 1, "bf16-mixed")
     # every product and convolution has two gradients, but the first convolution, whose input is the image
-    assert step.backward_flops == pytest.approx(2 * step.forward_flops, rel=0.01)
+    assert step.backward == pytest.approx(2 * step.forward, rel=0.01)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from benchmarks.plan import configuration
+from benchmarks.planning.stages import configuration
 from benchmarks.running.recipes import ROOT, load
 from common.recipe import walk
 from projects.trans_encoder.harness.plan import workload

@@ -175,11 +175,15 @@ def test_no_caption_of_the_longest_kind_is_cut_by_what_draws_it():
 def test_the_paper_s_budget():
     first, second = read("paper", "reconstruct"), read("paper", "describe")
     assert first["trainer"]["max_steps"] == 200_000
-    assert first["data"]["batch_size"] * first["trainer"]["devices"] == 512
+    assert (
+        first["data"]["batch_size"] * first["trainer"]["devices"] * first["trainer"]["accumulate_grad_batches"] == 512
+    )
     assert first["trainer"]["precision"] == "32-true" and first["trainer"]["gradient_clip_val"] == 1.0
     assert (first["model"]["lr"], first["model"]["betas"]) == (5e-5, [0.9, 0.99])
     assert second["trainer"]["max_steps"] == 100_000
-    assert second["data"]["batch_size"] * second["trainer"]["devices"] == 64
+    assert (
+        second["data"]["batch_size"] * second["trainer"]["devices"] * second["trainer"]["accumulate_grad_batches"] == 64
+    )
     assert second["model"]["lr"] == 1e-5 and second["model"]["max_tokens"] == 300
     assert read("paper", "evaluate")["model"]["guidance"] == [1.0, 2.0, 3.0, 4.0]
     assert read("paper", "evaluate")["data"]["test"]["init_args"]["limit"] == 30_000

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.plan import configuration
+from benchmarks.planning.stages import configuration
 from common.recipe import Stage, walk
 from projects.vlv.harness.plan import calls, workload
 from projects.vlv.recipe import RECIPE

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from benchmarks.plan import configuration
+from benchmarks.planning.stages import configuration
 from common.models.classifiers import convnext, vgg16
 from common.recipe import walk
 from projects.vqrae.harness import plan

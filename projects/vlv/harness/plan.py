@@ -62,6 +62,7 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
         batch=data["batch_size"],
         samples=SAMPLES[stage.name] * drawn,
         unit="call of the U-Net" if drawn > 1 else "image",
+        fused=True,
         workers=data["num_workers"],
         reported=REPORTED.get(stage.name, ""),
     )
@@ -72,7 +73,7 @@ def _encoder(queries: int) -> tuple[nn.ModuleDict, Any]:
     florence = Florence2Model(Florence2Config(**FLORENCE))
     florence.language_model.set_attn_implementation("eager")  # the other one looks into masks, which have no values
     for part in (florence.vision_tower, florence.multi_modal_projector):
-        part.requires_grad_(False)
+        part.requires_grad_(False).eval()
     parts = nn.ModuleDict({"florence": florence, "project": mlp(1024, 1024)})
 
     def encode(n: int) -> Tensor:
@@ -85,12 +86,14 @@ def _encoder(queries: int) -> tuple[nn.ModuleDict, Any]:
 
 
 def _text_encoder() -> CLIPTextModel:
-    return CLIPTextModel(CLIPTextConfig(**CLIP)).requires_grad_(False)
+    return CLIPTextModel(CLIPTextConfig(**CLIP)).requires_grad_(False).eval()
 
 
 def _reconstruct(model: dict[str, Any], size: int) -> tuple[nn.Module, Any]:
     encoder, encode = _encoder(model["queries"])
-    unet, vae = UNet2DConditionModel(**UNET).requires_grad_(False), AutoencoderKL(**VAE).requires_grad_(False)
+    unet, vae = (net.requires_grad_(False).eval() for net in (UNet2DConditionModel(**UNET), AutoencoderKL(**VAE)))
+    if model.get("checkpointing"):
+        unet.enable_gradient_checkpointing()
     text = _text_encoder()
 
     def step(n: int) -> Tensor:
@@ -107,19 +110,22 @@ def _language_model(name: str) -> Qwen2ForCausalLM:
     width, layers, heads, kv, hidden = QWEN[name]
     sizes = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads}
     sizes |= {"num_key_value_heads": kv, "intermediate_size": hidden, "vocab_size": VOCABULARY}
-    return Qwen2ForCausalLM(Qwen2Config(**sizes, tie_word_embeddings=True))
+    return Qwen2ForCausalLM(Qwen2Config(**sizes, tie_word_embeddings=True, use_cache=False))
 
 
 def _describe(model: dict[str, Any], size: int) -> tuple[nn.Module, Any]:
     encoder, encode = _encoder(model["queries"])
     unfrozen = model.get("unfrozen", "encoder")
     if unfrozen != "encoder":
-        encoder.requires_grad_(False)
+        encoder.requires_grad_(False).eval()
     return _captioner(encoder, encode, model, unfrozen)
 
 
 def _captioner(encoder: nn.ModuleDict, encode: Any, model: dict[str, Any], unfrozen: str) -> tuple[nn.Module, Any]:
-    language = _language_model(model["language_model"]).requires_grad_(unfrozen != "adapter")
+    learns = unfrozen != "adapter"
+    language = _language_model(model["language_model"]).requires_grad_(learns).train(learns)
+    if model.get("checkpointing"):
+        language.gradient_checkpointing_enable()  # which transformers heeds in training mode alone
     text, adapter = _text_encoder(), mlp(1024, language.config.hidden_size)
 
     def step(n: int) -> Tensor:
@@ -135,7 +141,7 @@ def _evaluate(model: dict[str, Any], size: int) -> tuple[nn.Module, Any]:
     """The captioner alone, as if it were told its own words: beam search takes more."""
     encoder, encode = _encoder(model["queries"])
     networks, step = _captioner(encoder, encode, model, "adapter")
-    return networks.requires_grad_(False), step
+    return networks.requires_grad_(False).eval(), step
 
 
 def _redraw(model: dict[str, Any], size: int) -> tuple[nn.Module, Any]:
@@ -147,7 +153,7 @@ def _redraw(model: dict[str, Any], size: int) -> tuple[nn.Module, Any]:
         latents, context = torch.zeros(n, 4, size // 8, size // 8), torch.zeros(n, model["queries"], 1024)
         return unet(latents, torch.zeros(n, dtype=torch.long), encoder_hidden_states=context).sample
 
-    return nn.ModuleDict({"encoder": encoder, "unet": unet}).requires_grad_(False), step
+    return nn.ModuleDict({"encoder": encoder, "unet": unet}).requires_grad_(False).eval(), step
 
 
 def calls(model: dict[str, Any]) -> int:

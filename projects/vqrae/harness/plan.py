@@ -26,7 +26,7 @@ TOWERS = {
 }  # fmt: skip
 QWEN = {
     "hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128,
-    "intermediate_size": 3072, "tie_word_embeddings": True,
+    "intermediate_size": 3072, "tie_word_embeddings": True, "use_cache": False,
 }  # fmt: skip
 WORDS = 151_936  # of Qwen3
 SAMPLES = {  # images that a stage goes over
@@ -50,7 +50,7 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
             networks, step = _prior(tokenizer, model, images)
         else:
             networks, step = _train(tokenizer, tower, model, images)
-        return Workload(networks, step, batch, samples, workers=workers)
+        return Workload(networks, step, batch, samples, fused=True, workers=workers)
     tokenizer.requires_grad_(False).eval()
     if stage.name == "sample":
         language = _language_model(model).requires_grad_(False).eval()
@@ -64,6 +64,8 @@ def _train(tokenizer: VQRAE, tower: EncoderConfig, model: dict[str, Any], images
         tokenizer.encoder.requires_grad_(False)
     lpips, logits = Lpips(vgg16().features, learned_heads=False), LogitDistance(convnext(), 224)
     networks = {"tokenizer": tokenizer, "lpips": lpips, "convnext": logits}
+    if "ema_decay" in model:  # the running mean of the tokenizer's weights
+        networks["averaged"] = VQRAE(tower, Codebook(**model["codebook"])).requires_grad_(False).eval()
     if model.get("distill_weight"):
         networks["teacher"] = build_encoder(tower).requires_grad_(False).eval()
     adversary = model.get("adversary")
