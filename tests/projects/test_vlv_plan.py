@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from benchmarks.planning.meter import materialise
 from benchmarks.planning.stages import configuration
 from common.recipe import Stage, walk
 from projects.vlv.harness.plan import calls, workload
@@ -30,7 +31,7 @@ def test_stage_1_trains_the_language_model_of_florence_through_a_frozen_diffusio
     frozen = {name: sum(p.numel() for p in found.model[name].parameters()) for name in ("unet", "text", "vae")}
     assert frozen["unet"] == pytest.approx(866e6, rel=0.01) and frozen["text"] == pytest.approx(340e6, rel=0.01)
     assert frozen["vae"] == pytest.approx(84e6, rel=0.01)
-    assert found.samples == 40_000_000 and found.batch == 64 and "4 days" in found.reported
+    assert found.samples == 40_000_000 and found.batch == 32 and "4 days" in found.reported
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,8 @@ def test_stage_2_trains_what_its_arm_unfreezes(arm, parts):
 
 def test_a_step_of_stage_2_reaches_what_it_trains():
     found = planned("vlv", "describe")
-    with torch.device("meta"):
+    materialise(found, "32-true")  # what is recomputed wants a device
+    with next(found.model.parameters()).fake_mode:
         found.step(1).backward()
     unreached = {name for name, p in found.model.named_parameters() if p.requires_grad and p.grad is None}
     assert not unreached
