@@ -115,18 +115,15 @@ class Evaluation(L.LightningModule):
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """A batch of the test's pictures; or of the validation's, from the second loader."""
         images, captions = batch["image"], self.describe(batch)
-        validating = dataloader_idx == 1
-        if self.fid and not validating:
-            self.log("test/captions_cut", self.cut(captions), batch_size=len(images), add_dataloader_idx=False)
+        if self.pipeline is not None:
+            self.log("test/captions_cut", self.cut(captions), batch_size=len(images))
         for number, guidance in enumerate(self.guidance):
-            if (self.fid and validating) or (not self.fid and number > 0):
-                break
             drawn = self.draw(captions, guidance, seed=batch_idx)
             if self.fid:
                 self.fid[number].update(images, real=True)
                 self.fid[number].update(drawn, real=False)
-            else:
-                self.mark(captions, drawn, batch, "val_" if validating else "")
+            elif number == 0:
+                self.mark(captions, drawn, batch, "val_" if dataloader_idx else "")
             if batch_idx == number == dataloader_idx == 0:
                 self.show(images, drawn, captions)
 

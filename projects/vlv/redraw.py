@@ -67,7 +67,7 @@ class Redrawing(L.LightningModule):
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """A batch of the test's pictures; or of the validation's, from the second loader."""
         images, size = batch["image"], batch["image"].shape[-1]
-        split = "val_" if dataloader_idx == 1 else ""
+        split = "val_" if dataloader_idx else ""
         context = self.t2i.encode_embeddings(self.encoder(images))
         found: dict[str, float] = {}
         for name, given in {"own": context, "shuffled": context.roll(1, 0)}.items():
@@ -75,14 +75,12 @@ class Redrawing(L.LightningModule):
                 images, given, torch.Generator().manual_seed(batch_idx)
             ).item()
         for number, guidance in enumerate(self.guidance):
-            if (self.fid and split) or (not self.fid and number > 0):
-                break
             noise = torch.Generator().manual_seed(batch_idx)
             drawn = self.t2i.sample(context, self.steps, guidance, self.solver, size, noise)
             if self.fid:
                 self.fid[f"{guidance:g}".replace(".", "_")].update(images, real=True)
                 self.fid[f"{guidance:g}".replace(".", "_")].update(drawn, real=False)
-            else:
+            elif number == 0:
                 found["redrawn_slots"] = drawn_slots(drawn, batch["caption"])
                 found["redrawn_mse"] = F.mse_loss(drawn, images).item()
             if batch_idx == number == dataloader_idx == 0:

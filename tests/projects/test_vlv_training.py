@@ -288,10 +288,9 @@ def test_inception_gets_whole_pictures_from_0_to_1(monkeypatch, tmp_path, models
     drawn = torch.rand(8, 3, 16, 16)
     module = Evaluation(florence(), *models, QUERIES, captions="data", inception=Inception(weights="x"), steps=2)
     monkeypatch.setattr(module, "draw", lambda captions, guidance, seed: drawn[: len(captions)])
-    monkeypatch.setattr(module, "cut", lambda captions: 0.0)
     module.run_dir = tmp_path
-    trainer().test(module, judged(), verbose=False)
-    assert sum(map(len, seen[True])) == sum(map(len, seen[False])) == 16  # the validation's are left out
+    trainer().test(module, scenes(), verbose=False)
+    assert sum(map(len, seen[True])) == sum(map(len, seen[False])) == 16
     for pictures in (torch.cat(seen[True]), torch.cat(seen[False])):
         assert pictures.dtype == torch.float32 and pictures.min() >= 0 and 0.5 < pictures.max() <= 1
 
