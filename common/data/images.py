@@ -40,9 +40,11 @@ class PictureSource(ABC):
 
     Attributes:
         classes: names of the classes; empty where pictures have no label.
+        blocks: numbers of pictures that lie together and are read whole; empty where any picture is as near as another.
     """
 
     classes: tuple[str, ...] = ()
+    blocks: tuple[int, ...] = ()
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -59,6 +61,7 @@ class Pictures(Dataset):
 
     def __init__(self, source: PictureSource, size: int, random: bool = False, cache: bool = False):
         self.source = Tolerant(source)  # type: ignore[arg-type]  # it never looks at what it passes on
+        self.blocks = source.blocks
         self.size, self.random = size, random
         self.cache: dict[int, Picture] | None = {} if cache else None
 

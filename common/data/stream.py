@@ -1,6 +1,6 @@
 """Batches that depend on nothing but a seed and a position: a resumed run sees what an undisturbed one would."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,17 +9,38 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from common.errors import UserError
 
+WINDOW = 8
+"""Blocks whose samples are shuffled among each other."""
+
 
 class Draws(Protocol):
-    """Samples of a data set; whatever is random in one (crops, prompts, noise) comes from the generator alone."""
+    """Samples of a data set; whatever is random in one (crops, prompts, noise) comes from the generator alone.
+
+    Samples that lie in blocks (row groups of a file), which are read whole, say so in an attribute `blocks`, the sizes.
+    """
 
     def __len__(self) -> int: ...
 
     def draw(self, index: int, rng: np.random.Generator) -> Any: ...
 
 
+def shuffled(count: int, blocks: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+    """An order of the samples 0 to count - 1, each once: any permutation, or one that reads few blocks at a time.
+
+    Args:
+        blocks: sizes of the blocks in which they lie, `count` in all; empty where any sample is as near as another.
+            The blocks are shuffled, and then the samples of every WINDOW of them.
+    """
+    if not len(blocks):
+        return rng.permutation(count)
+    members = np.split(np.arange(count), np.cumsum(blocks)[:-1])
+    turns = rng.permutation(len(blocks))
+    windows = [turns[k : k + WINDOW] for k in range(0, len(turns), WINDOW)]
+    return np.concatenate([rng.permutation(np.concatenate([members[b] for b in window])) for window in windows])
+
+
 class Stream(Dataset):
-    """An endless shuffled view: position p is sample perm_e(p mod n) of epoch e = p // n, with its own generator."""
+    """An endless shuffled view: position p is sample order_e(p mod n) of epoch e = p // n, with its own generator."""
 
     def __init__(self, samples: Draws, seed: int):
         self.samples, self.seed = samples, seed
@@ -32,7 +53,8 @@ class Stream(Dataset):
         epoch, offset = divmod(position, len(self.samples))
         if epoch != self._epoch:
             self._epoch = epoch
-            self._order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.samples))
+            rng, blocks = np.random.default_rng((self.seed, 0, epoch)), getattr(self.samples, "blocks", ())
+            self._order = shuffled(len(self.samples), blocks, rng)
         return self.samples.draw(int(self._order[offset]), np.random.default_rng((self.seed, 1, position)))
 
 

@@ -125,6 +125,18 @@ def make_image_parquet(
     write_parquet(path, rows, features)
 
 
+def make_captioned_parquet(
+    path: Path, samples: int = 4, resolution: tuple[int, int] = (96, 144), first: int = 0
+) -> None:
+    """Write columns `image` (encoded) and `caption`, as the hub's data sets of captioned images have them."""
+    features = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
+    rows = [
+        {"image": {"bytes": _jpeg(number, resolution), "path": f"{number}.jpg"}, "caption": caption}
+        for number, caption in enumerate(make_sentences(samples, first), start=first)
+    ]
+    write_parquet(path, rows, features)
+
+
 def write_parquet(path: Path, rows: Iterable[dict[str, Any]], features: datasets.Features | None = None) -> None:
     """Rows as `datasets.load_dataset("parquet", data_files=path)` reads them; `features` are their types."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,20 +6,14 @@ python -m projects.vlv.describe fit --config projects/vlv/configs/mini/describe.
 from typing import Any, Literal
 
 import lightning.pytorch as L
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from transformers import get_linear_schedule_with_warmup
 
 from common.cli import main, one_seed
-from common.data.images import PictureData, Pictures, PictureSource
-from common.data.stream import stream_loader
-from common.errors import UserError
-from common.paths import expand
 from common.training.distributed import mean_over_processes
 from common.training.schedules import optimizer_steps
-from common.training.weights import load_tied
+from projects.vlv.data import CaptionData
 from projects.vlv.model import (
     Captioner,
     Florence,
@@ -28,6 +22,7 @@ from projects.vlv.model import (
     caption_loss,
     encode_captions,
 )
+from projects.vlv.released import load_encoder
 
 Unfrozen = Literal["adapter", "language_model", "encoder"]
 
@@ -66,7 +61,7 @@ class Description(L.LightningModule):
         super().__init__()
         self.net: Captioner = build_captioner(florence, text_to_image, language_model, queries)
         if encoder_weights is not None:
-            load_tied(self.net.encoder, expand(encoder_weights, "model.encoder_weights"))
+            load_encoder(self.net.encoder, encoder_weights)
         self.net.requires_grad_(False).eval()
         self.net.adapter.requires_grad_(True).train()
         if unfrozen != "adapter":
@@ -96,57 +91,12 @@ class Description(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trained, self.lr, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(trained, self.lr, weight_decay=self.weight_decay, fused=True)
         schedule = get_linear_schedule_with_warmup(optimizer, self.warmup_steps, optimizer_steps(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def exported(self) -> Captioner:
         return self.net
-
-
-class CaptionData(PictureData):
-    """Pictures with captions, of which a part may be trained on.
-
-    Args:
-        pairs: train on so many of the training pictures, drawn with the seed; None for all.
-    """
-
-    def __init__(
-        self,
-        train: PictureSource | None = None,
-        val: PictureSource | None = None,
-        image_size: int = 384,
-        batch_size: int = 8,
-        num_workers: int = 0,
-        pairs: int | None = None,
-        seed: int = 0,
-    ):
-        super().__init__(train, val, None, image_size, batch_size, False, num_workers, seed=seed)
-        self.pairs = pairs
-
-    def train_dataloader(self) -> DataLoader:
-        samples = Pictures(self.source("train"), self.image_size)
-        if self.pairs is None:
-            chosen = samples
-        elif self.pairs > len(samples):
-            raise UserError(f"data.pairs is {self.pairs}, but there are only {len(samples)} pictures: lower it")
-        else:
-            order = np.random.default_rng((self.seed, 2)).permutation(len(samples))
-            chosen = Part(samples, order[: self.pairs])
-        return stream_loader(chosen, self.batch_size, self.trainer, self.seed, self.num_workers)
-
-
-class Part:
-    """Some of the pictures."""
-
-    def __init__(self, samples: Pictures, indices: np.ndarray):
-        self.samples, self.indices = samples, indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def draw(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-        return self.samples.draw(int(self.indices[index]), rng)
 
 
 if __name__ == "__main__":

@@ -7,23 +7,23 @@ from typing import Any, Literal
 
 import lightning.pytorch as L
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import StableDiffusion3Pipeline
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.cli import main, one_seed
-from common.data.images import PictureData, to_uint8
-from common.data.worlds.glyph_scenes import matching_slots, read_slots
+from common.data.images import to_uint8
 from common.errors import UserError
 from common.evaluators.frechet import Inception, frechet_distance
 from common.hub import from_pretrained
 from common.models.text_to_image import load_text_to_image
-from common.paths import expand
 from common.training.runs import save_picture
-from common.training.weights import load_tied
 from common.visual import enlarge
 from projects.vlv.captions import clean_up
+from projects.vlv.data import JudgedPictures
+from projects.vlv.measures import drawn_slots, mean_slots
 from projects.vlv.model import Florence, build_captioner
+from projects.vlv.released import load_captioner
 
 
 class Evaluation(L.LightningModule):
@@ -31,16 +31,20 @@ class Evaluation(L.LightningModule):
 
     With Inception `fid_<guidance>` compares the drawn pictures with the originals. Without it the pictures are those of
     the world of glyphs, whose captions can be marked: `slots` is the share of a caption's six words that are right,
-    `drawn_slots` and `drawn_mse` say whether the picture drawn from it shows what the original shows.
+    `drawn_slots` and `drawn_mse` say whether the picture drawn from it shows what the original shows; `val_slots` and
+    `val_drawn_slots` are the same on validation pictures. `captions_cut` is the share of captions of which the drawer
+    did not read the end.
 
     Args:
         florence: what the encoder started from.
         text_to_image: hub id or folder of the diffusion model whose text encoder is T.
         language_model: hub id or folder of G.
         queries: N_q.
-        weights: the trained captioner; not needed for the data's own captions.
+        weights: the trained captioner, a file, or released ones (see `released.py`); not needed for the data's own
+            captions.
         captions: whose captions are judged, the model's or the data's own (the bound that a captioner aims at).
-        drawer: hub id of the pipeline that draws, as Stable Diffusion 3.5; None for `text_to_image` itself.
+        drawer: hub id of a Stable Diffusion 3 or 3.5 that draws; None for `text_to_image` itself.
+        drawer_tokens: how many tokens of a caption the drawer's T5 reads, 512 at most; diffusers' own cut is at 256.
         inception: for FID; None for the world of glyphs.
         guidance: scales of classifier-free guidance.
         steps: of the solver.
@@ -59,6 +63,7 @@ class Evaluation(L.LightningModule):
         weights: str | None = None,
         captions: Literal["model", "data"] = "model",
         drawer: str | None = None,
+        drawer_tokens: int = 256,
         inception: Inception | None = None,
         guidance: tuple[float, ...] = (2.0,),
         steps: int = 40,
@@ -73,11 +78,11 @@ class Evaluation(L.LightningModule):
             if weights is None:
                 raise UserError("nothing to judge: give --model.weights (stage 2's), or --model.captions data")
             self.captioner = build_captioner(florence, text_to_image, language_model, queries, pretrained=False)
-            load_tied(self.captioner, expand(weights, "model.weights"))
+            load_captioner(self.captioner, weights)
         self.t2i = load_text_to_image(text_to_image) if drawer is None else None
         self.pipeline = load_pipeline(drawer) if drawer is not None else None
         self.requires_grad_(False).eval()
-        self.guidance, self.steps, self.size = guidance, steps, size
+        self.guidance, self.steps, self.size, self.drawer_tokens = guidance, steps, size, drawer_tokens
         self.beams, self.max_tokens, self.pictures = beams, max_tokens, pictures
         self.fid = nn.ModuleList([frechet_distance(inception) for _ in guidance if inception])
 
@@ -101,26 +106,40 @@ class Evaluation(L.LightningModule):
             guidance_scale=guidance,
             height=self.size,
             width=self.size,
+            max_sequence_length=self.drawer_tokens,
             generator=noise,
             output_type="pt",
         )
         return drawn.images.float()
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """A batch of the test's pictures; or of the validation's, from the second loader."""
         images, captions = batch["image"], self.describe(batch)
-        if not self.fid:
-            self.log("test/slots", mean_slots(captions, batch["caption"]), batch_size=len(images))
+        if self.pipeline is not None:
+            self.log("test/captions_cut", self.cut(captions), batch_size=len(images))
         for number, guidance in enumerate(self.guidance):
             drawn = self.draw(captions, guidance, seed=batch_idx)
             if self.fid:
                 self.fid[number].update(images, real=True)
                 self.fid[number].update(drawn, real=False)
             elif number == 0:
-                seen = [" ".join(words) for words in read_slots(drawn)]
-                self.log("test/drawn_slots", mean_slots(seen, batch["caption"]), batch_size=len(images))
-                self.log("test/drawn_mse", F.mse_loss(drawn, images), batch_size=len(images))
-            if batch_idx == number == 0:
+                self.mark(captions, drawn, batch, "val_" if dataloader_idx else "")
+            if batch_idx == number == dataloader_idx == 0:
                 self.show(images, drawn, captions)
+
+    def mark(self, captions: list[str], drawn: Tensor, batch: dict[str, Any], split: str) -> None:
+        """Log what captions and drawn pictures of the world of glyphs say of the originals."""
+        truths = batch["caption"]
+        found = {"slots": mean_slots(captions, truths), "drawn_slots": drawn_slots(drawn, truths)}
+        if not split:
+            found["drawn_mse"] = F.mse_loss(drawn, batch["image"]).item()
+        for name, value in found.items():
+            self.log(f"test/{split}{name}", value, batch_size=len(captions), add_dataloader_idx=False)
+
+    def cut(self, captions: list[str]) -> float:
+        """Share of captions that are longer than what the drawer reads of them."""
+        tokens = self.pipeline.tokenizer_3(captions).input_ids
+        return sum(len(ids) > self.drawer_tokens for ids in tokens) / len(captions)
 
     def show(self, images: Tensor, drawn: Tensor, captions: list[str]) -> None:
         for k, (original, picture) in enumerate(zip(to_uint8(images), to_uint8(drawn), strict=True)):
@@ -136,17 +155,12 @@ class Evaluation(L.LightningModule):
             self.log("test/params", float(sum(p.numel() for p in self.captioner.parameters())))
 
 
-def mean_slots(texts: list[str], truths: list[str]) -> float:
-    """Mean share of words of the world's captions that stand in their places."""
-    return sum(matching_slots(a, b) for a, b in zip(texts, truths, strict=True)) / len(texts)
-
-
-def load_pipeline(hub: str) -> DiffusionPipeline:
-    """A text-to-image pipeline in half precision; UserError where there is none, or its licence is not accepted."""
-    pipeline = from_pretrained(DiffusionPipeline, hub, torch_dtype=torch.bfloat16)
+def load_pipeline(hub: str) -> StableDiffusion3Pipeline:
+    """Stable Diffusion 3 or 3.5 in half precision; UserError where there is none, or its licence is not accepted."""
+    pipeline = from_pretrained(StableDiffusion3Pipeline, hub, torch_dtype=torch.bfloat16)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
 if __name__ == "__main__":
-    main(Evaluation, PictureData, links=one_seed)
+    main(Evaluation, JudgedPictures, links=one_seed)

@@ -71,8 +71,9 @@ class VLVEncoder(nn.Module):
         self.project = mlp(hidden, width)
 
     def forward(self, images: Tensor) -> Tensor:
-        """[B, 3, S, S] in [0, 1] -> z [B, N_q, d]."""
-        visual = self.florence.get_image_features(self.looks(images)).pooler_output
+        """[B, 3, S, S] in [0, 1] -> z [B, N_q, d], in the precision of the weights."""
+        pixels = self.looks(images.float()).to(self.queries.dtype)
+        visual = self.florence.get_image_features(pixels).pooler_output
         return self.project(read(self.florence.language_model, visual, self.prompt, self.queries))
 
     def train_parts(self, vision: bool) -> None:
@@ -183,7 +184,7 @@ def caption_logits(language_model: PreTrainedModel, prefix: Tensor, ids: Tensor,
     """Logits [B, N_q + L, V] over the stream [e; Embed(y)], for e [B, N_q, H], token ids y and their mask [B, L]."""
     stream = torch.cat([prefix, language_model.get_input_embeddings()(ids)], 1)
     seen = torch.cat([mask.new_ones(prefix.shape[:2]), mask], 1)
-    return language_model(inputs_embeds=stream, attention_mask=seen).logits
+    return language_model(inputs_embeds=stream, attention_mask=seen, use_cache=False).logits
 
 
 def caption_loss(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:

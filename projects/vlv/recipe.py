@@ -3,15 +3,23 @@
 from common.recipe import Arm, Download, Recipe, Scale, Stage
 
 T2I = Stage("glyph_text_to_image", "common.foundations.text_to_image", shared=True)
-QUERIES = {"mini": (8, 4, 2), "paper": (77, 32, 16)}  # N_q: all positions of the text encoder, and fewer (Table 4)
-IMAGES = {  # of stage 1: fewer of them (Table 5); at paper scale 600 tars of 10,000 make 6 of the 40 million
-    "mini": {"data.train.init_args.size": 200},
+ENCODER = "encoder"  # the config that all stages with one share
+QUERIES = {"mini": (8, 2), "paper": (77, 16)}  # N_q: all positions of the text encoder, and few (Table 4)
+IMAGES = {  # of stage 1: few of them (Table 5); at paper scale 600 tars of 10,000 make 6 of the 40 million
+    "mini": {"data.train.init_args.size": 48},
     "paper": {"data.train.init_args.last": 600},
 }
+COCO_2017: dict[
+    str, object
+] = {  # Table 4's pictures; Table 5's and all of Table 1's are of 2014, as redraw.yaml has them
+    "data.test.init_args.images": "$DATA_ROOT/coco/val2017",
+    "data.test.init_args.captions": "$DATA_ROOT/coco/annotations/captions_val2017.json",
+}
 SMALL = {"hidden": 32, "layers": 1}  # the mini scale's smaller decoder
-SMALL_HUB = {"model.language_model": "Qwen/Qwen2.5-0.5B"}
+HUB = {name: {"model.language_model": f"Qwen/Qwen2.5-{name}"} for name in ("0.5B", "1.5B")}
+RELEASED = "lambertxiao/Vision-Language-Vision-Captioner-Qwen2.5-3B"
 RATES = {"adapter": 4e-3, "language_model": 1e-3, "encoder": 1e-3}  # of stage 2 at mini scale, by what learns
-PAIRS = (64, 1024)  # captioned pictures of stage 2 at mini scale, beside the default of 256
+EQUAL_WORK = 1341  # steps of stage 2 at mini scale that take as many operations as stage 1 and 300 steps of stage 2
 
 Settings = dict[str, object]
 
@@ -33,34 +41,36 @@ def arms(scale: Scale) -> dict[str, Arm]:
 
     drawing: Settings = {"model.text_to_image": T2I.output("model")} if mini else {}
     decoder = language() if mini else {}
-    small = language(**SMALL) if mini else vary(SMALL_HUB)
-    full, half, few = QUERIES["mini" if mini else "paper"]
+    small = language(**SMALL) if mini else vary(HUB["0.5B"])
+    full, few = QUERIES["mini" if mini else "paper"]
 
     def reconstruct(settings: Settings) -> Stage:
-        return Stage("reconstruct", "projects.vlv.reconstruct", {**drawing, **settings})
+        return Stage("reconstruct", "projects.vlv.reconstruct", {**drawing, **settings}, base=ENCODER)
 
     def redraw(stage: Stage, settings: Settings) -> Stage:
         given = {**drawing, **settings, "model.weights": stage.weights}
-        return Stage("redraw", "projects.vlv.redraw", given, run="test")
+        return Stage("redraw", "projects.vlv.redraw", given, run="test", base=ENCODER)
 
-    def describe(start: Stage | None, unfrozen: str, words: Settings, pairs: int | None = None) -> Stage:
-        given = {**drawing, **words, **vary({"model.unfrozen": unfrozen})}
+    def describe(start: Stage | None, unfrozen: str, words: Settings, more: Settings) -> Stage:
+        given = {**drawing, **words, **vary({"model.unfrozen": unfrozen}), **more}
         if start := stage1 if rehearsal else start:
             given["model.encoder_weights"] = start.weights
-        given |= {"data.pairs": pairs} if pairs else {}
         given |= {"model.lr": RATES[unfrozen]} if mini else {}
-        return Stage("describe", "projects.vlv.describe", given)
+        return Stage("describe", "projects.vlv.describe", given, base=ENCODER)
+
+    def evaluate(settings: Settings, shared: bool = False) -> Stage:
+        given = {**drawing, **settings}
+        return Stage("evaluate", "projects.vlv.evaluate", given, run="test", shared=shared, base=ENCODER)
 
     def judged(
-        start: Stage | None, unfrozen: str = "encoder", words: Settings = decoder, pairs: int | None = None
+        start: Stage | None, unfrozen: str = "encoder", words: Settings = decoder, more: Settings | None = None
     ) -> Stage:
-        given = {**drawing, **words, "model.weights": describe(start, unfrozen, words, pairs).weights}
-        return Stage("evaluate", "projects.vlv.evaluate", given, run="test")
+        return evaluate({**words, "model.weights": describe(start, unfrozen, words, more or {}).weights})
 
     stage1 = reconstruct({})
-    fewer = {"half": vary({"model.queries": half}), "few": vary({"model.queries": few})}
+    fewer = vary({"model.queries": few})
+    coco = {} if mini else COCO_2017
     images = reconstruct(vary(IMAGES["mini" if mini else "paper"]))
-    own = {**drawing, **decoder, "model.captions": "data"}
     found = {
         "vlv": Arm([judged(stage1)], "stage 1, then psi, language model and encoder learn from pairs", method=True),
         "frozen": Arm([judged(stage1, "language_model")], "the encoder stays as stage 1 left it"),
@@ -68,28 +78,28 @@ def arms(scale: Scale) -> dict[str, Arm]:
         "no_stage1": Arm([judged(None, "language_model")], "no stage 1, and the encoder stays as it began"),
         "no_stage1_trainable": Arm([judged(None)], "no stage 1, but psi, language model and encoder learn from pairs"),
         "decoder_small": Arm([judged(stage1, words=small)], "the method with a smaller language model"),
-        "captions": Arm(
-            [Stage("evaluate", "projects.vlv.evaluate", own, run="test", shared=True)], "the data's own captions"
-        ),
-        "queries": Arm([redraw(stage1, {})], f"redrawn from embeddings: {full} queries, all images"),
-        "queries_half": Arm(
-            [redraw(reconstruct(fewer["half"]), fewer["half"])], f"redrawn from embeddings: {half} queries"
-        ),
-        "queries_few": Arm(
-            [redraw(reconstruct(fewer["few"]), fewer["few"])], f"redrawn from embeddings: {few} queries"
-        ),
+        "frozen_small": Arm([judged(stage1, "language_model", small)], "`frozen` with a smaller language model"),
+        "captions": Arm([evaluate({**decoder, "model.captions": "data"}, shared=True)], "the data's own captions"),
+        "queries": Arm([redraw(stage1, coco)], f"redrawn from embeddings: {full} queries"),
+        "queries_few": Arm([redraw(reconstruct(fewer), {**coco, **fewer})], f"redrawn from embeddings: {few} queries"),
+        "images_all": Arm([redraw(stage1, {})], "redrawn from embeddings: all images in stage 1"),
         "images_few": Arm([redraw(images, {})], "redrawn from embeddings: a small part of the images in stage 1"),
     }
     if mini:
-        for pairs in PAIRS:
-            found[f"vlv_{pairs}"] = Arm([judged(stage1, pairs=pairs)], f"the method with {pairs} pairs")
-            found[f"no_stage1_trainable_{pairs}"] = Arm([judged(None, pairs=pairs)], "the same without stage 1")
-    elif not rehearsal:
-        middle: Settings = {"model.language_model": "Qwen/Qwen2.5-1.5B"}
-        found["decoder_middle"] = Arm([judged(stage1, words=middle)], "the method with Qwen2.5-1.5B")
-        for name, words in {"small": small, "middle": middle}.items():
+        longer = {"trainer.max_steps": EQUAL_WORK}
+        found["no_stage1_equal_work"] = Arm(
+            [judged(None, more=longer)], "`no_stage1_trainable`, in as many operations as both stages of `vlv` take"
+        )
+        return found
+    found["released"] = Arm([evaluate({"model.weights": RELEASED}, shared=True)], "the authors' captioner, as it is")
+    if not rehearsal:
+        found["decoder_middle"] = Arm([judged(stage1, words=HUB["1.5B"])], "the method with Qwen2.5-1.5B")
+        for name, words in {"small": small, "middle": HUB["1.5B"]}.items():
             found[f"no_stage1_{name}"] = Arm([judged(None, "language_model", words)], f"no stage 1, {name} decoder")
-        part = reconstruct({"data.train.init_args.last": 1800})
+        half, part = {"model.queries": 32}, reconstruct({"data.train.init_args.last": 1800})
+        found["queries_half"] = Arm(
+            [redraw(reconstruct(half), {**coco, **half})], "redrawn from embeddings: 32 queries"
+        )
         found["images_half"] = Arm([redraw(part, {})], "redrawn from embeddings: 18 of the 40 million images")
     return found
 
@@ -114,15 +124,15 @@ RECIPE = Recipe(
             source="huggingface.co/datasets/ccvl/LAION-High-Qualtiy-Pro-6M-VLV (spelled so)",
             gigabytes=None,
             licence="see the data set's card",
-            layout="train/*.tar, val/*.tar: <key>.jpg and <key>.txt, the caption",
+            layout="parquet files, at any depth, with columns `image` and `caption`; the first is for validation",
         ),
         Download(
-            name="COCO 2014, validation",
+            name="COCO, validation pictures of 2014 and of 2017, the latter for Table 4 alone",
             path="$DATA_ROOT/coco",
-            source="cocodataset.org: 2014 Val images, 2014 Train/Val annotations",
-            gigabytes=7,
+            source="cocodataset.org: 2014 and 2017 Val images, 2014 and 2017 Train/Val annotations",
+            gigabytes=8,
             licence="annotations CC BY 4.0, images under their Flickr licences",
-            layout="val2014/*.jpg, annotations/captions_val2014.json",
+            layout="val2014/*.jpg, val2017/*.jpg, annotations/captions_val2014.json, annotations/captions_val2017.json",
         ),
         Download(
             name="Inception for FID",

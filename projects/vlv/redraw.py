@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.cli import main, one_seed
-from common.data.images import PictureData, to_uint8
-from common.data.worlds.glyph_scenes import matching_slots, read_slots
+from common.data.images import to_uint8
 from common.evaluators.frechet import Inception, frechet_distance
 from common.models.text_to_image import Solver, load_text_to_image
-from common.paths import expand
 from common.training.runs import save_picture
-from common.training.weights import load_tied
 from common.visual import enlarge
+from projects.vlv.data import JudgedPictures
+from projects.vlv.measures import drawn_slots
 from projects.vlv.model import Florence, build_encoder
+from projects.vlv.released import load_encoder
 
 
 class Redrawing(L.LightningModule):
@@ -27,7 +27,7 @@ class Redrawing(L.LightningModule):
 
     `loss_own` and `loss_shuffled` are the denoising losses with a picture's own embeddings and with another's, at the
     same t and noise for every model. With Inception `fid_<guidance>` is measured; without it, on the world of glyphs,
-    `redrawn_slots` and `redrawn_mse`.
+    `redrawn_slots` and `redrawn_mse`. Names that begin with `val_` are of validation pictures.
 
     Args:
         florence: what the encoder started from.
@@ -56,7 +56,7 @@ class Redrawing(L.LightningModule):
         super().__init__()
         self.t2i = load_text_to_image(text_to_image)
         self.encoder = build_encoder(florence, queries, self.t2i.text_encoder.config.hidden_size, pretrained=False)
-        load_tied(self.encoder, expand(weights, "model.weights"))
+        load_encoder(self.encoder, weights)
         self.requires_grad_(False).eval()
         self.guidance, self.steps, self.pictures = guidance, steps, pictures
         self.solver: Solver = solver
@@ -64,26 +64,29 @@ class Redrawing(L.LightningModule):
             {f"{g:g}".replace(".", "_"): frechet_distance(inception) for g in guidance if inception}
         )
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """A batch of the test's pictures; or of the validation's, from the second loader."""
         images, size = batch["image"], batch["image"].shape[-1]
+        split = "val_" if dataloader_idx else ""
         context = self.t2i.encode_embeddings(self.encoder(images))
+        found: dict[str, float] = {}
         for name, given in {"own": context, "shuffled": context.roll(1, 0)}.items():
-            loss = self.t2i.denoising_loss(images, given, torch.Generator().manual_seed(batch_idx))
-            self.log(f"test/loss_{name}", loss, batch_size=len(images))
+            found[f"loss_{name}"] = self.t2i.denoising_loss(
+                images, given, torch.Generator().manual_seed(batch_idx)
+            ).item()
         for number, guidance in enumerate(self.guidance):
             noise = torch.Generator().manual_seed(batch_idx)
             drawn = self.t2i.sample(context, self.steps, guidance, self.solver, size, noise)
             if self.fid:
                 self.fid[f"{guidance:g}".replace(".", "_")].update(images, real=True)
                 self.fid[f"{guidance:g}".replace(".", "_")].update(drawn, real=False)
-            else:
-                found = [
-                    matching_slots(" ".join(a), b) for a, b in zip(read_slots(drawn), batch["caption"], strict=True)
-                ]
-                self.log("test/redrawn_slots", sum(found) / len(found), batch_size=len(images))
-                self.log("test/redrawn_mse", F.mse_loss(drawn, images), batch_size=len(images))
-            if batch_idx == number == 0:
+            elif number == 0:
+                found["redrawn_slots"] = drawn_slots(drawn, batch["caption"])
+                found["redrawn_mse"] = F.mse_loss(drawn, images).item()
+            if batch_idx == number == dataloader_idx == 0:
                 self.show(images, drawn)
+        for name, value in found.items():
+            self.log(f"test/{split}{name}", value, batch_size=len(images), add_dataloader_idx=False)
 
     def show(self, images: Tensor, drawn: Tensor) -> None:
         for kind, pictures in {"original": images, "drawn again from its embeddings": drawn}.items():
@@ -96,4 +99,4 @@ class Redrawing(L.LightningModule):
 
 
 if __name__ == "__main__":
-    main(Redrawing, PictureData, links=one_seed)
+    main(Redrawing, JudgedPictures, links=one_seed)

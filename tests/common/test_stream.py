@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from common.data.scene import UnreadableSample
-from common.data.stream import Stream, StreamSampler, stream_loader
+from common.data.stream import WINDOW, Stream, StreamSampler, shuffled, stream_loader
 from common.data.tolerant import Tolerant
 from common.errors import UserError
 
@@ -53,6 +53,23 @@ def test_a_position_is_the_same_whenever_it_is_asked_for() -> None:
         assert torch.equal(again[position], forwards[position])
     assert len({float(draw[1]) for draw in forwards.values()}) == 30  # the same sample is drawn anew in each epoch
     assert any(not torch.equal(Stream(Numbered(10), seed=4)[p], forwards[p]) for p in range(10))
+
+
+def test_samples_in_blocks_come_a_few_blocks_at_a_time_and_each_once() -> None:
+    sizes = [3, 7, 1] * 11
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    order = shuffled(sum(sizes), sizes, np.random.default_rng(0))
+    assert sorted(order) == list(range(sum(sizes))) and order.tolist() != sorted(order)
+    seen = owner[order]
+    lasting = [int(np.flatnonzero(seen == block).max() - np.flatnonzero(seen == block).min()) for block in set(seen)]
+    assert max(lasting) < 7 * WINDOW  # no block is left and taken up again later
+    assert len(set(seen[:20])) > 2  # but blocks are mixed
+    stream = Stream(Numbered(sum(sizes)), seed=3)
+    whole = [int(stream[k][0]) for k in range(sum(sizes))]
+    stream.samples.blocks = tuple(sizes)  # type: ignore[attr-defined]
+    stream._epoch = -1
+    found = [int(stream[k][0]) for k in range(sum(sizes))]
+    assert sorted(found) == sorted(whole) and found != whole
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -21,6 +21,7 @@ from common.data.code import Function, Repository
 from common.data.images import Picture
 from common.data.linking import Domain
 from common.data.pairs import Pair
+from common.data.readers.captioned_parquet import CaptionedParquet
 from common.data.readers.captioned_tars import CaptionedTars
 from common.data.readers.clones import BigCloneBench, Poj104, Program
 from common.data.readers.coco_captions import CocoCaptions
@@ -304,6 +305,7 @@ def formats() -> dict[str, Format]:
     ]
     triplets = [{"text": f"say {k}", "code_a": f"a{k}", "code_b": f"b{k}", "lang": "C"} for k in range(5)]
     encoded = [{"image": {"bytes": picture(k), "path": f"{k}.jpg"}, "label": k % 2} for k in range(4)]
+    captioned = [{"image": {"bytes": picture(k), "path": None}, "caption": f"number {k}"} for k in range(4)]
     stsb = [("main", "MSRvid", "2012test", k, f"{k}.5", f"a girl {k}", f"a boy {k}") for k in range(4)]
     sick = [("pair_ID", "sentence_A", "sentence_B", "relatedness_score"), *((k, "a kid", "a boy", "3.3") for k in "12")]
     questions = [("qid1", "qid2", "question1", "question2", "is_duplicate"), *((k, k, "how", "why", 1) for k in "12")]
@@ -339,6 +341,12 @@ def formats() -> dict[str, Format]:
         "sa1b": Format(folder_of_masks, lambda p: indexed(SA1B(str(p))), 3),
         "sa1b_tar": Format({"sa_000000.tar": tar(folder_of_masks)}, lambda p: indexed(SA1B(str(p))), 3, sealed=True),
         "captioned_tars": Format({"0.tar": tar(images)}, lambda p: indexed(CaptionedTars(str(p))), 4, sealed=True),
+        "captioned_parquet": Format(
+            {"data/train-0.parquet": parquet(captioned, row_group_size=3)},
+            lambda p: indexed(CaptionedParquet(str(p))),
+            4,
+            sealed=True,
+        ),
         "video_tars": Format({"0.tar": tar(videos)}, read_videos, 3, sealed=True),
         "imagenet": Format(
             {

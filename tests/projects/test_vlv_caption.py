@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import save_model
 
 from projects.vlv.model import build_captioner
-from projects.vlv.tools import caption
+from projects.vlv.tools import caption, models
 from tests.projects.vlv_small import QUERIES, SIZES, florence, write_foundations
 
 
@@ -70,8 +70,8 @@ def test_broken_pictures_are_named_and_the_others_described(run, pictures, tmp_p
 
 def test_pictures_are_decoded_one_at_a_time_and_described_at_once(run, pictures, monkeypatch, capsys):
     steps = []
-    read = caption.read_picture
-    monkeypatch.setattr(caption, "read_picture", lambda path: steps.append("read") or read(path))
+    read = models.read_picture
+    monkeypatch.setattr(models, "read_picture", lambda path: steps.append("read") or read(path))
     monkeypatch.setattr(caption, "describe", lambda *_: steps.append("describe") or "A cat.")
     assert caption.main([*pictures, "--run", str(run), "--device", "cpu"]) == 0
     assert steps == ["read", "describe"] * 3

@@ -59,6 +59,7 @@ def test_a_step_of_stage_2_reaches_what_it_trains():
 
 
 def test_redrawing_is_counted_by_calls_of_the_u_net():
-    found = planned("queries", "redraw")
+    found = planned("images_all", "redraw")
+    assert planned("queries", "redraw").samples == 350 * 5_000  # of COCO 2017
     assert calls({"steps": 50, "guidance": [1.0, 2.0, 3.0, 4.0]}) == 350
     assert found.samples == 350 * 30_000 and found.unit == "call of the U-Net" and not trained(found)
