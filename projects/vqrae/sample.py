@@ -49,6 +49,7 @@ class Sampling(L.LightningModule):
         inception: for gFID.
         temperature: of sampling.
         top_k: draw from the so many likeliest codes; None for all.
+        guidance: scale of classifier-free guidance, 1 for none.
         prompts: lists of prompts by name: GenEval's jsonl, DPG-Bench's folder. Pictures for them go into folders of
             these names in the run folder, as the benchmarks' own evaluation expects them.
         pictures: how many are kept for the report.
@@ -65,6 +66,7 @@ class Sampling(L.LightningModule):
         inception: Inception | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
+        guidance: float = 1.0,
         prompts: dict[str, str] | None = None,
         pictures: int = 12,
     ):
@@ -77,14 +79,14 @@ class Sampling(L.LightningModule):
         load_weights(self.prior, state).requires_grad_(False).eval()
         self.judge = PerceptualLoss(perceptual).convnext if perceptual else None
         self.fid = fid(self.judge, inception)
-        self.temperature, self.top_k, self.pictures = temperature, top_k, pictures
+        self.temperature, self.top_k, self.guidance, self.pictures = temperature, top_k, guidance, pictures
         self.prompts = {name: read_prompts(path) for name, path in (prompts or {}).items()}
         self.count = grid(self.tokenizer.encoder.vit.config) ** 2
 
     @torch.no_grad()
     def draw(self, captions: list[str]) -> Tensor:
         """A picture for each caption, [B, 3, S, S] in [0, 1]."""
-        indices = self.prior.sample(captions, self.count, self.temperature, self.top_k)
+        indices = self.prior.sample(captions, self.count, self.temperature, self.top_k, self.guidance)
         return self.tokenizer.decode_indices(indices).float().clamp(0, 1)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:

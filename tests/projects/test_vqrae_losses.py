@@ -17,7 +17,6 @@ from projects.vqrae.discriminator import (
     generator_loss,
     pad_same,
 )
-from projects.vqrae.metrics import CodebookUsage
 from projects.vqrae.perceptual import LogitDistance, Lpips, normalise
 from projects.vqrae.quantizer import SimVQ, nearest
 from tests.distributed import assert_data_parallel
@@ -153,17 +152,6 @@ def test_quantiser_keeps_float32_under_autocast():
         codes, indices, loss = vq(z.bfloat16())
     assert codes.dtype == loss.dtype == torch.float32
     assert torch.equal(indices, vq(z.bfloat16().float())[1])
-
-
-def test_usage_counts_each_code_once():
-    usage = CodebookUsage(8)
-    usage.update(torch.tensor([[0, 0, 3], [3, 3, 0]]))
-    assert usage.compute() == 2 / 8
-    usage.update(torch.arange(8))
-    assert usage.compute() == 1
-    usage.reset()
-    usage.update(torch.tensor([5]))
-    assert usage.compute() == 1 / 8  # never below 1 / k
 
 
 def test_discriminator_gives_a_map_whatever_the_size():
