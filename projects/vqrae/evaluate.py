@@ -46,8 +46,8 @@ class Evaluation(L.LightningModule):
         head: the original encoder's head; None for none.
         inception: for rFID; None takes the perceptual ConvNeXt's features.
         probe_images: training pictures that the probes are fitted on; 0 for no probes.
-        measured_size: side in pixels that pictures are compared at, if they are larger: Table 2's are 256, and tokenizers
-            for larger ones are compared with the others there. None for the tokenizer's own.
+        measured_size: side in pixels that pictures are compared at: Table 2's is 256, to which the pictures of
+            tokenizers for larger ones are scaled down. None for the tokenizer's own.
         pictures: how many reconstructions are kept for the report.
     """
 

@@ -23,7 +23,7 @@ from common.cli import main, one_seed
 from common.data.images import PictureData
 from common.hub import from_pretrained
 from common.paths import expand
-from common.training.weights import load_weights
+from common.training.weights import load_tied, load_weights
 from projects.vqrae.captions import world_words
 from projects.vqrae.encoder import EncoderConfig
 from projects.vqrae.model import VQRAE, Codebook
@@ -219,6 +219,12 @@ def load_tokenizer(encoder: EncoderConfig, codebook: Codebook, weights: str) -> 
     tokenizer = VQRAE(encoder, codebook, pretrained=False)
     load_weights(tokenizer, expand(weights, "model.tokenizer_weights"))
     return tokenizer.requires_grad_(False).eval()
+
+
+def load_prior(config: LanguageModel, codebook_size: int, weights: str) -> Prior:
+    """A trained prior, frozen, in evaluation mode."""
+    prior = Prior(config, codebook_size, pretrained=False)
+    return load_tied(prior, expand(weights, "model.weights")).requires_grad_(False).eval()
 
 
 if __name__ == "__main__":

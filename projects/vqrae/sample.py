@@ -18,16 +18,14 @@ from common.data.images import PictureData, to_uint8
 from common.data.worlds.shape_crops import colour_of
 from common.data.worlds.shape_layout import COLOURS
 from common.evaluators.frechet import Inception
-from common.paths import expand
 from common.training.runs import save_picture
-from common.training.weights import load_state, load_weights
 from projects.vqrae.captions import read_prompts
 from projects.vqrae.encoder import EncoderConfig, grid
 from projects.vqrae.harness.pictures import strip
 from projects.vqrae.metrics import fid
 from projects.vqrae.model import Codebook
 from projects.vqrae.perceptual import LogitDistance, PerceptualLoss, PerceptualNets
-from projects.vqrae.prior import LanguageModel, Prior, load_tokenizer
+from projects.vqrae.prior import LanguageModel, load_prior, load_tokenizer
 
 IMAGES_PER_PROMPT = 4  # of GenEval and of DPG-Bench
 
@@ -72,11 +70,7 @@ class Sampling(L.LightningModule):
     ):
         super().__init__()
         self.tokenizer = load_tokenizer(encoder, codebook, tokenizer_weights)
-        self.prior = Prior(language_model, codebook.size, pretrained=False)
-        state = load_state(expand(weights, "model.weights"))
-        if "model.lm_head.weight" in state:  # Qwen3-0.6B's head is its embedding, which the file has once
-            state.setdefault("model.model.embed_tokens.weight", state["model.lm_head.weight"])
-        load_weights(self.prior, state).requires_grad_(False).eval()
+        self.prior = load_prior(language_model, codebook.size, weights)
         self.judge = PerceptualLoss(perceptual).convnext if perceptual else None
         self.fid = fid(self.judge, inception)
         self.temperature, self.top_k, self.guidance, self.pictures = temperature, top_k, guidance, pictures

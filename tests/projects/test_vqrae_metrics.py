@@ -1,4 +1,4 @@
-"""VQRAE's metrics, each with its table of sanity: a perfect answer, floors, what it must not see, what its net receives."""
+"""VQRAE's metrics, each with its table of sanity: perfect answers, floors, what it must not see, what its net sees."""
 
 from functools import partial
 
