@@ -84,7 +84,7 @@ class Evaluation(L.LightningModule):
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         out = self.tokenizer(batch["image"])
         images, made = self.compared(batch["image"]), self.compared(out.images.float())
-        self.update_psnr(images, made)
+        self.update_psnr(batch["image"], made)
         self.ssim.update(made, images)
         self.fid.update(images, real=True)
         self.fid.update(made, real=False)
@@ -107,12 +107,12 @@ class Evaluation(L.LightningModule):
             images = F.interpolate(images, shape, mode="bicubic", align_corners=False, antialias=True)
         return images.clamp(0, 1)
 
-    def update_psnr(self, images: Tensor, made: Tensor) -> None:
-        """Of the reconstructions, and of what needs no understanding."""
-        self.psnr["psnr"].update(made, images)
-        self.psnr["psnr_floor"].update(mean_colour(images), images)
-        if images.shape[-1] % self.patch == 0:  # pictures at the tokenizer's own size
-            self.psnr["psnr_patches"].update(mean_colour(images, self.patch), images)
+    def update_psnr(self, whole: Tensor, made: Tensor) -> None:
+        """Of reconstructions, as they are compared, and of the floors; `whole` is what the tokenizer sees."""
+        images = self.compared(whole)
+        answers = (made, mean_colour(images), self.compared(mean_colour(whole, self.patch)))
+        for name, answer in zip(PSNRS, answers, strict=True):
+            self.psnr[name].update(answer, images)
 
     @staticmethod
     def means(features: Tensor, codes: Tensor, labels: Tensor) -> dict[str, np.ndarray]:
@@ -137,18 +137,18 @@ class Evaluation(L.LightningModule):
             self.validate_premises()
 
     def log_psnr(self, suffix: str = "") -> None:
-        """Log every PSNR that has been updated, and begin anew."""
+        """Log every PSNR, and begin anew."""
         for name, metric in self.psnr.items():
-            if metric.update_called:
-                self.log(f"test/{name}{suffix}", metric.compute())
-                metric.reset()
+            self.log(f"test/{name}{suffix}", metric.compute())
+            metric.reset()
 
     def validate_premises(self) -> None:
         """`psnr_val`, `psnr_floor_val` and `dropin_accuracy_val`, of the validation pictures."""
         right: list[Tensor] = []
         for batch in self.trainer.datamodule.ordered("val"):
-            out = self.tokenizer(batch["image"].to(self.device))
-            self.update_psnr(self.compared(batch["image"].to(self.device)), self.compared(out.images.float()))
+            images = batch["image"].to(self.device)
+            out = self.tokenizer(images)
+            self.update_psnr(images, self.compared(out.images.float()))
             if self.head is not None:
                 right.append(self.head(out.features).argmax(1).cpu() == batch["label"])
         self.log_psnr("_val")

@@ -5,11 +5,15 @@ from common.recipe import Arm, Download, Recipe, Scale, Stage
 DIMS = {  # of the codes, over the encoder's width (Table 5): arm -> dimension at mini and at paper scale
     "dim_two_ninths": (11, 256),
     "dim_third": (16, 384),
-    "dim_two_thirds": (None, 768),  # no claim is about these two: at paper scale alone
+    "dim_two_thirds": (None, 768),  # no claim is about this one: at paper scale alone
     "dim_width": (48, 1152),
-    "dim_five_thirds": (None, 1920),
+    "dim_five_thirds": (80, 1920),
 }
-SIZES = {"size_quarter": (128, 4096), "size_half": (256, 8192), "size_double": (1024, 32768)}  # of the codebook
+SIZES = {  # of the codebook; the half, between two others, at paper scale alone
+    "size_quarter": (128, 4096),
+    "size_half": (None, 8192),
+    "size_double": (1024, 32768),
+}
 
 # Table 7's other two variants, as settings on top of full_stage1.yaml and full_stage2.yaml
 SIGLIP_512 = {
@@ -54,22 +58,28 @@ def mini_arms() -> dict[str, Arm]:
 
     def train(name: str, **settings: object) -> Stage:
         given = {**encoder, **nets, **splits("train", "val"), **settings}
-        return Stage(name, "projects.vqrae.train", given)
+        return Stage(name, "projects.vqrae.train", given, base="tokenizer")
 
     def evaluate(stage: Stage, **settings: object) -> Stage:
-        given = {**nets, **splits("train", "test"), "model.head.source": vit.weights, "model.weights": stage.weights}
+        given = {
+            **nets,
+            **splits("train", "val", "test"),
+            "model.head.source": vit.weights,
+            "model.weights": stage.weights,
+        }
         return Stage("evaluate", "projects.vqrae.evaluate", {**given, **settings}, run="test")
 
     stage1 = train("stage1")
     first = {"model.weights": stage1.weights}
     full = train("full_stage2", **first)
-    prior = Stage("prior", "projects.vqrae.prior", {**splits("train", "val"), "model.tokenizer_weights": full.weights})
-    drawn = {**nets, **splits("test"), "model.tokenizer_weights": full.weights, "model.weights": prior.weights}
-    sample = Stage("sample", "projects.vqrae.sample", drawn, run="test")
+    tokenizer = {"model.tokenizer_weights": full.weights}
+    learned = {**splits("train", "val"), **tokenizer}
+    prior = Stage("prior", "projects.vqrae.prior", learned, base="generator")
+    drawn = {**nets, **splits("val", "test"), **tokenizer, "model.weights": prior.weights}
+    sample = Stage("sample", "projects.vqrae.sample", drawn, run="test", base="generator")
     sweep = {
         **{name: {"model.codebook.dim": dims[0]} for name, dims in DIMS.items() if dims[0]},
-        **{name: {"model.codebook.size": sizes[0]} for name, sizes in SIZES.items()},
-        "plain_vq": {"model.codebook.kind": "plain"},
+        **{name: {"model.codebook.size": sizes[0]} for name, sizes in SIZES.items() if sizes[0]},
     }
     return table(
         full=evaluate(full),
@@ -93,7 +103,7 @@ CONTINUOUS = {"model.codebook.kind": "none"}
 
 def paper_arms(rehearsal: bool) -> dict[str, Arm]:
     def train(name: str, **settings: object) -> Stage:
-        return Stage(name, "projects.vqrae.train", settings)
+        return Stage(name, "projects.vqrae.train", settings, base="tokenizer")
 
     def evaluate(stage: Stage, **settings: object) -> Stage:
         given = {"model.weights": stage.weights, **settings}
@@ -116,8 +126,9 @@ def paper_arms(rehearsal: bool) -> dict[str, Arm]:
             {**INTERNVIT, **INTERNVIT_BATCH, "trainer.max_steps": 60000, "model.adversary.start": 30000},
         )
         tokenizer = {"model.tokenizer_weights": internvit.weights}
-    prior = Stage("prior", "projects.vqrae.prior", tokenizer)
-    sample = Stage("sample", "projects.vqrae.sample", {**tokenizer, "model.weights": prior.weights}, run="test")
+    prior = Stage("prior", "projects.vqrae.prior", tokenizer, base="generator")
+    drawn = {**tokenizer, "model.weights": prior.weights}
+    sample = Stage("sample", "projects.vqrae.sample", drawn, run="test", base="generator")
     sweep = {
         **{name: {"model.codebook.dim": dims[1]} for name, dims in DIMS.items()},
         **{name: {"model.codebook.size": sizes[1]} for name, sizes in SIZES.items()},
@@ -141,7 +152,7 @@ def paper_arms(rehearsal: bool) -> dict[str, Arm]:
         sample=sample,
     )
     headless = {"model.head": None}  # its head is a language model: see README.md
-    arms["internvit"] = Arm([evaluate(internvit, **INTERNVIT, **headless)], "VQRAE on InternViT-300M, 448 pixels")
+    arms["internvit"] = Arm([evaluate(internvit, **INTERNVIT, **headless)], "VQRAE on InternViT-300M at 448 pixels")
     if not rehearsal:
         large = evaluate(
             both(SIGLIP_512, SIGLIP_512), **{**SIGLIP_512_TEST, "model.head.source": SIGLIP_512["model.encoder.hub"]}

@@ -35,7 +35,8 @@ class Sampling(L.LightningModule):
 
     `gfid` compares them with the test set's own pictures. On the world of shapes a judge, the perceptual ConvNeXt,
     says how often shape and colour are those of the caption (`drawn_shape`, `drawn_colour`), and as an upper bound how
-    often it finds them in the tokenizer's reconstructions (`reconstructed_shape`, `reconstructed_colour`).
+    often it finds them in the tokenizer's reconstructions (`reconstructed_shape`, `reconstructed_colour`). With
+    `data.val` these are measured there too, for the premises of claims.
 
     Args:
         encoder: the tokenizer's ViT.
@@ -83,13 +84,16 @@ class Sampling(L.LightningModule):
         indices = self.prior.sample(captions, self.count, self.temperature, self.top_k, self.guidance)
         return self.tokenizer.decode_indices(indices).float().clamp(0, 1)
 
+    def again(self, images: Tensor) -> Tensor:
+        """The tokenizer's reconstructions of pictures [B, 3, S, S]."""
+        return self.tokenizer(images).images.float().clamp(0, 1)
+
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         drawn = self.draw(batch["caption"])
         self.fid.update(batch["image"], real=True)
         self.fid.update(drawn, real=False)
         if self.judge is not None:
-            again = self.tokenizer(batch["image"]).images.float().clamp(0, 1)
-            for name, images in (("drawn", drawn), ("reconstructed", again)):
+            for name, images in (("drawn", drawn), ("reconstructed", self.again(batch["image"]))):
                 for kind, hits in judged(self.judge, images, batch["label"], batch["caption"]).items():
                     self.log(f"test/{name}_{kind}", hits.float().mean(), batch_size=len(hits))
         if batch_idx == 0:
@@ -98,10 +102,22 @@ class Sampling(L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self.log("test/gfid", self.fid.compute().float())
+        if self.judge is not None and "val" in self.trainer.datamodule.sources:
+            self.validate_premises(self.judge)
         for name, prompts in self.prompts.items():
             for number, known in enumerate(prompts):
                 folder = self.run_dir / name
                 write_benchmark(folder, number, known, to_uint8(self.draw([known["prompt"]] * IMAGES_PER_PROMPT)))
+
+    def validate_premises(self, judge: LogitDistance) -> None:
+        """`reconstructed_shape_val` and `reconstructed_colour_val`, of the validation pictures."""
+        found: dict[str, list[Tensor]] = {"shape": [], "colour": []}
+        for batch in self.trainer.datamodule.ordered("val"):
+            images = self.again(batch["image"].to(self.device))
+            for kind, hits in judged(judge, images, batch["label"].to(self.device), batch["caption"]).items():
+                found[kind].append(hits)
+        for kind, parts in found.items():
+            self.log(f"test/reconstructed_{kind}_val", torch.cat(parts).float().mean())
 
 
 def judged(judge: LogitDistance, images: Tensor, labels: Tensor, captions: list[str]) -> dict[str, Tensor]:

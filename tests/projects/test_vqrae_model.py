@@ -16,6 +16,7 @@ from common.rehearsal.hub import snapshot, write_hub
 from projects.vqrae.captions import read_prompts, world_words
 from projects.vqrae.discriminator import Adversary
 from projects.vqrae.encoder import EncoderConfig, build_encoder, patchify, tower, unpatchify
+from projects.vqrae.evaluate import Evaluation
 from projects.vqrae.model import VQRAE, Codebook
 from projects.vqrae.perceptual import PerceptualNets
 from projects.vqrae.prior import LanguageModel, Prior, PriorTraining
@@ -352,6 +353,33 @@ def test_captions_are_dropped_for_guidance(share, seen, tmp_path):
 def test_probe_separates_what_can_be_separated():
     x = torch.randn(200, 5).numpy()
     assert probe(x[:100], x[:100, 0] > 0, x[100:], x[100:, 0] > 0) > 0.85
+
+
+def evaluation(tmp_path, nets, size: int, measured: int | None) -> Evaluation:
+    encoder = EncoderConfig("siglip", sizes={**SIZES, "image_size": size, "patch_size": 8})
+    torch.manual_seed(0)
+    save_file(VQRAE(encoder, BOOK).state_dict(), tmp_path / "weights.safetensors")
+    return Evaluation(encoder, BOOK, nets, str(tmp_path / "weights.safetensors"), measured_size=measured, pictures=0)
+
+
+def test_pictures_are_compared_at_the_measured_size(nets, tmp_path):
+    """All measures see the smaller ones; one colour a patch is a patch of the tokenizer's own, and survives."""
+    module = evaluation(tmp_path, nets, 64, 32)
+    seen = {}
+    module.ssim.update = lambda made, images: seen.update(ssim=(made.shape, images.shape))
+    module.fid.update = lambda images, real: seen.update({f"fid_{real}": images.shape})
+    module.lpips.forward = lambda made, images: seen.update(lpips=(made.shape, images.shape)) or torch.zeros(2)
+    module.head = None
+    patches = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).repeat_interleave(8, 2)
+    images = patches.repeat_interleave(8, 3)
+    module.test_step({"image": images, "label": torch.zeros(2).long()}, 1)
+    small = (2, 3, 32, 32)
+    assert set(seen.values()) == {small, (small, small)} and len(seen) == 4
+    assert module.psnr["psnr_patches"].compute() > 100  # the pictures are such
+    assert module.compared(images).shape == small and module.compared(3 * images - 1).min() >= 0
+    assert module.compared(3 * images - 1).max() <= 1
+    plain = evaluation(tmp_path, nets, 32, None)
+    assert torch.equal(plain.compared(images), images)
 
 
 def test_prompts_of_both_benchmarks(tmp_path):
