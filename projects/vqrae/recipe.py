@@ -49,10 +49,14 @@ def mini_arms() -> dict[str, Arm]:
     def splits(*names: str) -> dict[str, object]:
         return {f"data.{name}.init_args.files": pictures.output(f"{name}.parquet") for name in names}
 
-    def foundation(name: str) -> Stage:
-        return Stage(name, "common.foundations.classifier", splits("train", "val"), shared=True)
+    def foundation(name: str, module: str = "classifier") -> Stage:
+        return Stage(name, f"common.foundations.{module}", splits("train", "val"), shared=True)
 
-    vit, vgg, convnext = (foundation(name) for name in ("shape_vit", "shape_vgg", "shape_convnext"))
+    vit, vgg, convnext = (
+        foundation("shape_vit", "local_classifier"),
+        foundation("shape_vgg"),
+        foundation("shape_convnext"),
+    )
     encoder = {"model.encoder.weights": vit.weights}
     nets = {"model.perceptual.vgg_weights": vgg.weights, "model.perceptual.convnext_weights": convnext.weights}
 
