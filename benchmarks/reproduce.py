@@ -348,8 +348,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = table_console(110, soft_wrap=True)
     options.runs = shortened(user_path(options.runs) if options.runs else runs_folder())
     if options.paper == "all":
-        words = [*(sys.argv[1:] if arguments is None else arguments)]
-        words.remove("all")
+        words = without_paper(sys.argv[1:] if arguments is None else arguments)
         side_by_side = everything.SIDE_BY_SIDE if options.scale != "paper" else 1
         return everything.reproduce_all(recipes.names(), words, options.runs, console, options.jobs, side_by_side)
     if options.data_root:
@@ -359,6 +358,18 @@ def main(arguments: list[str] | None = None) -> int:
             os.environ[variable] = str(user_path(os.environ[variable]))
     os.chdir(ROOT)  # where configs are looked for
     return run(options, console)
+
+
+def without_paper(words: list[str]) -> list[str]:
+    """A command line without the word that names the paper: `--arms all all` has two of them."""
+    at = next(
+        k for k, word in enumerate(words) if word == "all" and parser().parse_args(replaced(words, k)).paper == ""
+    )
+    return [word for k, word in enumerate(words) if k != at and word != "--"]
+
+
+def replaced(words: list[str], at: int) -> list[str]:
+    return [*words[:at], "", *words[at + 1 :]]
 
 
 def shortened(folder: Path) -> Path:

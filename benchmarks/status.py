@@ -88,7 +88,7 @@ def accounting(jobs: list[str]) -> dict[str, str]:
         "--format=JobID,State",
         f"--jobs={','.join(jobs)}",
     ]
-    listed = subprocess.run(command, capture_output=True, text=True)
+    listed = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     return dict(line.split("|", 1) for line in listed.stdout.splitlines() if "|" in line)
 
 

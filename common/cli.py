@@ -4,7 +4,7 @@
     python -m projects.mobilesam.distill fit --help
 
 A run folder makes a stage resumable: the same command continues from its last good checkpoint, and does nothing once
-the stage is done. Without `--run_dir` a stage starts afresh in `runs/manual/<module>-<time>`.
+the stage is done. Without `--run_dir` a stage starts afresh in `manual/<module>-<time>` of the folder of runs.
 """
 
 import hashlib
@@ -33,9 +33,11 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors import SafetensorError
 from safetensors.torch import save_model
 
+from common import help
+from common.console import tolerant_console
 from common.data.files import write_atomic
 from common.errors import UserError
-from common.paths import user_path
+from common.paths import given_path, runs_folder, user_path
 from common.rehearsal.owned import keep_to
 from common.training.callbacks import Cost, NonFiniteGuard, ProgressFile, StopOnSignal
 from common.training.checkpoints import (
@@ -150,7 +152,7 @@ class StageCLI(LightningCLI):
             torch.set_num_threads(config.threads)
         if config.preset and config.trainer.precision is None and gains_from_bf16():
             config.trainer.precision = "bf16-mixed"
-        self.run_dir = Path(config.run_dir or default_run_dir())
+        self.run_dir = given_path(config.run_dir) if config.run_dir else default_run_dir()
         if first_process():
             self.stack.enter_context(locked(self.run_dir, f"the stage in {self.run_dir}"))
         config.run_dir = str(self.run_dir)
@@ -251,8 +253,8 @@ class StageCLI(LightningCLI):
         finish(self.run_dir, metrics, cost, wall, cpu, named(self.settings))
 
 
-def default_run_dir() -> str:
-    """`runs/manual/<script>-<time>`, the same for all processes of a run.
+def default_run_dir() -> Path:
+    """`manual/<script>-<time>` in the folder of runs, the same for all processes of a run.
 
     Processes that Lightning starts inherit it. Those that torchrun or SLURM started side by side have the job's id
     instead of the time; a requeued job continues in its folder.
@@ -262,7 +264,7 @@ def default_run_dir() -> str:
     """
     environment = os.environ
     if "LOCAL_RANK" in environment and "STAGE_RUN_DIR" in environment:
-        return environment["STAGE_RUN_DIR"]
+        return Path(environment["STAGE_RUN_DIR"])
     if "TORCHELASTIC_RUN_ID" in environment:
         run = environment["TORCHELASTIC_RUN_ID"]
         if run == "none":
@@ -271,7 +273,8 @@ def default_run_dir() -> str:
         run = f"{environment['SLURM_JOB_ID']}.{environment.get('SLURM_STEP_ID', 0)}"
     else:
         run = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    environment["STAGE_RUN_DIR"] = folder = f"runs/manual/{Path(sys.argv[0]).stem}-{run}"
+    folder = runs_folder() / "manual" / f"{Path(sys.argv[0]).stem}-{run}"
+    environment["STAGE_RUN_DIR"] = str(folder)
     return folder
 
 
@@ -329,7 +332,7 @@ def given_checkpoint(given: str, run_dir: str | None) -> str:
     Raises:
         UserError: there is no such checkpoint, it cannot be read, or no stage keeps such a one.
     """
-    folder = Path(run_dir) if run_dir else None
+    folder = given_path(run_dir) if run_dir else None
     if given == "last":
         if folder and (good := last_good(folder / "checkpoints")):
             return str(good)
@@ -395,6 +398,7 @@ def main(
         args: the command line without the program's name; None takes `sys.argv`.
         links: adds `link_arguments` between model and data.
     """
+    tolerant_console()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     for noisy in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -406,23 +410,24 @@ def main(
     try:
         if folder := os.environ.get("STAND_INS"):
             keep_to(Path(folder))
-        StageCLI(
-            model,
-            data,
-            args=args,
-            links=links,
-            save_config_callback=None,
-            auto_configure_optimizers=False,
-            seed_everything_default=0,
-            trainer_defaults={
-                "enable_progress_bar": sys.stderr.isatty() and "RUN_LABELS" not in os.environ,
-                "enable_model_summary": False,
-                "use_distributed_sampler": False,
-                "num_sanity_val_steps": 0,
-                "inference_mode": False,  # in it the counter of operations would switch autocast off
-            },
-            parser_kwargs={"parser_mode": "yaml"},
-        )
+        with help.remember(sys.orig_argv if args is None else []):
+            StageCLI(
+                model,
+                data,
+                args=args,
+                links=links,
+                save_config_callback=None,
+                auto_configure_optimizers=False,
+                seed_everything_default=0,
+                trainer_defaults={
+                    "enable_progress_bar": sys.stderr.isatty() and "RUN_LABELS" not in os.environ,
+                    "enable_model_summary": False,
+                    "use_distributed_sampler": False,
+                    "num_sanity_val_steps": 0,
+                    "inference_mode": False,  # in it the counter of operations would switch autocast off
+                },
+                parser_kwargs={"parser_mode": "yaml"},
+            )
     except UserError as error:
         _fail(_unwrapped(str(error)))
     except KeyboardInterrupt:  # before training has begun, or after it has ended

@@ -17,12 +17,17 @@ def expand(path: str | os.PathLike[str], what: str = "this path") -> Path:
     return Path(os.path.expanduser(os.path.expandvars(str(path))))
 
 
-def user_path(path: str | os.PathLike[str]) -> Path:
-    """A folder as its user means it: `~` is the home folder, and what is relative counts from the working directory."""
+def given_path(path: str | os.PathLike[str]) -> Path:
+    """A path of a command line: `~` is the home folder. Shells leave it where it stands in a word (`--out=~/x`)."""
     expanded = os.path.expanduser(path)
     if str(expanded).startswith("~"):
         raise UserError(f"{path}: there is no user of that name here. A folder that begins so is ./{path}")
-    return Path(expanded).absolute()
+    return Path(expanded)
+
+
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """A path as its user means it: as `given_path`, and what is relative counts from the working directory."""
+    return given_path(path).absolute()
 
 
 def runs_folder() -> Path:

@@ -68,7 +68,13 @@ def uncommitted(paper: str) -> list[str]:
         "benchmarks/running",
         f"benchmarks/papers/{paper}.yaml",
     ]
-    status = subprocess.run(["git", "status", "--porcelain", "--", *watched], cwd=ROOT, capture_output=True, text=True)
+    status = subprocess.run(
+        ["git", "status", "--porcelain", "--", *watched],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )
     if status.returncode:
         return [f"git does not say what is committed: {status.stderr.strip()}"]
     changed = [line[3:] for line in status.stdout.splitlines() if not line.endswith(".md")]

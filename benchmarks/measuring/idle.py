@@ -93,7 +93,7 @@ def main() -> None:
         setattr(owner, function, clock.timed(name, getattr(owner, function)))
     begun = [time.perf_counter() - float(os.environ[STARTED]), time.process_time()]
     cli.main(Idle, Ones)
-    Path(sys.argv[-1], "parts.json").write_text(json.dumps({WORKER: begun, **clock.spent}))
+    Path(sys.argv[-1], "parts.json").write_text(json.dumps({WORKER: begun, **clock.spent}), encoding="utf-8")
 
 
 if __name__ == "__main__":

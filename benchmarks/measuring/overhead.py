@@ -50,7 +50,7 @@ class StepClock(L.Callback):
         self.times.append(now())
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        Path(trainer.default_root_dir, "step_times.json").write_text(json.dumps(self.times))
+        Path(trainer.default_root_dir, "step_times.json").write_text(json.dumps(self.times), encoding="utf-8")
 
 
 def summary(times: Times, warmup: int = WARMUP) -> dict[str, float]:
@@ -77,7 +77,7 @@ def bare(training: Training, folder: Path, steps: int) -> Times:
 
 def run(command: list[str]) -> str:
     """Run `python <command>` from the project's root; UserError with the end of its output when it fails."""
-    made = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+    made = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, encoding="utf-8", errors="replace")
     if made.returncode:
         raise UserError(f"{' '.join(command[:4])} ... failed:\n{(made.stdout + made.stderr)[-2000:]}")
     return made.stdout

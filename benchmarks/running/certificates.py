@@ -114,7 +114,9 @@ def turn(papers: list[str], commit: str) -> list[str]:
 def commit() -> str:
     """The hash of the checkout's commit; empty outside version control."""
     try:
-        asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+        asked = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, encoding="utf-8", errors="replace"
+        )
     except OSError:
         return ""
     return asked.stdout.strip() if asked.returncode == 0 else ""

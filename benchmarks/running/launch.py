@@ -264,7 +264,7 @@ def slurm(*command: str) -> str:
             f"there is no SLURM here: {command[0]} is not on the PATH. Run this on a login node of the cluster; "
             "without LAUNCH=slurm the stages run on this machine."
         )
-    ended = subprocess.run(command, capture_output=True, text=True)
+    ended = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if ended.returncode:
         raise UserError(f"SLURM does not answer ({command[0]}): {ended.stderr.strip()}")
     return ended.stdout
@@ -318,7 +318,7 @@ def _waits_for(job: Job, queued: dict[tuple[str, int], str]) -> list[str]:
 
 
 def _sbatch(arguments: list[str]) -> str:
-    ended = subprocess.run(["sbatch", *arguments], capture_output=True, text=True)
+    ended = subprocess.run(["sbatch", *arguments], capture_output=True, encoding="utf-8", errors="replace")
     if ended.returncode:
         said = ended.stderr.strip().replace("\n", "\n  ")
         raise UserError(f"SLURM refuses {arguments[-1]}, and nothing was submitted:\n  {said}")

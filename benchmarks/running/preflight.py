@@ -46,7 +46,7 @@ def gpus() -> int:
     """How many NVIDIA GPUs the driver lists; 0 without a driver."""
     if shutil.which("nvidia-smi") is None:
         return 0
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace")
     return len([line for line in listed.stdout.splitlines() if line.startswith("GPU ")])
 
 

@@ -68,7 +68,7 @@ def execute(argv: list[str], environment: dict[str, str], log: Path, warm: bool)
     """Body of a worker: `python -m <argv>`, with its output in `log`."""
     die_with_parent()
     log.parent.mkdir(parents=True, exist_ok=True)
-    handle = open(log, "a", buffering=1)  # noqa: SIM115 - stays open for the life of the process
+    handle = open(log, "a", buffering=1, encoding="utf-8")  # noqa: SIM115 - stays open for the life of the process
     os.dup2(handle.fileno(), 1)
     os.dup2(handle.fileno(), 2)
     leave_allocation(os.environ)
@@ -132,7 +132,7 @@ def server_seconds() -> tuple[float, float]:
     """Processor-seconds of the server of warm workers, and of those of its workers that have ended; 0 where unknown."""
     server: Any = forkserver._forkserver
     try:
-        fields = Path(f"/proc/{server._forkserver_pid}/stat").read_text().rpartition(") ")[2].split()
+        fields = Path(f"/proc/{server._forkserver_pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2].split()
     except OSError:  # there is no server, or no Linux
         return 0.0, 0.0
     own, workers = (sum(map(int, fields[first : first + 2])) / os.sysconf("SC_CLK_TCK") for first in (11, 13))

@@ -16,7 +16,7 @@ def make(function: str, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     module, name = function.split(":")
     getattr(importlib.import_module(module), name)(folder)
-    (folder / "complete").write_text(json.dumps({"cpu_seconds": time.process_time()}))
+    (folder / "complete").write_text(json.dumps({"cpu_seconds": time.process_time()}), encoding="utf-8")
 
 
 if __name__ == "__main__":

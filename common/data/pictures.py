@@ -30,6 +30,9 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp",
 WHITE = (255, 255, 255)
 DARK = 16  # a deep picture is stretched where its brightest pixel is darker than this part of white
 MIN_IS_WHITE = 0  # of the TIFF tag 262, PhotometricInterpretation
+UNSIGNED, SIGNED = 1, 2  # of the TIFF tag 339, SampleFormat
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+PROGRAMS = {"EPS", "WMF", "EMF"}  # formats that another program would have to run, or Windows to draw
 
 
 def decode_picture(content: bytes, background: tuple[int, int, int] = WHITE, orient: bool = True) -> np.ndarray:
@@ -49,6 +52,8 @@ def decode_picture(content: bytes, background: tuple[int, int, int] = WHITE, ori
             # of more than 89 megapixels (twice as many are refused), of damaged EXIF: nothing that the user must mend
             warnings.simplefilter("ignore")
             with Image.open(BytesIO(content)) as image:
+                if image.format in PROGRAMS:
+                    raise Image.UnidentifiedImageError
                 image.load()
                 if orient:
                     with suppress(Exception):  # EXIF is damaged, but the pixels have been decoded
@@ -62,6 +67,10 @@ def decode_picture(content: bytes, background: tuple[int, int, int] = WHITE, ori
             f"{size} too large, the limit is {limit:.0f}: shrink it first, or cut it into pieces"
         ) from error
     except Image.UnidentifiedImageError as error:
+        if content.startswith(TIFF):
+            raise ValueError(
+                "it is a TIFF of a rare kind: save it in grey or RGB of 8 or 16 bits, or in grey of 32 bits"
+            ) from error
         raise ValueError("it is no picture of a known kind: give a JPEG, PNG, TIFF, WebP, GIF or BMP") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
         raise ValueError(
@@ -116,10 +125,16 @@ def natural(path: Path) -> tuple[list[tuple[bool, int, str]], str]:
 
 def _flatten(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     """RGB of any mode, transparent parts over the background."""
-    if image.mode[0] in "IF":  # Pillow's own conversion makes all but the darkest of their greys white
-        values = np.asarray(image)
-        grey = _shades(values, 1.0 if image.mode == "F" else 65535.0)
-        if getattr(image, "tag_v2", {}).get(262) == MIN_IS_WHITE:
+    tags = getattr(image, "tag_v2", {})
+    signs = tags.get(339, (UNSIGNED,))[0]  # which Pillow does not look at, where it has but one kind of 8 or 32 bits
+    if image.mode[0] in "IF" or (image.mode == "L" and signs == SIGNED):
+        values = np.asarray(image)  # Pillow's own conversion makes all but the darkest of their greys white
+        if image.mode == "I" and tags.get(258) == (32,) and signs == UNSIGNED:
+            values = values.view(np.uint32)
+        elif image.mode == "L":
+            values = values.view(np.int8)
+        grey = _shades(values, {"F": 1.0, "L": 127.0}.get(image.mode, 65535.0))
+        if tags.get(262) == MIN_IS_WHITE:
             grey = 255 - grey
         flat = Image.fromarray(grey)
         clear = image.info.get("transparency")  # a PNG's one grey that is transparent

@@ -76,7 +76,9 @@ def make_coco(
         "captions": {"annotations": captions},
     }
     for kind, content in contents.items():
-        (annotations / f"{kind}_{name}.json").write_text(json.dumps({"info": {}, "images": infos, **content}))
+        (annotations / f"{kind}_{name}.json").write_text(
+            json.dumps({"info": {}, "images": infos, **content}), encoding="utf-8"
+        )
 
 
 def make_image_folder(

@@ -184,7 +184,7 @@ def snapshot(folder: Path, hub_id: str) -> Path:
     repository = folder / "hub" / f"models--{hub_id.replace('/', '--')}"
     commit = hashlib.sha1(hub_id.encode()).hexdigest()
     (repository / "refs").mkdir(parents=True, exist_ok=True)
-    (repository / "refs/main").write_text(commit)
+    (repository / "refs/main").write_text(commit, encoding="utf-8")
     files = repository / "snapshots" / commit
     files.mkdir(parents=True, exist_ok=True)
     return files

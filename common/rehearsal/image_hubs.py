@@ -82,7 +82,9 @@ def write_open_clip(folder: Path, name: str, tag: str, narrow: bool = False, lay
     hub_id, _, file = source["hf_hub"].rpartition("/")
     files = snapshot(folder, hub_id)
     preprocessing = {key: source[key] for key in ("mean", "std", "interpolation", "resize_mode")}
-    (files / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocessing}))
+    (files / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": config, "preprocess_cfg": preprocessing}), encoding="utf-8"
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = open_clip.create_model(f"local-dir:{files}", pretrained_text=False)

@@ -54,7 +54,7 @@ def wav2vec2(folder: Path, kind: str, layers: int = 12, large: bool = False) -> 
     ids = {}
     if kind.startswith("Wav2Vec2"):  # the releases of the others are without a vocabulary
         characters = ["<pad>", "<s>", "</s>", "<unk>", "|", "'", *string.ascii_uppercase]
-        (folder / "vocab.json").write_text(json.dumps({c: i for i, c in enumerate(characters)}))
+        (folder / "vocab.json").write_text(json.dumps({c: i for i, c in enumerate(characters)}), encoding="utf-8")
         tokenizer = transformers.Wav2Vec2CTCTokenizer(folder / "vocab.json")
         ids = vocabulary(tokenizer)
         save(folder, tokenizer)

@@ -79,10 +79,12 @@ def sentence_transformer(folder: Path, encoder: Callable[[Path], None], length: 
         for i, (path, kind) in enumerate(modules)
     ]
     pooling = {"word_embedding_dimension": WIDTH, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
-    (folder / "modules.json").write_text(json.dumps(listed))
-    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": length, "do_lower_case": False}))
+    (folder / "modules.json").write_text(json.dumps(listed), encoding="utf-8")
+    (folder / "sentence_bert_config.json").write_text(
+        json.dumps({"max_seq_length": length, "do_lower_case": False}), encoding="utf-8"
+    )
     (folder / "1_Pooling").mkdir(exist_ok=True)
-    (folder / "1_Pooling/config.json").write_text(json.dumps(pooling))
+    (folder / "1_Pooling/config.json").write_text(json.dumps(pooling), encoding="utf-8")
 
 
 def t5(folder: Path, layers: int = 12, gated: bool = False) -> None:

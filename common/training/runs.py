@@ -31,7 +31,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass as schema
 
-from common.data.files import write_atomic
+from common.data.files import shown, write_atomic
 from common.errors import UserError
 from common.schemas import STRICT, Amount, Text, checked
 from common.visual import Themed
@@ -79,7 +79,7 @@ _locks: set[IO[str]] = set()
 @contextmanager
 def _held(file: Path) -> Iterator[IO[str]]:
     """A file to lock. Processes that are forked meanwhile let go of it: they may live longer, and would hold it too."""
-    with open(file, "a+") as handle:
+    with open(file, "a+", encoding="utf-8") as handle:
         _locks.add(handle)
         try:
             yield handle
@@ -227,7 +227,7 @@ def hardware() -> dict[str, Any]:
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        lines = [line for line in cpuinfo.read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
         model = lines[0].split(":", 1)[1].strip() if lines else model
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     found: dict[str, Any] = {
@@ -304,6 +304,19 @@ def run_config(run_dir: Path) -> dict[str, Any]:
         return moved(config) | {"run_dir": str(run_dir)}
     except RecursionError as error:  # a list that holds itself
         raise UserError(f"{file} is damaged: its settings have no end") from error
+
+
+@contextmanager
+def settings_of(run_dir: Path) -> Iterator[dict[str, Any]]:
+    """`run_config`, to take settings from: what is not there, or of another kind, is the user's error as well."""
+    config = run_config(run_dir)
+    try:
+        yield config
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{run_dir / 'config.yaml'} lacks what is needed here ({shown(repr(error), 100)}): give the folder of a "
+            "run of the right stage, with the config.yaml that it wrote"
+        ) from error
 
 
 def _exists(path: Path) -> bool:

@@ -72,12 +72,14 @@ class Tracker(WandbLogger):
 
     def log_pictures(self, run_dir: Path) -> None:
         """Send the pictures that a stage has left in its run folder."""
+        for picture in saved_pictures(run_dir):
+            self._try(self._log_picture, picture)
+
+    def _log_picture(self, picture: dict[str, Any]) -> None:
         import wandb
 
-        for picture in saved_pictures(run_dir):
-            key = f"{picture['key']}, reference" if picture["reference"] else picture["key"]
-            image = wandb.Image(str(picture["file"]), caption=picture["caption"])
-            self._try(self.experiment.log, {f"pictures/{key}": image})
+        key = f"{picture['key']}, reference" if picture["reference"] else picture["key"]
+        self.experiment.log({f"pictures/{key}": wandb.Image(str(picture["file"]), caption=picture["caption"])})
 
     def _try(self, call: Callable[..., None], *args: Any) -> None:
         if self._failed:

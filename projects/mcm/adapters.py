@@ -75,9 +75,9 @@ def _adapted(teacher: VideoUNet, weights: str) -> VideoUNet:
 def _settings(file: Path) -> Lora:
     """Rank and scale of an adapter."""
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
         return Lora(int(content["r"]), float(content["lora_alpha"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(
             f"{file} does not give the rank `r` and `lora_alpha` of an adapter: write or get it anew"
         ) from error

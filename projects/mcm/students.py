@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from common.training.runs import run_config
+from common.training.runs import settings_of
 from projects.mcm.adapters import is_adapter, load_student
 from projects.mcm.consistency import guidance_embedding
 from projects.mcm.distill import GUIDANCE_DIM
@@ -91,14 +91,16 @@ def of_run(run: Path) -> Student:
         raise UserError(
             f"{run} is not the run folder of a finished distillation: it needs config.yaml and {weights.name}"
         )
-    settings = run_config(run)
-    model, data = settings["model"], settings["data"]
-    teacher = load_video_model(VideoModel(**model["teacher"]))
-    lora = None if model["lora"] is None else Lora(**model["lora"])
+    with settings_of(run) as settings:
+        model, data = settings["model"], settings["data"]
+        source = VideoModel(**model["teacher"])
+        lora = None if model["lora"] is None else Lora(**model["lora"])
+        guidance = sum(model["guidance"]) / 2 if lora is None else None
+        frames, size = int(data["frames"]), int(data["image_size"])
+        knots, scaling = int(model["knots"]), float(model["timestep_scaling"])
+    teacher = load_video_model(source)
     unet = load_student(teacher.unet, str(weights), lora, GUIDANCE_DIM)
-    guidance = sum(model["guidance"]) / 2 if lora is None else None
-    knots, scaling = model["knots"], model["timestep_scaling"]
-    return Student(str(run), teacher, unet, guidance, data["frames"], data["image_size"], knots, scaling)
+    return Student(str(run), teacher, unet, guidance, frames, size, knots, scaling)
 
 
 def released(weights: str) -> Student:

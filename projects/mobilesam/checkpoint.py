@@ -96,15 +96,17 @@ def read_sizes(path: Path) -> tuple[SamConfig, TinyViTConfig | None]:
     The image size stands under `data`, because the stages link the model's to it.
     """
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"cannot read {path} as a configuration: {error}") from error
     model, data = (content.get(part) if isinstance(content, dict) else None for part in ("model", "data"))
     sam = (model.get("sam") or model.get("teacher")) if isinstance(model, dict) else None
-    if not isinstance(model, dict) or sam is None:
+    if not isinstance(model, dict) or not isinstance(sam, dict):
         raise UserError(f"{path} has neither model.sam nor model.teacher: give the config.yaml of the stage")
     common = {"image_size": data["image_size"]} if isinstance(data, dict) and "image_size" in data else {}
     student = model.get("student")
+    if student is not None and not isinstance(student, dict):
+        raise UserError(f"{path}: model.student holds no sizes: give the config.yaml of the stage")
     return (
         _sizes(SamConfig, common | sam, path),
         None if student is None else _sizes(TinyViTConfig, common | student, path),

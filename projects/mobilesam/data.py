@@ -1,24 +1,46 @@
 """Images of one's own: with masks in COCO's instance format or as PNGs, or, to distil on, without any."""
 
-import json
 import logging
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
+from pydantic import FailFast, TypeAdapter
+from pydantic.dataclasses import dataclass as schema
 
 from common.console import printable
-from common.data.files import decode_rgb, read_file
+from common.data.files import decode_rgb, files_under, is_folder, place, read_file, shown
 from common.data.pictures import picture_files
+from common.data.readers.coco_panoptic import Flag, ImageInfo
 from common.data.readers.sa1b import rle_runs
+from common.data.records import Id, json_file
 from common.data.scene import Scene, SceneSource, UnreadableSample
 from common.errors import UserError
 from common.paths import expand
+from common.schemas import STRICT
 
 log = logging.getLogger(__name__)
+
+ABOUT = """COCO's instance format, as COCO has it and as annotation tools export it.
+  expected: a JSON with `images` (id, file_name) and `annotations` (image_id, segmentation)"""
+
+
+@schema(config=STRICT, slots=True)
+class Annotation:
+    """Its segmentation is looked at with its image: one that is broken is an unreadable sample."""
+
+    image_id: Id
+    segmentation: Any
+    iscrowd: Flag = 0
+
+
+@schema(config=STRICT, slots=True)
+class Instances:
+    images: Annotated[list[ImageInfo], FailFast()]
+    annotations: Annotated[list[Annotation], FailFast()]
 
 
 class CocoInstances(SceneSource):
@@ -40,35 +62,27 @@ class CocoInstances(SceneSource):
     def __init__(self, images: str, annotations: str, offset: int = 0, limit: int | None = None):
         self.folder = _folder(images, "images")
         path = expand(annotations, "annotations")
-        try:
-            content = json.loads(path.read_bytes())
-        except OSError as error:
-            raise UserError(f"cannot read {printable(path)}: {error.strerror or error}") from error
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{printable(path)} is no JSON ({error}): give COCO's instances") from error
-        try:
-            files = {int(image["id"]): str(image["file_name"]) for image in content["images"]}
-            found: dict[int, list[Any]] = {}
-            for annotation in content["annotations"]:
-                if not annotation.get("iscrowd"):
-                    found.setdefault(int(annotation["image_id"]), []).append(annotation["segmentation"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(
-                f"{printable(path)} is not COCO's instance format ({type(error).__name__}: {error}): it needs `images` "
-                "with id and file_name, and `annotations` with image_id and segmentation"
-            ) from error
-        annotated = sorted(number for number in found if number in files)
-        present = [number for number in annotated if (self.folder / files[number]).is_file()]
+        content = json_file(path, TypeAdapter(Instances), ABOUT)
+        files = {image.id: image.file_name for image in content.images}
+        if len(files) < len(content.images):
+            raise UserError(f"{printable(path)} gives several images the same id.\n{ABOUT}")
+        found: dict[int | str, list[Any]] = {}
+        for annotation in content.annotations:
+            if not annotation.iscrowd:
+                found.setdefault(annotation.image_id, []).append(annotation.segmentation)
+        there = files_under(self.folder)
+        annotated = sorted((key for key in found if key in files), key=lambda key: (isinstance(key, str), key))
+        present = {key: name for key in annotated if (name := place(files[key], there))}
         if len(present) < len(annotated):
             log.warning("%d of the %d annotated images are in %s", len(present), len(annotated), printable(self.folder))
-        chosen = present[offset:][:limit]
+        chosen = list(present)[offset:][:limit]
         if not chosen:
             raise UserError(
                 f"{printable(path)}: of {len(files)} images {len(annotated)} are annotated and {len(present)} are in "
                 f"{printable(self.folder)}; offset {offset}, limit {limit} leave none of them"
             )
-        self._files = [files[number] for number in chosen]
-        self._segmentations = [found[number] for number in chosen]
+        self._files = [present[key] for key in chosen]
+        self._segmentations = [found[key] for key in chosen]
         self._path = path
 
     def __len__(self) -> int:
@@ -82,7 +96,8 @@ class CocoInstances(SceneSource):
         try:
             masks = [decode_segmentation(segmentation, shape) for segmentation in self._segmentations[index]]
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-            raise UnreadableSample(printable(self._path), f"segmentation of {printable(file)}: {error}") from error
+            said = f"segmentation of {printable(file)}: {shown(str(error), 200)}"
+            raise UnreadableSample(printable(self._path), said) from error
         return Scene(image, _filled(np.array(masks, dtype=bool).reshape(-1, *shape)), file)
 
 
@@ -104,6 +119,8 @@ def decode_segmentation(segmentation: Any, shape: tuple[int, int]) -> np.ndarray
         counts = segmentation["counts"]
         if list(segmentation["size"]) != [height, width]:
             raise ValueError(f"a mask is {segmentation['size']}, the image {[height, width]}")
+        if isinstance(counts, list) and not all(type(run) is int for run in counts):
+            raise ValueError("broken run-length encoding: its counts are no whole numbers")
         runs = np.asarray(counts, dtype=np.int64) if isinstance(counts, list) else rle_runs(counts)
         # pycocotools trusts its input: it reads and writes past its buffers where this does not hold
         if runs.ndim != 1 or not len(runs) or runs.min() < 0 or runs.sum() != height * width:
@@ -188,7 +205,7 @@ def read_numbers(path: Path) -> np.ndarray:
 
 def _folder(path: str, what: str) -> Path:
     folder = expand(path, what)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UserError(f"no folder {printable(folder)} of {what}")
     return folder
 

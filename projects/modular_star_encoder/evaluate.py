@@ -127,9 +127,9 @@ class Evaluation(L.LightningModule):
             p = self._exits_differ()
             self.log_dict({"test/p_exits": p, "test/exits_differ": float(p < SIGNIFICANT)})
         if self.facts:
-            self._log_facts(json.loads(expand(self.facts, "model.facts").read_text()))
+            self._log_facts(json.loads(expand(self.facts, "model.facts").read_text(encoding="utf-8")))
         if self.pretraining:
-            measured = json.loads(expand(self.pretraining, "model.pretraining").read_text())
+            measured = json.loads(expand(self.pretraining, "model.pretraining").read_text(encoding="utf-8"))
             self.log_dict({f"test/{name}": float(value) for name, value in measured.items()})
         if self.trainer.is_global_zero:
             self._draw_searches()

@@ -71,7 +71,7 @@ class Preparation(L.LightningModule):
         for split, part in PARTS.items():
             chosen = [row for row in rows if split_of(row["path"]) == split]
             lines = "".join(f"{json.dumps(row)}\n" for row in chosen)
-            (self.run_dir / "code/python" / f"{part}.jsonl").write_text(lines)
+            (self.run_dir / "code/python" / f"{part}.jsonl").write_text(lines, encoding="utf-8")
             if split == "train":
                 columns = {"docstring": "text", "code": "code_a", "code_b": "code_b"}
                 table = pa.table({new: [row[old] for row in chosen] for old, new in columns.items()})

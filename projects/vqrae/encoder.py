@@ -1,11 +1,12 @@
 """The pretrained ViT that VQRAE starts from, and the ViT decoder that mirrors it (§3.2)."""
 
-import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from einops import rearrange
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass as schema
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -16,9 +17,11 @@ from transformers import (
 )
 
 from common.data.images import IMAGENET_MEAN, IMAGENET_STD
+from common.data.records import FileName, json_file
 from common.errors import UserError
 from common.hub import from_pretrained, hub_file, hub_file_if_any
 from common.paths import expand
+from common.schemas import STRICT
 from common.training.weights import load_state, load_weights
 
 CLASSES = {"siglip": (SiglipVisionConfig, SiglipVisionModel), "internvl": (InternVLVisionConfig, InternVLVisionModel)}
@@ -26,6 +29,16 @@ NORMALISATION = {
     "siglip": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "internvl": (IMAGENET_MEAN, IMAGENET_STD),
 }
+
+
+@schema(config=STRICT, slots=True)
+class WeightIndex:
+    """Which file of a large model has which tensor."""
+
+    weight_map: dict[str, FileName]
+
+
+INDEX = TypeAdapter(WeightIndex)
 
 
 @dataclass
@@ -167,7 +180,7 @@ def hub_tensors(hub: str) -> dict[str, Tensor]:
     """The image tower's tensors of a model on the hub (or in a folder), from those of its files that hold any."""
     files = ["model.safetensors"]
     if index := hub_file_if_any(hub, "model.safetensors.index.json"):
-        names = json.loads(index.read_text())["weight_map"]
+        names = json_file(index, INDEX, f"{hub}: the list of its weights' files").weight_map
         files = sorted({file for name, file in names.items() if "vision" in name})
     found: dict[str, Tensor] = {}
     for file in files:

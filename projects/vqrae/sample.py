@@ -140,7 +140,7 @@ def write_benchmark(folder: Path, number: int, known: dict[str, Any], images: np
         return
     samples = folder / f"{number:05d}" / "samples"
     samples.mkdir(parents=True, exist_ok=True)
-    (samples.parent / "metadata.jsonl").write_text(json.dumps(known))
+    (samples.parent / "metadata.jsonl").write_text(json.dumps(known), encoding="utf-8")
     for k, image in enumerate(images):
         Image.fromarray(image).save(samples / f"{k:04d}.png")
 

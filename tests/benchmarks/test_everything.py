@@ -53,6 +53,21 @@ def test_one_failure_is_the_exit_code_and_hides_no_other(children, tmp_path, mon
     assert "this is first" in (runs / "first/reproduce.log").read_text()
 
 
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (["all"], []),
+        (["--arms", "all", "all"], ["--arms", "all"]),
+        (["all", "--arms", "all"], ["--arms", "all"]),
+        (["--arms=all", "--", "all"], ["--arms=all"]),
+        (["--data", "all", "all", "--seeds", "1"], ["--data", "all", "--seeds", "1"]),
+        (["--dry-run", "all", "--args", "all"], ["--dry-run", "--args", "all"]),
+    ],
+)
+def test_the_word_that_names_the_paper_is_the_one_left_out(words, kept):
+    assert reproduce.without_paper(words) == kept
+
+
 @pytest.mark.parametrize("side_by_side", [1, 2])
 def test_two_side_by_side_at_most(children, tmp_path, side_by_side):
     children(seconds=0.5)

@@ -17,6 +17,7 @@ import torch
 from common import cli
 from common.data.files import write_atomic
 from common.errors import UserError
+from common.paths import runs_folder
 from common.training.checkpoints import checkpoints, readable
 from common.training.runs import locked, saved_pictures
 from common.training.weights import load_state
@@ -453,6 +454,14 @@ def test_starting_a_stage_imports_no_tracker() -> None:
     assert shown.stdout == "[]\n"
 
 
+def test_a_tilde_that_the_shell_has_left_is_the_home_folder(tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path / "home"), "WANDB_MODE": "disabled"}
+    process = tiny_stage.start([*TEST, "--run_dir=~/run"], tmp_path / "log", environment)
+    process.join(240)
+    assert process.exitcode == 0, (tmp_path / "log").read_text()
+    assert record(tmp_path / "home/run")["metrics"]
+
+
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """An environment in which nobody has started several processes."""
@@ -465,19 +474,21 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 def test_processes_that_lightning_starts_share_the_first_ones_folder(environment: pytest.MonkeyPatch) -> None:
     environment.setattr(time, "strftime", lambda _: "first")
-    assert cli.default_run_dir() == f"runs/manual/distill-first-{os.getpid()}"
+    assert cli.default_run_dir() == runs_folder() / f"manual/distill-first-{os.getpid()}"
     environment.setattr(time, "strftime", lambda _: "later")
-    assert cli.default_run_dir() == f"runs/manual/distill-later-{os.getpid()}"  # a second run of the same process
+    assert (
+        cli.default_run_dir() == runs_folder() / f"manual/distill-later-{os.getpid()}"
+    )  # a second run of the same process
     environment.setattr(time, "strftime", lambda _: "later still")
     environment.setenv("LOCAL_RANK", "1")
-    assert cli.default_run_dir() == f"runs/manual/distill-later-{os.getpid()}"
+    assert cli.default_run_dir() == runs_folder() / f"manual/distill-later-{os.getpid()}"
 
 
 def test_processes_that_torchrun_starts_share_a_folder(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("TORCHELASTIC_RUN_ID", "7f3a")
     for rank in "01":
         environment.setenv("LOCAL_RANK", rank)
-        assert cli.default_run_dir() == "runs/manual/distill-7f3a"
+        assert cli.default_run_dir() == runs_folder() / "manual/distill-7f3a"
         environment.delenv("STAGE_RUN_DIR")
     environment.setenv("TORCHELASTIC_RUN_ID", "none")
     with pytest.raises(UserError, match="--run_dir, or --standalone"):
@@ -488,9 +499,9 @@ def test_processes_that_slurm_starts_share_a_folder(environment: pytest.MonkeyPa
     environment.setenv("SLURM_JOB_ID", "12")
     environment.setenv("SLURM_STEP_ID", "3")
     environment.setenv("SLURM_PROCID", "0")
-    assert "12.3" not in cli.default_run_dir()  # a shell on a node, where a user may start one run after another
+    assert "12.3" not in cli.default_run_dir().name  # a shell on a node, where a user may start one run after another
     environment.setenv("SLURM_NTASKS", "8")
-    assert cli.default_run_dir() == "runs/manual/distill-12.3"
+    assert cli.default_run_dir() == runs_folder() / "manual/distill-12.3"
 
 
 def test_a_class_of_the_config_may_name_its_arguments_as_it_likes() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from common.paths import PROJECT, expand, runs_folder, user_path
+from common.paths import PROJECT, expand, given_path, runs_folder, user_path
 
 
 def test_variables_and_the_home_folder_are_replaced_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,6 +33,10 @@ def test_a_user_s_path_counts_from_the_working_directory(monkeypatch: pytest.Mon
         and user_path("x/y") == tmp_path / "x/y"
         and user_path("/z") == Path("/z")
     )
+    assert given_path("x/y") == Path("x/y") and given_path("~/x") == Path("/home/me/x")
+    for name in ("~nobody-of-this-name/x", "~nobody-of-this-name"):
+        with pytest.raises(UserError, match="no user of that name"):
+            given_path(name)
     monkeypatch.setenv("RUNS", "here")
     assert runs_folder() == tmp_path / "here"
     monkeypatch.setenv("RUNS", "")

@@ -1,6 +1,7 @@
 """Pictures of the kinds that people have, read as they look."""
 
 import os
+import struct
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -56,6 +57,37 @@ def test_big_endian_16_bits_look_like_8():
 )
 def test_deep_pictures_are_neither_black_nor_white(values):
     assert np.abs(shades(encoded(values, "TIFF")) - RAMP).max() <= 1
+
+
+def tiff(values: np.ndarray) -> bytes:
+    """Greys [H, W] of any type as an uncompressed TIFF: Pillow writes only some of them."""
+    kinds = {"u": 1, "i": 2, "f": 3}
+    (height, width), bits = values.shape, 8 * values.dtype.itemsize
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: values.nbytes}
+    tags[339] = kinds[values.dtype.kind]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    start = 8 + values.nbytes
+    return struct.pack("<2sHI", b"II", 42, start) + values.tobytes() + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize("kind", ["<u1", "<i1", "<u2", "<i4", "<u4", "<f4"])
+def test_greys_of_every_type_keep_their_order(kind):
+    top = 1.0 if kind == "<f4" else float(np.iinfo(kind).max)
+    greys = decode_picture(tiff((np.linspace(0, 1, 64) * top).astype(kind).reshape(4, 16)))[..., 0].ravel()
+    assert greys[0] == 0 and greys[-1] == 255 and (np.diff(greys.astype(int)) >= 0).all()
+
+
+@pytest.mark.parametrize("kind", ["<f8", "<f2", "<u8"])
+def test_a_rare_tiff_is_said_to_be_one(kind):
+    with pytest.raises(ValueError, match="TIFF of a rare kind: save it"):
+        decode_picture(tiff(np.ones((4, 16), kind)))
+
+
+def test_no_other_program_is_started_for_a_picture(monkeypatch):
+    content = encoded(Image.new("RGB", (4, 4)), "EPS")
+    monkeypatch.setattr("subprocess.check_call", lambda *_, **__: pytest.fail("a program was started"))
+    with pytest.raises(ValueError, match="no picture of a known kind"):
+        decode_picture(content)
 
 
 def test_a_dim_deep_picture_stays_dim():

@@ -465,6 +465,13 @@ def test_what_is_no_run_folder_is_said(tmp_path: Path, content: str | None) -> N
         runs.run_config(tmp_path)
 
 
+@pytest.mark.parametrize("config", ["a: 1", "model: 5", "model: {size: a}", "model: {size: }", "model: []"])
+def test_settings_that_are_not_there_are_said(tmp_path: Path, config: str) -> None:
+    (tmp_path / "config.yaml").write_text(config)
+    with pytest.raises(UserError, match="config.yaml lacks what is needed here"), runs.settings_of(tmp_path) as found:
+        int(found["model"]["size"])
+
+
 def test_a_forked_process_lets_go_of_a_lock(tmp_path: Path) -> None:
     """A data loader's worker outlives a killed stage for seconds, and must not hold its folder."""
     with runs.locked(tmp_path, "this"):

@@ -1,4 +1,4 @@
-"""Every reader's format: valid files, a way to read all of them, and what may come out."""
+"""Every reader's format, recipes' own included: valid files, a way to read all of them, and what may come out."""
 
 import gzip
 import io
@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from common.data.code import Function, Repository
 from common.data.images import Picture
@@ -39,6 +40,8 @@ from common.data.scene import Scene, UnreadableSample
 from common.data.stores import ArrayStore
 from common.data.text import LabelledText
 from common.data.videos import Video
+from projects.mobilesam.data import CocoInstances, MaskFolder
+from projects.vqrae.captions import read_prompts
 
 Files = dict[str, bytes]
 
@@ -198,6 +201,30 @@ def coco() -> Files:
     return files
 
 
+def instances() -> Files:
+    """COCO's instances as polygons and as run-length encodings of both kinds."""
+    forms: list[Any] = [
+        [[1.0, 1.0, 9.0, 1.0, 9.0, 8.0]],
+        {"size": [12, 16], "counts": [20, 30, 142]},
+        {"size": [12, 16], "counts": coco_mask.encode(np.asfortranarray(np.eye(12, 16), np.uint8))["counts"].decode()},
+    ]
+    images = [{"id": number, "file_name": f"{number}.jpg"} for number in (7, 8)]
+    annotations = [{"image_id": n, "segmentation": form, "iscrowd": 0} for n in (7, 8) for form in forms]
+    files = {f"images/{number}.jpg": picture(number) for number in (7, 8)}
+    return {**files, "instances.json": json.dumps({"images": images, "annotations": annotations}).encode()}
+
+
+def pairs() -> Files:
+    """Pictures, and their masks as numbers in a PNG."""
+    files: Files = {}
+    for number in range(3):
+        ids, content = np.zeros((12, 16), np.uint8), io.BytesIO()
+        ids[2:5, 3:9], ids[6:, :4] = 1, 2
+        Image.fromarray(ids).save(content, "PNG")
+        files |= {f"images/{number}.jpg": picture(number), f"masks/{number}.png": content.getvalue()}
+    return files
+
+
 def sa1b(folder: Path) -> None:
     for number in range(3):
         masks = np.zeros((2, 12, 16), bool)
@@ -288,6 +315,20 @@ def formats() -> dict[str, Format]:
         "coco_panoptic": Format(coco(), lambda p: indexed(CocoPanoptic(str(p), "val")), 2),
         "coco_captions": Format(
             coco(), lambda p: indexed(CocoCaptions(str(p / "val2017"), str(p / "annotations/captions_val2017.json"))), 2
+        ),
+        "coco_instances": Format(
+            instances(), lambda p: indexed(CocoInstances(str(p / "images"), str(p / "instances.json"))), 2
+        ),
+        "mask_folder": Format(pairs(), lambda p: indexed(MaskFolder(str(p / "images"), str(p / "masks"))), 3),
+        "prompts": Format(
+            {"geneval.jsonl": jsonl({"prompt": f"a bench {k}", "tag": "one"} for k in range(4))},
+            lambda p: ([(row["prompt"],) for row in read_prompts(str(p / "geneval.jsonl"))], 0),
+            4,
+        ),
+        "prompt_folder": Format(
+            {f"dpg/{k}.txt": f"a bench {k}\n".encode() for k in range(4)},
+            lambda p: ([(row["prompt"],) for row in read_prompts(str(p / "dpg"))], 0),
+            4,
         ),
         "sa1b": Format(folder_of_masks, lambda p: indexed(SA1B(str(p))), 3),
         "sa1b_tar": Format({"sa_000000.tar": tar(folder_of_masks)}, lambda p: indexed(SA1B(str(p))), 3, sealed=True),

@@ -53,6 +53,15 @@ def test_coco_masks_of_every_form(form, tmp_path):
     assert np.array_equal(scene.image, picture()) and np.array_equal(scene.masks, rectangles())
 
 
+@pytest.mark.parametrize("name", ["/data/mine/images/a.png", "C:\\\\data\\\\a.png", "images/a.png"])
+def test_images_are_found_by_the_end_of_their_names(name, tmp_path):
+    given = write(tmp_path, segmentations()["polygon"])
+    file = Path(given["annotations"])
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b'"a.png"', f'"{name}"'.encode()))
+    (scene,) = list(CocoInstances(**given))
+    assert scene.name == "a.png" and len(scene.masks) == 2
+
+
 def test_crowds_missing_images_and_other_images_are_left_out(tmp_path):
     given = write(tmp_path, segmentations()["polygon"])
     content = json.loads(Path(given["annotations"]).read_text())
@@ -74,6 +83,7 @@ def test_crowds_missing_images_and_other_images_are_left_out(tmp_path):
         ({"size": [HEIGHT, WIDTH], "counts": [1, 2]}, "does not cover"), ({"size": [1, 1], "counts": "1"}, "a mask is"),
         ({"size": [HEIGHT, WIDTH], "counts": "~~"}, "broken RLE"), (None, "segmentation of a.png"), ("x", "a.png"),
         ({"counts": "1"}, "size"), ({"size": [HEIGHT, WIDTH], "counts": [[1]]}, "a.png"), ([["a"] * 6], "a.png"),
+        ({"size": [HEIGHT, WIDTH], "counts": [0.5, HEIGHT * WIDTH]}, "no whole numbers"),
     ],
 )  # fmt: skip
 def test_broken_segmentations_name_file_and_image(segmentation, message, tmp_path):
@@ -86,9 +96,12 @@ def test_broken_segmentations_name_file_and_image(segmentation, message, tmp_pat
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is no JSON"), ("[]", "not COCO's instance format"), ("{}", "not COCO's instance format"),
-        ('{"images": [], "annotations": [1]}', "not COCO's instance format"), ("[" * 100_000, "is no JSON"),
-        ('{"images": [], "annotations": []}', "leave none of them"),
+        ("{", "is truncated or damaged"), ("[]", "is not as expected"), ("{}", "is not as expected: images"),
+        ('{"images": [], "annotations": [1]}', r"annotations\[0\]"), ("[" * 100_000, "own.json"),
+        ('{"images": [], "annotations": []}', "leave none of them"), ("", "damaged"), ("\0", "own.json"),
+        ('{"images": [{"id": 7.5, "file_name": "a"}], "annotations": []}', r"images\[0\].id"),
+        ('{"images": [{"id": 7, "file_name": "../a"}], "annotations": []}', "out of its folder"),
+        ('{"images": [{"id": 7, "file_name": "a"}, {"id": 7, "file_name": "b"}], "annotations": []}', "the same id"),
     ],
 )  # fmt: skip
 def test_files_that_are_not_coco_s(text, message, tmp_path):

@@ -126,7 +126,7 @@ def test_errors_say_what_to_do(run, folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RUNS", str(tmp_path / "none"))
     assert "make reproduce PAPER=modular_star_encoder DATA=stdlib" in said([str(folder), "x"], capsys)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert "check name and network" in said([str(folder), "x", "--hub", "owner/not there"], capsys)
+    assert "neither a folder nor a hub id" in said([str(folder), "x", "--hub", "owner/not there"], capsys)
 
 
 def unfinished(run: Path) -> Path:
@@ -170,6 +170,19 @@ def test_a_moved_run_works_without_the_folders_it_was_made_from(run, folder, tmp
     assert search.main([str(folder), "add", "--run", str(there)]) == 0
 
 
+def test_a_moved_folder_of_runs_works(run, folder, tmp_path):
+    runs, file = tmp_path / "runs", run / "config.yaml"
+    words = runs / "modular_star_encoder/mini-stdlib/prepare-1/seed0/tokenizer"
+    words.parent.mkdir(parents=True)
+    shutil.move(tmp_path / "tokenizer", words)
+    config = yaml.safe_load(file.read_text())
+    config["data"]["tokenizer"] = str(words)
+    file.write_text(yaml.safe_dump({**config, "run_dir": str(run)}))
+    shutil.move(runs, tmp_path / "elsewhere")
+    there = tmp_path / "elsewhere" / run.relative_to(runs)
+    assert search.main([str(folder), "add", "--run", str(there)]) == 0
+
+
 def test_several_queries_embed_the_folder_once_and_answer_as_json(run, folder, monkeypatch, capsys):
     asked: list[int] = []
     monkeypatch.setattr(search, "read_folder", lambda f, read=search.read_folder: asked.append(1) or read(f))
@@ -192,10 +205,10 @@ def test_where_nothing_can_be_written_the_search_goes_on(run, folder, monkeypatc
     assert "a.py:1" in shown.out and "embeddings are not kept" in shown.err
 
 
-@pytest.mark.parametrize("content", ["", "model: [1]", "model: {trunk: x}", "a: [", "\xff"])
+@pytest.mark.parametrize("content", ["", "model: [1]", "model: {trunk: x}", "a: [", "\xff", "a: &a [*a]"])
 def test_a_damaged_config_of_a_run_is_an_error(run, folder, capsys, content):
     (run / "config.yaml").write_bytes(content.encode("latin-1"))
-    assert "is no config of a run" in said([str(folder), "x", "--run", str(run)], capsys)
+    assert "config.yaml" in said([str(folder), "x", "--run", str(run)], capsys)
 
 
 def test_pictures_show_every_point_and_answer():

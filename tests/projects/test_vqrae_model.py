@@ -389,10 +389,34 @@ def test_prompts_of_both_benchmarks(tmp_path):
     (tmp_path / "dpg/12.txt").write_text("A long prompt.\n")
     assert read_prompts(str(tmp_path / "dpg")) == [{"prompt": "A long prompt.", "name": "12"}]
     (tmp_path / "bad.jsonl").write_text('{"tag": 1}\n')
-    with pytest.raises(UserError, match="without a 'prompt'"):
+    with pytest.raises(UserError, match="bad.jsonl, line 1.*`prompt` is missing"):
         read_prompts(str(tmp_path / "bad.jsonl"))
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="missing.jsonl"):
         read_prompts(str(tmp_path / "missing.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("caf\xe9".encode("latin-1"), "line 1.*not UTF-8"),
+        (b"", "holds no prompt"),
+        (b"a\0b", "NUL"),
+        (b"<!doctype html>", "web page"),
+    ],
+)
+def test_prompts_that_are_no_text_name_their_file(content, said, tmp_path):
+    (tmp_path / "12.txt").write_bytes(content)
+    with pytest.raises(UserError, match=f"12.txt.*{said}"):
+        read_prompts(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "line", ['{"prompt": 5}', '{"prompt": " "}', "[1]", '{"prompt": "a", "name": "../b"}', "[" * 10**5]
+)
+def test_prompts_of_another_form_name_their_line(line, tmp_path):
+    (tmp_path / "own.jsonl").write_text('{"prompt": "a"}\n' + line + "\n")
+    with pytest.raises(UserError, match="own.jsonl, line 2"):
+        read_prompts(str(tmp_path / "own.jsonl"))
 
 
 SIGLIP_HUB, INTERN_HUB = "google/siglip2-base-patch16-224", "OpenGVLab/InternVL3-8B-hf"

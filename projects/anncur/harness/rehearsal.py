@@ -54,4 +54,4 @@ def write_zeshel(root: Path) -> None:
 
 
 def _write(file: Path, lines: list[dict[str, object]]) -> None:
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")

@@ -52,4 +52,6 @@ def write_released(hub: Path) -> None:
     folder.mkdir()
     names = {name: f"base_model.model.{name.replace('.default', '')}" for name in updates}
     save_file({names[name]: value for name, value in updates.items()}, folder / "adapter_model.safetensors")
-    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 4}))
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 4}), encoding="utf-8"
+    )

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from common.console import printable
 from common.errors import UserError, user_errors
-from common.paths import runs_folder
-from common.training.runs import run_config
+from common.paths import given_path, runs_folder
+from common.training.runs import settings_of
 from common.visual import enlarged, to_frames, write_video
 
 SMALLEST = 128  # pixels of the written video's side; smaller frames grow by a whole factor
@@ -32,11 +32,11 @@ def newest_run(runs: Path | None = None) -> Path:
     runs = runs or runs_folder() / "mcm" / "mini"
     finished = sorted(runs.glob("distill-*/seed*/done.json"), key=lambda path: path.stat().st_mtime)
     for done in reversed(finished):
-        settings = run_config(done.parent)
-        model = settings["model"]
-        whole = model["motion"] == "learn" and model["adversary"] and 0 < model["simulated"] < 1
-        if whole and settings["data"]["images"]:
-            return done.parent
+        with settings_of(done.parent) as settings:
+            model = settings["model"]
+            whole = model["motion"] == "learn" and model["adversary"] and 0 < model["simulated"] < 1
+            if whole and settings["data"]["images"]:
+                return done.parent
     raise UserError(f"no finished MCM in {runs}: run `make reproduce PAPER=mcm ARMS=mcm` first, or name one with --run")
 
 
@@ -50,9 +50,9 @@ def main(args: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m projects.mcm.tools.sample", description=__doc__.split("\n")[0])
     parser.add_argument("prompt", nargs="+", help='what to show; the mini scale knows "GLYPH moving DIRECTION"')
     parser.add_argument("--steps", type=int, default=4, help="1, 2, 4 or 8 (default: 4)")
-    parser.add_argument("--out", type=Path, default=Path("clip.gif"), help="a .gif or .mp4 (default: clip.gif)")
+    parser.add_argument("--out", type=given_path, default=Path("clip.gif"), help="a .gif or .mp4 (default: clip.gif)")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--run", type=Path, help="run folder of a finished distillation")
+    source.add_argument("--run", type=given_path, help="run folder of a finished distillation")
     source.add_argument("--weights", help="a released student, as yhzhai/mcm/modelscopet2v-laion")
     parser.add_argument("--seed", type=int, default=0, help="of the noise, the same for every prompt (default: 0)")
     parser.add_argument("--rate", type=float, default=8.0, help="frames a second (default: 8)")

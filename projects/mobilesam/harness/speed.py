@@ -119,7 +119,7 @@ def _draw(samples: PromptSamples) -> Callable[[int], Any]:
 
 
 def _mini() -> dict[str, Any]:
-    shared, own = (yaml.safe_load(file.read_text()) for file in (CONFIG, METHOD))
+    shared, own = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in (CONFIG, METHOD))
     return {
         section: {**(shared.get(section) or {}), **(own.get(section) or {})}
         if isinstance(shared.get(section, own.get(section)), dict)

@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.console import printable
 from common.errors import UserError, user_errors
+from common.paths import given_path
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -60,15 +61,15 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument(
-        "--checkpoint", type=Path, required=True,
+        "--checkpoint", type=given_path, required=True,
         help="mobile_sam.pt, sam_vit_h/l/b*.pth, or a stage's weights.safetensors",
     )  # fmt: skip
     command.add_argument(
-        "--config", type=Path,
+        "--config", type=given_path,
         help="sizes of the model: a stage's config.yaml (default: the one beside a safetensors file, "
         "else the published sizes)",
     )  # fmt: skip
-    command.add_argument("--out", type=Path, required=True, help="folder for encoder.onnx and decoder.onnx")
+    command.add_argument("--out", type=given_path, required=True, help="folder for encoder.onnx and decoder.onnx")
     command.add_argument(
         "--opset",
         type=int,

@@ -42,6 +42,7 @@ from common.console import printable
 from common.data.files import write_atomic
 from common.data.pictures import picture_files, read_picture
 from common.errors import UserError, user_errors
+from common.paths import given_path
 from common.visual import draw_masks, draw_prompts, enlarge
 
 if TYPE_CHECKING:
@@ -122,11 +123,11 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("images", type=Path, nargs="+", metavar="image", help="pictures, or folders of them")
     command.add_argument(
-        "--checkpoint", type=Path, required=True,
+        "--checkpoint", type=given_path, required=True,
         help="mobile_sam.pt, sam_vit_h/l/b*.pth, or a stage's weights.safetensors",
     )  # fmt: skip
     command.add_argument(
-        "--config", type=Path,
+        "--config", type=given_path,
         help="sizes of the model: a stage's config.yaml (default: the one beside a safetensors file, "
         "else the published sizes)",
     )  # fmt: skip
@@ -153,9 +154,13 @@ def parser() -> argparse.ArgumentParser:
         "--return-single-mask", action="store_true",
         help="answer a single point with one mask instead of the best of three",
     )  # fmt: skip
-    command.add_argument("--out", type=Path, help="the image under its masks, to look at (PNG, JPEG, WebP)")
-    command.add_argument("--json", type=Path, help="the masks, run-length encoded, as amg.py --convert-to-rle writes")
-    command.add_argument("--npz", type=Path, help="the masks: masks bool [K, H, W], boxes [K, 4], predicted_iou [K]")
+    command.add_argument("--out", type=given_path, help="the image under its masks, to look at (PNG, JPEG, WebP)")
+    command.add_argument(
+        "--json", type=given_path, help="the masks, run-length encoded, as amg.py --convert-to-rle writes"
+    )
+    command.add_argument(
+        "--npz", type=given_path, help="the masks: masks bool [K, H, W], boxes [K, 4], predicted_iou [K]"
+    )
     command.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is a GPU, else cpu")
     return command
 

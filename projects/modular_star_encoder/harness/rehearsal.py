@@ -36,7 +36,7 @@ def make(folder: Path) -> None:
     write_jsonl(data / "BigCloneBench/data.jsonl", [{"func": code(k), "idx": str(k)} for k in range(PAIRS)])
     for part in ("train", "valid", "test"):
         lines = [f"{k}\t{(k + 1) % PAIRS}\t{k % 2}\n" for k in range(PAIRS if part == "train" else TESTED)]
-        (data / "BigCloneBench" / f"{part}.txt").write_text("".join(lines))
+        (data / "BigCloneBench" / f"{part}.txt").write_text("".join(lines), encoding="utf-8")
     write_hub(folder / "hub", [TOKENIZER])
     write_released(folder / "weights", folder / "hub")
 

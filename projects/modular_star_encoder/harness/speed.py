@@ -89,7 +89,7 @@ def _windows(folder: Path) -> Callable[[int], Any]:
 
 
 def _mini() -> dict[str, Any]:
-    base, own = (yaml.safe_load(file.read_text()) for file in CONFIGS)
+    base, own = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in CONFIGS)
     return {**base, **own, **{part: {**base[part], **own[part]} for part in ("model", "data")}}
 
 

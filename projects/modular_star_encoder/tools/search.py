@@ -24,15 +24,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import yaml
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from common.data.readers.python_functions import PythonFunction, read_folder
 from common.errors import UserError, unknown, user_errors
-from common.paths import user_path
+from common.hub import hub_file
+from common.paths import runs_folder, user_path
+from common.training.runs import settings_of
 from projects.modular_star_encoder.model import MultiExitEncoder, TrunkSizes, load_encoder
 from projects.modular_star_encoder.pairs import CODE, TEXT
 from projects.modular_star_encoder.tokens import Formatter, load_marked_tokenizer
@@ -54,11 +54,21 @@ class Result(NamedTuple):
     score: float
 
 
+class Reading(NamedTuple):
+    """How an encoder reads code and words; see `Formatter`."""
+
+    tokenizer: str
+    max_length: int
+    code_instruction: str
+    text_instruction: str
+
+
 class Encoder(NamedTuple):
     """What a search needs to know of a trained encoder: its settings, its weights, where embeddings are kept."""
 
-    model: dict[str, Any]
-    data: dict[str, Any]
+    sizes: TrunkSizes
+    exits: list[int]
+    reading: Reading
     weights: Path
     index: Path
     name: str
@@ -73,14 +83,13 @@ class Searcher:
     """
 
     def __init__(self, trained: Encoder, layer: int | None = None):
-        model, data = trained.model, trained.data
-        exits = model["exits"]
+        exits, reading = trained.exits, trained.reading
         if layer is not None and layer not in exits:
             raise UserError(f"{trained.name} has no exit after layer {layer}; its exits: {', '.join(map(str, exits))}")
         self.layer: int = layer or exits[-1]
-        tokenizer = load_marked_tokenizer(data["tokenizer"])
-        self.formatter = Formatter(tokenizer, data["max_length"], data["code_instruction"], data["text_instruction"])
-        encoder = MultiExitEncoder(TrunkSizes(**model["sizes"]), len(tokenizer), [self.layer])
+        tokenizer = load_marked_tokenizer(reading.tokenizer)
+        self.formatter = Formatter(tokenizer, *reading[1:])
+        encoder = MultiExitEncoder(trained.sizes, len(tokenizer), [self.layer])
         self.encoder = load_encoder(encoder, trained.weights)
         self.index = trained.index / f"exit{self.layer}.safetensors"
 
@@ -126,15 +135,12 @@ class Searcher:
             found = load_file(self.index) if self.index.exists() else {}
         except (SafetensorError, OSError):
             return {}
-        keys = found.pop("keys", None)
-        if (
-            keys is None
-            or "embeddings" not in found
-            or found["embeddings"].shape[1] != self.encoder.trunk.config.hidden_size
-        ):
+        keys, kept = found.get("keys", torch.empty(0)), found.get("embeddings", torch.empty(0))
+        width = self.encoder.trunk.config.hidden_size
+        if keys.ndim != 2 or kept.shape != (len(keys), width) or not torch.isfinite(kept).all():
             return {}
         names = [bytes(row).hex() for row in keys.numpy().astype(np.uint8)]
-        return dict(zip(names, found["embeddings"], strict=True))
+        return dict(zip(names, kept.float(), strict=True))
 
     def _save(self, known: dict[str, Tensor], told: Callable[[str], Any]) -> None:
         keys = torch.tensor([list(bytes.fromhex(key)) for key in known], dtype=torch.uint8)
@@ -156,16 +162,19 @@ def of_run(run: Path) -> Encoder:
     for name in ("config.yaml", "weights.safetensors", "done.json"):
         if not (run / name).is_file():
             raise UserError(f"{run} is no finished run: {name} is missing. Give the folder of a `finetune` run.")
-    try:
-        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-        model, data = dict(config["model"]), dict(config["data"])
-        trained = "trunk" in model
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{run / 'config.yaml'} is no config of a run ({error}): copy the folder again") from None
-    if not trained:
-        raise UserError(f"{run} is no run of `finetune`, but of another stage")
-    data["tokenizer"] = str(run / "tokenizer") if (run / "tokenizer").is_dir() else data["tokenizer"]
-    return Encoder(model, data, run / "weights.safetensors", run / "search", str(run))
+    with settings_of(run) as config:
+        model, data = config["model"], config["data"]
+        if "trunk" not in model:
+            raise UserError(f"{run} is no run of `finetune`, but of another stage")
+        own = run / "tokenizer"
+        reading = Reading(
+            str(own if own.is_dir() else data["tokenizer"]),
+            int(data["max_length"]),
+            str(data["code_instruction"]),
+            str(data["text_instruction"]),
+        )
+        sizes, exits = TrunkSizes(**model["sizes"]), [int(layer) for layer in model["exits"]]
+    return Encoder(sizes, exits, reading, run / "weights.safetensors", run / "search", str(run))
 
 
 def of_hub(name: str) -> Encoder:
@@ -174,23 +183,14 @@ def of_hub(name: str) -> Encoder:
     Raises:
         UserError: the hub has no such weights, or cannot be reached.
     """
-    config = yaml.safe_load(HUB_CONFIG.read_text())
-    data = {**config["data"], "code_instruction": CODE, "text_instruction": TEXT}
-    try:
-        weights = Path(hf_hub_download(name, "model.safetensors"))
-    except (OSError, ValueError, HFValidationError) as error:  # the hub's own errors are OSErrors or ValueErrors
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"cannot get model.safetensors of '{name}' from the hub ({first}): check name and network"
-        ) from None
+    config = yaml.safe_load(HUB_CONFIG.read_text(encoding="utf-8"))
+    model, data = config["model"], config["data"]
+    weights = hub_file(name, "model.safetensors")
     layers = re.search(r"-(\d+)$", name)  # "-9": cut at this exit, with its head alone
-    model = {"sizes": config["model"]["sizes"], "exits": [int(layers[1])] if layers else config["model"]["exits"]}
-    return Encoder(model, data, weights, Path.home() / ".cache/distillery" / name.replace("/", "--"), name)
-
-
-def runs() -> Path:
-    """The folder of the run folders: `$RUNS`, or the project's `runs`, from whatever folder one searches."""
-    return user_path(os.environ["RUNS"]) if os.environ.get("RUNS") else Path(__file__).parents[3] / "runs"
+    exits = [int(layers[1])] if layers else model["exits"]
+    reading = Reading(data["tokenizer"], data["max_length"], CODE, TEXT)
+    kept = Path.home() / ".cache/distillery" / name.replace("/", "--")
+    return Encoder(TrunkSizes(**model["sizes"]), exits, reading, weights, kept, name)
 
 
 def run_of(arm: str, runs: Path) -> Path:
@@ -233,7 +233,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON list instead of lines for people")
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument("--arm", default=METHOD, help=f"arm whose run is used, {METHOD} by default")
-    chosen.add_argument("--run", type=Path, help="folder of a finished `finetune` run")
+    chosen.add_argument("--run", type=user_path, help="folder of a finished `finetune` run")
     chosen.add_argument("--hub", help="a released model, as modularStarEncoder/ModularStarEncoder-finetuned")
     given = parser.parse_args(None if arguments is None else list(arguments))
     if not all(query.strip() for query in given.queries):
@@ -251,7 +251,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     if given.hub:
         trained = of_hub(given.hub)
     else:
-        trained = of_run(user_path(given.run) if given.run else run_of(given.arm, runs()))
+        trained = of_run(given.run or run_of(given.arm, runs_folder()))
     answers = Searcher(trained, given.exit).search(given.queries, functions, given.top)
     if given.json:
         print(json.dumps([as_json(q, a, folder) for q, a in zip(given.queries, answers, strict=True)], indent=1))

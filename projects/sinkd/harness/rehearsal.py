@@ -22,7 +22,9 @@ def make(folder: Path) -> None:
             if task == "cola":
                 file = root / layout.folder / f"{'dev' if part == 'validation' else part}.tsv"
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text("".join(f"gj04\t{row['label']}\t\t{row[layout.text]}\n" for row in examples))
+                file.write_text(
+                    "".join(f"gj04\t{row['label']}\t\t{row[layout.text]}\n" for row in examples), encoding="utf-8"
+                )
             else:
                 write_parquet(root / task / f"{part}-00000-of-00001.parquet", examples)
     write_hub(folder / "hub", HUB, layers=2)

@@ -30,10 +30,10 @@ def make(folder: Path) -> None:
 def as_2014(root: Path) -> None:
     """Name the pictures and captions of a COCO 2017 as 2014 has them: val2014/COCO_val2014_<id>.jpg."""
     annotations = root / "annotations"
-    content = json.loads((annotations / "captions_val2017.json").read_text())
+    content = json.loads((annotations / "captions_val2017.json").read_text(encoding="utf-8"))
     (root / "val2017").rename(root / "val2014")
     for entry in content["images"]:
         name = f"COCO_val2014_{entry['file_name']}"
         (root / "val2014" / entry["file_name"]).rename(root / "val2014" / name)
         entry["file_name"] = name
-    (annotations / "captions_val2014.json").write_text(json.dumps(content))
+    (annotations / "captions_val2014.json").write_text(json.dumps(content), encoding="utf-8")

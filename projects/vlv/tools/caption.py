@@ -28,7 +28,8 @@ from common.console import printable
 from common.data.files import write_atomic
 from common.data.pictures import picture_files, read_picture
 from common.errors import UserError, user_errors
-from common.training.runs import run_config
+from common.paths import given_path
+from common.training.runs import settings_of
 from projects.vlv.captions import clean_up
 
 if TYPE_CHECKING:
@@ -43,11 +44,11 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="pictures, or folders of pictures")
-    command.add_argument("--run", type=Path, required=True, help="a run folder of stage 2 (describe)")
+    command.add_argument("--run", type=given_path, required=True, help="a run folder of stage 2 (describe)")
     command.add_argument("--beams", type=int, default=4, help="of the beam search (default: 4)")
     command.add_argument("--max-tokens", type=int, default=300, help="longest caption (default: 300)")
     command.add_argument("--raw", action="store_true", help="as the language model says it, without the clean-up")
-    command.add_argument("--json", type=Path, help="also write {file: caption} to this file")
+    command.add_argument("--json", type=given_path, help="also write {file: caption} to this file")
     command.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is a GPU, else cpu")
     return command
 
@@ -79,19 +80,20 @@ def load(run: Path) -> tuple[Captioner, int]:
     if not config.is_file() or not weights.is_file():
         missing = "config.yaml" if not config.is_file() else "weights.safetensors: the run is not finished"
         raise UserError(f"{run} has no {missing}; give a run folder of stage 2, as runs/vlv/mini/describe-.../seed0")
-    settings = run_config(run)
-    model = settings.get("model", {})
-    if "unfrozen" not in model:
-        raise UserError(f"{run} is a run of another stage; give one of stage 2, as runs/vlv/mini/describe-.../seed0")
     from common.training.weights import load_tied
     from projects.vlv.model import Florence, build_captioner
 
-    florence = Florence(**model["florence"])
-    captioner = build_captioner(
-        florence, model["text_to_image"], model["language_model"], model["queries"], pretrained=False
-    )
+    with settings_of(run) as settings:
+        model, size = settings["model"], int(settings["data"]["image_size"])
+        if "unfrozen" not in model:
+            raise UserError(
+                f"{run} is a run of another stage; give one of stage 2, as runs/vlv/mini/describe-.../seed0"
+            )
+        florence = Florence(**model["florence"])
+        parts = str(model["text_to_image"]), str(model["language_model"]), int(model["queries"])
+    captioner = build_captioner(florence, *parts, pretrained=False)
     load_tied(captioner, weights)
-    return captioner.eval(), settings["data"]["image_size"]
+    return captioner.eval(), size
 
 
 def describe(captioner: Captioner, size: int, image: np.ndarray, beams: int, max_tokens: int) -> str:

@@ -22,13 +22,13 @@ def make(folder: Path) -> None:
             file.rename(file.with_suffix(".JPEG"))
     names = ("tench, Tinca tinca", "goldfish, Carassius auratus", "great white shark, white shark")
     lines = [f"{synset} {name}\n" for synset, name in zip(SYNSETS, names, strict=True)]
-    (data / "imagenet/LOC_synset_mapping.txt").write_text("".join(lines))
+    (data / "imagenet/LOC_synset_mapping.txt").write_text("".join(lines), encoding="utf-8")
     for tar in range(3):
         make_webdataset(data / f"blip3o/{tar:05d}.tar", samples=6, first=6 * tar)
     (data / "geneval").mkdir()
     write_jsonl(data / "geneval/evaluation_metadata.jsonl", [{"tag": "single_object", "prompt": "a photo of a bench"}])
     (data / "dpg_bench/prompts").mkdir(parents=True)
-    (data / "dpg_bench/prompts/0.txt").write_text(make_sentences(1)[0])
+    (data / "dpg_bench/prompts/0.txt").write_text(make_sentences(1)[0], encoding="utf-8")
     write_weights(folder / "weights")
     write_hub(folder / "hub", HUB, layers=2)
 

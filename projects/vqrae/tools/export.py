@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from common.console import printable
 from common.errors import UserError, user_errors
-from common.training.runs import run_config
+from common.paths import given_path
+from common.training.runs import settings_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,9 +29,13 @@ def export(run: Path, out: Path) -> PreTrainedModel:
     Raises:
         UserError: no finished run there, one without a model on the hub, or an encoder of another size.
     """
-    encoder = run_config(run).get("model", {}).get("encoder") or {}
-    if not encoder.get("hub"):
-        raise UserError(f"the encoder of {run} is no part of a model on the hub: there is nothing to put it back into")
+    with settings_of(run) as settings:
+        encoder = settings["model"].get("encoder") or {}
+        if not encoder.get("hub"):
+            raise UserError(
+                f"the encoder of {run} is no part of a model on the hub: there is nothing to put it back into"
+            )
+        kind, hub = encoder["kind"], str(encoder["hub"])
     from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor
 
     from common.hub import from_pretrained
@@ -38,17 +43,16 @@ def export(run: Path, out: Path) -> PreTrainedModel:
 
     state = load_state(run / "weights.safetensors")
     tuned = {k.removeprefix("encoder.vit."): v for k, v in state.items() if k.startswith("encoder.vit.")}
-    kind = AutoModel if encoder["kind"] == "siglip" else AutoModelForImageTextToText
-    whole = from_pretrained(kind, encoder["hub"])
-    tower = whole.vision_model if encoder["kind"] == "siglip" else whole.model.vision_tower
+    whole = from_pretrained(AutoModel if kind == "siglip" else AutoModelForImageTextToText, hub)
+    tower = whole.vision_model if kind == "siglip" else whole.model.vision_tower
     own = tower.state_dict()
     wrong = [k for k in tuned if k not in own or own[k].shape != tuned[k].shape]
     untouched = [k for k in own if k not in tuned and not k.startswith("head.")]
     if wrong or untouched:
-        raise UserError(f"the encoder of {run} does not fit {encoder['hub']}: {(wrong + untouched)[0]} differs")
+        raise UserError(f"the encoder of {run} does not fit {hub}: {(wrong + untouched)[0]} differs")
     tower.load_state_dict(tuned, strict=False)
     whole.save_pretrained(out)
-    from_pretrained(AutoProcessor, encoder["hub"]).save_pretrained(out)
+    from_pretrained(AutoProcessor, hub).save_pretrained(out)
     return whole
 
 
@@ -58,8 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
     command = argparse.ArgumentParser(
         prog="python -m projects.vqrae.tools.export", description="Export a tuned encoder."
     )
-    command.add_argument("run", type=Path, help="run folder of a stage that trained the encoder")
-    command.add_argument("out", type=Path, help="folder to write the model into")
+    command.add_argument("run", type=given_path, help="run folder of a stage that trained the encoder")
+    command.add_argument("out", type=given_path, help="folder to write the model into")
     options = command.parse_args(arguments)
     export(options.run, options.out)
     print(printable(options.out))
