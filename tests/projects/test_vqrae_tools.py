@@ -223,6 +223,17 @@ def test_draw_says_what_is_wrong(arguments, message, runs, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_settings_of_a_damaged_run_are_a_message(runs, photos, tmp_path, capsys):
+    for number, change in enumerate(({"model": None}, {"data": {}}, {"model": {"codebook": {"size": "x"}}})):
+        run = tmp_path / str(number)
+        run.mkdir()
+        config = yaml.safe_load((runs["one"] / "config.yaml").read_text())
+        (run / "config.yaml").write_text(yaml.safe_dump(config | change))
+        (run / "weights.safetensors").write_bytes((runs["one"] / "weights.safetensors").read_bytes())
+        assert tokens.main(["encode", str(photos), "--run", str(run), "--out", str(tmp_path / "t.npz")]) == 2
+        assert "give the folder of a run of the right stage" in capsys.readouterr().err
+
+
 def test_draw_wants_a_prior_that_is_finished(runs, tmp_path, capsys):
     assert draw.main(["a star", "--run", str(runs["one"]), "--out", str(tmp_path / "out")]) == 2
     assert "is a run of another stage" in capsys.readouterr().err

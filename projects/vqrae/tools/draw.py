@@ -14,11 +14,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from common.console import printable
 from common.data.files import lines_of
 from common.errors import UserError, user_errors
+from common.paths import given_path
 from projects.vqrae.tools.loading import add_batch, add_run, load_drawing, results_folder, write_png
 
 
@@ -30,9 +30,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("prompts", nargs="*", metavar="PROMPT", help="what to draw")
-    command.add_argument("--prompts", dest="file", type=Path, help="a file with a prompt a line")
+    command.add_argument("--prompts", dest="file", type=given_path, help="a file with a prompt a line")
     add_run(command, "projects.vqrae.prior")
-    command.add_argument("--out", type=Path, required=True, help="folder of the pictures")
+    command.add_argument("--out", type=given_path, required=True, help="folder of the pictures")
     command.add_argument("--count", type=int, default=1, help="pictures for each prompt (default: 1)")
     command.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: 1)")
     command.add_argument("--top-k", type=int, help="draw from the so many likeliest codes (default: all)")

@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +20,8 @@ from common.console import printable
 from common.data.files import write_atomic
 from common.data.pictures import picture_files, read_picture
 from common.errors import UserError
-from common.training.runs import run_config
+from common.paths import given_path
+from common.training.runs import settings_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,15 +70,15 @@ class Trained:
         return hashlib.sha256(content).hexdigest()[:16]
 
 
-def finished(run: Path, stage: str, marks: tuple[str, ...]) -> dict[str, Any]:
-    """Settings of a run folder of a stage, which the settings `marks` tell from others; UserError for any other."""
-    config = run_config(run)
-    model = config.get("model")
-    if not isinstance(model, dict) or any(mark not in model for mark in marks):
-        raise UserError(f"{printable(run)} is a run of another stage: give one of {stage}")
-    if not (run / "weights.safetensors").is_file():
-        raise UserError(f"{printable(run)} has no weights.safetensors: the run is not finished")
-    return config
+@contextmanager
+def finished(run: Path, stage: str, marks: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """To take settings from the run folder of a stage, which the settings `marks` tell; UserError for any other."""
+    with settings_of(run) as config:
+        if any(mark not in config["model"] for mark in marks):
+            raise UserError(f"{printable(run)} is a run of another stage: give one of {stage}")
+        if not (run / "weights.safetensors").is_file():
+            raise UserError(f"{printable(run)} has no weights.safetensors: the run is not finished")
+        yield config
 
 
 def load_trained(run: Path, device: str | None = None) -> Trained:
@@ -85,8 +87,9 @@ def load_trained(run: Path, device: str | None = None) -> Trained:
     Raises:
         UserError: no finished run of that stage, or one without a quantiser.
     """
-    config = finished(run, "projects.vqrae.train, as runs/vqrae/mini/full_stage2-.../seed0", ("codebook", "encoder_lr"))
-    return _tokenizer(config, run / "weights.safetensors", device)
+    stage = "projects.vqrae.train, as runs/vqrae/mini/full_stage2-.../seed0"
+    with finished(run, stage, ("codebook", "encoder_lr")) as config:
+        return _tokenizer(config, run / "weights.safetensors", device)
 
 
 def _tokenizer(config: dict[str, Any], weights: Path, device: str | None) -> Trained:
@@ -98,7 +101,7 @@ def _tokenizer(config: dict[str, Any], weights: Path, device: str | None) -> Tra
     if codebook.kind == "none":
         raise UserError(f"{printable(weights.parent)} has a continuous latent: it has no tokens")
     tokenizer = load_tokenizer(EncoderConfig(**config["model"]["encoder"]), codebook, str(weights))
-    return Trained(tokenizer.to(chosen(device)), config["data"]["image_size"], config)
+    return Trained(tokenizer.to(chosen(device)), int(config["data"]["image_size"]), config)
 
 
 def load_drawing(run: Path, device: str | None = None) -> tuple[Trained, Prior]:
@@ -109,12 +112,13 @@ def load_drawing(run: Path, device: str | None = None) -> tuple[Trained, Prior]:
     """
     from projects.vqrae.prior import LanguageModel, load_prior
 
-    marks = ("language_model", "tokenizer_weights", "caption_drop")
-    config = finished(run, "projects.vqrae.prior, as runs/vqrae/mini/prior-.../seed0", marks)
-    model = config["model"]
-    trained = _tokenizer(config, Path(model["tokenizer_weights"]), device)
-    weights = str(run / "weights.safetensors")
-    prior = load_prior(LanguageModel(**model["language_model"]), model["codebook"]["size"], weights)
+    stage = "projects.vqrae.prior, as runs/vqrae/mini/prior-.../seed0"
+    with finished(run, stage, ("language_model", "tokenizer_weights")) as config:
+        model = config["model"]
+        trained = _tokenizer(config, Path(str(model["tokenizer_weights"])), device)
+        language = LanguageModel(**model["language_model"])
+    codes = trained.tokenizer.quantizer.codebook_size  # type: ignore[union-attr]  # refused above without
+    prior = load_prior(language, codes, str(run / "weights.safetensors"))
     return trained, prior.to(trained.device)
 
 
@@ -177,7 +181,7 @@ def write_png(file: Path, image: np.ndarray) -> None:
 
 def add_run(command: argparse.ArgumentParser, what: str) -> None:
     """Options that all commands have."""
-    command.add_argument("--run", type=Path, required=True, help=f"a run folder of {what}")
+    command.add_argument("--run", type=given_path, required=True, help=f"a run folder of {what}")
     command.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is a GPU, else cpu")
 
 

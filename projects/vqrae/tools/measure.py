@@ -24,6 +24,7 @@ from pathlib import Path
 
 from common.data.files import write_atomic
 from common.errors import UserError, user_errors
+from common.paths import given_path
 from projects.vqrae.tools.loading import Batches, Trained, add_batch, add_run, load_trained
 
 LABELS = {
@@ -47,13 +48,13 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="pictures, or folders of pictures")
     add_run(command, "projects.vqrae.train")
-    command.add_argument("--inception", help="torch-fidelity's file of Inception's weights")
-    command.add_argument("--json", type=Path, help="also write the figures to this file")
+    command.add_argument("--inception", type=given_path, help="torch-fidelity's file of Inception's weights")
+    command.add_argument("--json", type=given_path, help="also write the figures to this file")
     add_batch(command)
     return command
 
 
-def measure(trained: Trained, batches: Batches, inception: str | None) -> dict[str, float]:
+def measure(trained: Trained, batches: Batches, inception: Path | None) -> dict[str, float]:
     """The figures named in LABELS; those that need two pictures are left out where there is one."""
     import torch
     from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
@@ -64,7 +65,7 @@ def measure(trained: Trained, batches: Batches, inception: str | None) -> dict[s
 
     tokenizer = trained.tokenizer
     nets = None if inception else PerceptualLoss(PerceptualNets(**trained.config["model"]["perceptual"])).convnext
-    distance = fid(nets, Inception(inception) if inception else None).to(trained.device)
+    distance = fid(nets, Inception(str(inception)) if inception else None).to(trained.device)
     psnr, floor = (PeakSignalNoiseRatio(1.0, dim=(1, 2, 3)).to(trained.device) for _ in range(2))
     ssim = StructuralSimilarityIndexMeasure(data_range=1.0).to(trained.device)
     assert tokenizer.quantizer is not None

@@ -28,6 +28,7 @@ import numpy as np
 from common.console import printable
 from common.data.files import write_atomic
 from common.errors import UserError, user_errors
+from common.paths import given_path
 from projects.vqrae.tools.loading import Batches, Trained, add_batch, add_run, load_trained, results_folder, write_png
 
 
@@ -50,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     for verb, one in verbs.choices.items():
         add_run(one, "projects.vqrae.train")
         what = "the file of tokens, *.npz" if verb == "encode" else "folder of the pictures"
-        one.add_argument("--out", type=Path, required=True, help=what)
+        one.add_argument("--out", type=given_path, required=True, help=what)
     add_batch(verbs.choices["decode"])
     return command
 
