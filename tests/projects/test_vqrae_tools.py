@@ -224,7 +224,9 @@ def test_draw_says_what_is_wrong(arguments, message, runs, tmp_path, capsys):
 
 
 def test_settings_of_a_damaged_run_are_a_message(runs, photos, tmp_path, capsys):
-    for number, change in enumerate(({"model": None}, {"data": {}}, {"model": {"codebook": {"size": "x"}}})):
+    for number, change in enumerate(
+        ({"model": None}, {"data": {}}, {"model": {"codebook": {"colour": 1}, "encoder_lr": 1}})
+    ):
         run = tmp_path / str(number)
         run.mkdir()
         config = yaml.safe_load((runs["one"] / "config.yaml").read_text())
