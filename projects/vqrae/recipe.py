@@ -81,7 +81,8 @@ def mini_arms() -> dict[str, Arm]:
     prior = Stage("prior", "projects.vqrae.prior", learned, base="generator")
     drawn = {**nets, **splits("val", "test"), **tokenizer, "model.weights": prior.weights}
     sample = Stage("sample", "projects.vqrae.sample", drawn, run="test", base="generator")
-    sweep = {
+    whole: dict[str, object] = {"trainer.max_steps": 400}  # as many as both stages have
+    sweep: dict[str, dict[str, object]] = {
         **{name: {"model.codebook.dim": dims[0]} for name, dims in DIMS.items() if dims[0]},
         **{name: {"model.codebook.size": sizes[0]} for name, sizes in SIZES.items() if sizes[0]},
     }
@@ -93,8 +94,8 @@ def mini_arms() -> dict[str, Arm]:
         one_stage=evaluate(train("one_stage")),
         frozen=evaluate(train("stage2", **first, **FROZEN)),
         rae=evaluate(train("rae"), **CONTINUOUS),
-        codebook=evaluate(stage1),
-        sweep={name: evaluate(train("stage1", **given), **given, **UNPROBED) for name, given in sweep.items()},
+        codebook=evaluate(train("stage1", **whole)),
+        sweep={name: evaluate(train("stage1", **whole, **given), **given, **UNPROBED) for name, given in sweep.items()},
         sample=sample,
     )
 

@@ -14,7 +14,7 @@ from projects.vqrae.recipe import DIMS, SIZES
 CONFIGS = ROOT / "projects/vqrae/configs"
 STAGES = {
     (scale, stage.name): stage
-    for scale in ("mini", "paper")
+    for scale in ("mini", "rehearsal", "paper")
     for arm in load("vqrae").arms(scale).values()
     for stage in walk(arm.stages)
     if stage.module.startswith("projects.")
@@ -62,6 +62,13 @@ def test_a_stage_understands_its_config(scale, name, monkeypatch, capsys):
         assert parsed["model"]["ema_decay"] == 0.999
 
 
+def sweep_stages(arm: str, scale: str) -> list[Stage]:
+    """The training of one of the codebook's arms, if the scale has that arm."""
+    if arm not in load("vqrae").arms(scale):
+        return []
+    return [stage for stage in stages(arm, scale) if stage.name == "stage1"]
+
+
 @pytest.mark.parametrize("scale", ["mini", "paper"])
 def test_arms_have_one_budget(scale):
     """The same data, batch, nets and losses; as many steps in both stages as in one."""
@@ -73,6 +80,8 @@ def test_arms_have_one_budget(scale):
         assert config["model"]["encoder"] == named["stage1"]["model"]["encoder"]
     steps = {name: config["trainer"]["max_steps"] for name, config in named.items()}
     assert steps["stage1"] + steps["stage2"] == steps["one_stage"] == steps["rae"]
+    alone = [stage for arm in ("codebook", *DIMS, *SIZES) for stage in sweep_stages(arm, scale)]
+    assert alone and all(stage.overrides["trainer.max_steps"] == steps["rae"] for stage in alone)
     assert named["stage2"]["model"]["encoder_lr"] == named["one_stage"]["model"]["encoder_lr"]
 
 
