@@ -19,8 +19,8 @@ SIZES = {  # of the codebook
 SIGLIP_512 = {
     "model.encoder.hub": "google/siglip2-so400m-patch16-512",
     "data.image_size": 512,
-    "data.batch_size": 16,
-    "trainer.accumulate_grad_batches": 8,
+    "data.batch_size": 8,  # 16 do not fit 80 GB once the discriminator plays
+    "trainer.accumulate_grad_batches": 16,
 }
 INTERNVIT = {
     "model.encoder.kind": "internvl",
