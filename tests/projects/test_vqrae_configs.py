@@ -14,7 +14,7 @@ from projects.vqrae.recipe import DIMS, SIZES
 CONFIGS = ROOT / "projects/vqrae/configs"
 STAGES = {
     (scale, stage.name): stage
-    for scale in ("mini", "rehearsal", "paper")
+    for scale in ("mini", "paper")
     for arm in load("vqrae").arms(scale).values()
     for stage in walk(arm.stages)
     if stage.module.startswith("projects.")
