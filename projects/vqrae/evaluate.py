@@ -8,7 +8,7 @@ from typing import Any
 import lightning.pytorch as L
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
@@ -24,8 +24,6 @@ from projects.vqrae.metrics import CodebookUsage, QuantisationError, fid, mean_c
 from projects.vqrae.model import VQRAE, Codebook
 from projects.vqrae.perceptual import PerceptualLoss, PerceptualNets
 from projects.vqrae.understanding import HeadConfig, build_head, probe
-
-PSNRS = ("psnr", "psnr_floor", "psnr_patches")
 
 
 class Evaluation(L.LightningModule):
@@ -70,7 +68,7 @@ class Evaluation(L.LightningModule):
         self.measured_size, self.patch = measured_size, self.tokenizer.decoder.pixels
         perception = PerceptualLoss(perceptual)
         self.lpips = perception.lpips
-        self.psnr = nn.ModuleDict({name: PeakSignalNoiseRatio(1.0, dim=(1, 2, 3)) for name in PSNRS})
+        self.psnr, self.psnr_floor, self.psnr_patches = (PeakSignalNoiseRatio(1.0, dim=(1, 2, 3)) for _ in range(3))
         self.ssim = StructuralSimilarityIndexMeasure(data_range=1.0)
         self.fid = fid(perception.convnext, inception)
         self.usage, self.error = CodebookUsage(codebook.size), QuantisationError(codebook.dim)
@@ -84,7 +82,8 @@ class Evaluation(L.LightningModule):
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         out = self.tokenizer(batch["image"])
         images, made = self.compared(batch["image"]), self.compared(out.images.float())
-        self.update_psnr(batch["image"], made)
+        self.update_psnr(images, made)
+        self.psnr_patches.update(self.compared(mean_colour(batch["image"], self.patch)), images)
         self.ssim.update(made, images)
         self.fid.update(images, real=True)
         self.fid.update(made, real=False)
@@ -107,12 +106,10 @@ class Evaluation(L.LightningModule):
             images = F.interpolate(images, shape, mode="bicubic", align_corners=False, antialias=True)
         return images.clamp(0, 1)
 
-    def update_psnr(self, whole: Tensor, made: Tensor) -> None:
-        """Of reconstructions, as they are compared, and of the floors; `whole` is what the tokenizer sees."""
-        images = self.compared(whole)
-        answers = (made, mean_colour(images), self.compared(mean_colour(whole, self.patch)))
-        for name, answer in zip(PSNRS, answers, strict=True):
-            self.psnr[name].update(answer, images)
+    def update_psnr(self, images: Tensor, made: Tensor) -> None:
+        """Of reconstructions and of their floor, as they are compared."""
+        self.psnr.update(made, images)
+        self.psnr_floor.update(mean_colour(images), images)
 
     @staticmethod
     def means(features: Tensor, codes: Tensor, labels: Tensor) -> dict[str, np.ndarray]:
@@ -121,7 +118,8 @@ class Evaluation(L.LightningModule):
         return {name: value.float().cpu().numpy() for name, value in arrays.items()}
 
     def on_test_epoch_end(self) -> None:
-        self.log_psnr(PSNRS)
+        self.log_psnr()
+        self.log("test/psnr_patches", self.psnr_patches.compute())
         self.log("test/ssim", self.ssim.compute())
         self.log("test/rfid", self.fid.compute().float())
         self.log("test/lpips", torch.cat(self.distances).mean())
@@ -136,11 +134,11 @@ class Evaluation(L.LightningModule):
         if "val" in self.trainer.datamodule.sources:
             self.validate_premises()
 
-    def log_psnr(self, names: tuple[str, ...], suffix: str = "") -> None:
-        """Log these PSNRs, and begin anew."""
-        for name in names:
-            self.log(f"test/{name}{suffix}", self.psnr[name].compute())
-            self.psnr[name].reset()
+    def log_psnr(self, suffix: str = "") -> None:
+        """Log PSNR and its floor, and begin anew."""
+        for name, metric in (("psnr", self.psnr), ("psnr_floor", self.psnr_floor)):
+            self.log(f"test/{name}{suffix}", metric.compute())
+            metric.reset()
 
     def validate_premises(self) -> None:
         """`psnr_val`, `psnr_floor_val` and `dropin_accuracy_val`, of the validation pictures."""
@@ -148,10 +146,10 @@ class Evaluation(L.LightningModule):
         for batch in self.trainer.datamodule.ordered("val"):
             images = batch["image"].to(self.device)
             out = self.tokenizer(images)
-            self.update_psnr(images, self.compared(out.images.float()))
+            self.update_psnr(self.compared(images), self.compared(out.images.float()))
             if self.head is not None:
                 right.append(self.head(out.features).argmax(1).cpu() == batch["label"])
-        self.log_psnr(PSNRS[:2], "_val")
+        self.log_psnr("_val")
         if right:
             self.log("test/dropin_accuracy_val", torch.cat(right).float().mean())
 
