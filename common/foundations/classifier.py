@@ -1,6 +1,6 @@
 """A small image classifier, trained once on a world and cached: encoder, perceptual metric or judge of other recipes.
 
-python -m common.foundations.classifier fit --config common/foundations/configs/mini/shape_vit.yaml
+python -m common.foundations.classifier fit --config common/foundations/configs/mini/shape_vgg.yaml
 """
 
 from typing import Any

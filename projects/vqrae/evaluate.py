@@ -9,6 +9,7 @@ import lightning.pytorch as L
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
 from common.cli import main, one_seed
@@ -19,7 +20,7 @@ from common.training.runs import save_picture
 from common.training.weights import load_weights
 from projects.vqrae.encoder import EncoderConfig
 from projects.vqrae.harness.pictures import strip
-from projects.vqrae.metrics import CodebookUsage, fid
+from projects.vqrae.metrics import CodebookUsage, QuantisationError, fid, mean_colour
 from projects.vqrae.model import VQRAE, Codebook
 from projects.vqrae.perceptual import PerceptualLoss, PerceptualNets
 from projects.vqrae.understanding import HeadConfig, build_head, probe
@@ -32,6 +33,9 @@ class Evaluation(L.LightningModule):
     (`dropin_accuracy`: what Table 3 does to InternVL3, with a classifier instead of a language model), and with linear
     probes that are fitted anew, of the continuous features and of the discrete tokens. Probes see the mean token.
 
+    `psnr_floor` is what the pictures have in their own mean colour, `psnr_patches` in one mean colour a patch. With
+    `data.val` PSNR, floor and drop-in accuracy are measured there too, for the premises of claims.
+
     Args:
         encoder: the pretrained ViT.
         codebook: the quantiser.
@@ -39,7 +43,9 @@ class Evaluation(L.LightningModule):
         weights: a trained tokenizer.
         head: the original encoder's head; None for none.
         inception: for rFID; None takes the perceptual ConvNeXt's features.
-        probe_images: training pictures that the probes are fitted on.
+        probe_images: training pictures that the probes are fitted on; 0 for no probes.
+        measured_size: side in pixels that pictures are compared at: Table 2's is 256, to which the pictures of
+            tokenizers for larger ones are scaled down. None for the tokenizer's own.
         pictures: how many reconstructions are kept for the report.
     """
 
@@ -52,18 +58,20 @@ class Evaluation(L.LightningModule):
         head: HeadConfig | None = None,
         inception: Inception | None = None,
         probe_images: int = 2000,
+        measured_size: int | None = None,
         pictures: int = 12,
     ):
         super().__init__()
         self.tokenizer = VQRAE(encoder, codebook, pretrained=False)
         load_weights(self.tokenizer, expand(weights, "model.weights")).requires_grad_(False).eval()
         self.head_config, self.probe_images, self.pictures = head, probe_images, pictures
+        self.measured_size, self.patch = measured_size, self.tokenizer.decoder.pixels
         perception = PerceptualLoss(perceptual)
         self.lpips = perception.lpips
-        self.psnr = PeakSignalNoiseRatio(1.0, dim=(1, 2, 3))
+        self.psnr, self.psnr_floor, self.psnr_patches = (PeakSignalNoiseRatio(1.0, dim=(1, 2, 3)) for _ in range(3))
         self.ssim = StructuralSimilarityIndexMeasure(data_range=1.0)
         self.fid = fid(perception.convnext, inception)
-        self.usage = CodebookUsage(codebook.size)
+        self.usage, self.error = CodebookUsage(codebook.size), QuantisationError(codebook.dim)
         self.distances: list[Tensor] = []
         self.pooled: list[dict[str, np.ndarray]] = []
 
@@ -72,15 +80,17 @@ class Evaluation(L.LightningModule):
         self.head = build_head(self.head_config, classes) if self.head_config else None
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        images, out = batch["image"], self.tokenizer(batch["image"])
-        made = out.images.float().clamp(0, 1)
-        self.psnr.update(made, images)
+        out = self.tokenizer(batch["image"])
+        images, made = self.compared(batch["image"]), self.compared(out.images.float())
+        self.update_psnr(images, made)
+        self.psnr_patches.update(self.compared(mean_colour(batch["image"], self.patch)), images)
         self.ssim.update(made, images)
         self.fid.update(images, real=True)
         self.fid.update(made, real=False)
         self.distances.append(self.lpips(made, images).cpu())
         if out.indices is not None:
             self.usage.update(out.indices)
+            self.error.update(self.tokenizer.to_codes(out.features), out.codes)
         self.pooled.append(self.means(out.features, out.codes, batch["label"]))
         if self.head is not None:
             self.log("test/dropin_accuracy", (self.head(out.features).argmax(1) == batch["label"]).float().mean())
@@ -89,6 +99,18 @@ class Evaluation(L.LightningModule):
             save_picture(self.run_dir, "reconstructions", strip(to_uint8(images[:count])), "originals", reference=True)
             save_picture(self.run_dir, "reconstructions", strip(to_uint8(made[:count])), "reconstructions")
 
+    def compared(self, images: Tensor) -> Tensor:
+        """Pictures [B, 3, S, S] as metrics see them: in [0, 1], at the size that they are compared at."""
+        if self.measured_size is not None and self.measured_size != images.shape[-1]:
+            shape = (self.measured_size, self.measured_size)
+            images = F.interpolate(images, shape, mode="bicubic", align_corners=False, antialias=True)
+        return images.clamp(0, 1)
+
+    def update_psnr(self, images: Tensor, made: Tensor) -> None:
+        """Of reconstructions and of their floor, as they are compared."""
+        self.psnr.update(made, images)
+        self.psnr_floor.update(mean_colour(images), images)
+
     @staticmethod
     def means(features: Tensor, codes: Tensor, labels: Tensor) -> dict[str, np.ndarray]:
         """What probes see of a batch: mean tokens, continuous and discrete, and the labels."""
@@ -96,17 +118,40 @@ class Evaluation(L.LightningModule):
         return {name: value.float().cpu().numpy() for name, value in arrays.items()}
 
     def on_test_epoch_end(self) -> None:
-        self.log("test/psnr", self.psnr.compute())
+        self.log_psnr()
+        self.log("test/psnr_patches", self.psnr_patches.compute())
         self.log("test/ssim", self.ssim.compute())
         self.log("test/rfid", self.fid.compute().float())
         self.log("test/lpips", torch.cat(self.distances).mean())
         if self.tokenizer.quantizer is not None:
-            self.log("test/usage", self.usage.compute())
+            self.log_dict({f"test/{name}": share for name, share in self.usage.compute().items()})
+            self.log("test/quantisation_error", self.error.compute())
         if self.probe_images:
             train, test = joined(self.train_means()), joined(self.pooled)
             for kind in ("continuous", "discrete"):
                 accuracy = probe(train[kind], train["label"], test[kind], test["label"])
                 self.log(f"test/probe_{kind}", accuracy)
+        if "val" in self.trainer.datamodule.sources:
+            self.validate_premises()
+
+    def log_psnr(self, suffix: str = "") -> None:
+        """Log PSNR and its floor, and begin anew."""
+        for name, metric in (("psnr", self.psnr), ("psnr_floor", self.psnr_floor)):
+            self.log(f"test/{name}{suffix}", metric.compute())
+            metric.reset()
+
+    def validate_premises(self) -> None:
+        """`psnr_val`, `psnr_floor_val` and `dropin_accuracy_val`, of the validation pictures."""
+        right: list[Tensor] = []
+        for batch in self.trainer.datamodule.ordered("val"):
+            images = batch["image"].to(self.device)
+            out = self.tokenizer(images)
+            self.update_psnr(self.compared(images), self.compared(out.images.float()))
+            if self.head is not None:
+                right.append(self.head(out.features).argmax(1).cpu() == batch["label"])
+        self.log_psnr("_val")
+        if right:
+            self.log("test/dropin_accuracy_val", torch.cat(right).float().mean())
 
     def train_means(self) -> list[dict[str, np.ndarray]]:
         found = []

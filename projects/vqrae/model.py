@@ -84,6 +84,12 @@ class VQRAE(nn.Module):
             return projected, None, projected.new_zeros(())
         return self.quantizer(projected)
 
+    def tokens(self, images: Tensor) -> Tensor:
+        """[B, 3, S, S] in [0, 1] -> the codes that stand for them, int64 [B, N]."""
+        indices = self.quantize(self.encoder(images))[1]
+        assert indices is not None, "a continuous latent has no indices"
+        return indices
+
     def decode(self, codes: Tensor) -> Tensor:
         """Codes [B, N, e] -> pictures [B, 3, S, S]."""
         return self.decoder(self.from_codes(codes))

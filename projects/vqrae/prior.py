@@ -10,13 +10,20 @@ import lightning.pytorch as L
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoTokenizer,
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedTokenizerBase,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from common.cli import main, one_seed
 from common.data.images import PictureData
 from common.hub import from_pretrained
 from common.paths import expand
-from common.training.weights import load_weights
+from common.training.weights import load_tied, load_weights
 from projects.vqrae.captions import world_words
 from projects.vqrae.encoder import EncoderConfig
 from projects.vqrae.model import VQRAE, Codebook
@@ -92,12 +99,21 @@ class Prior(nn.Module):
         return F.cross_entropy(logits.float().flatten(0, 1), self.first_code + indices.flatten())
 
     @torch.no_grad()
-    def sample(self, captions: list[str], count: int, temperature: float = 1.0, top_k: int | None = None) -> Tensor:
+    def sample(
+        self,
+        captions: list[str],
+        count: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        guidance: float = 1.0,
+    ) -> Tensor:
         """Draw `count` codes for each caption, int64 [B, count], with cached keys and values.
 
         Args:
             temperature: divides the logits; near 0 the likeliest code is always taken.
             top_k: draw from the so many likeliest codes; None from all.
+            guidance: scale s of classifier-free guidance, log p(no caption) + s (log p(caption) - log p(no caption)): 1
+                is the caption's own distribution, more draws what it, and not any picture, makes likely.
         """
         ids, mask = self.text(captions)
         settings = GenerationConfig(
@@ -108,8 +124,13 @@ class Prior(nn.Module):
             max_new_tokens=count,
             min_new_tokens=count,
             pad_token_id=self.first_code,
+            guidance_scale=guidance,
         )
-        whole = self.model.generate(ids, settings, attention_mask=mask, logits_processor=[self.codes_only])
+        free: dict[str, Tensor] = {}
+        if guidance != 1:  # the opening of a picture alone, as it is learned behind a dropped caption
+            free = {"negative_prompt_ids": ids[:, -1:], "negative_prompt_attention_mask": mask[:, -1:]}
+        processors = LogitsProcessorList([self.codes_only])
+        whole = self.model.generate(ids, settings, attention_mask=mask, logits_processor=processors, **free)
         return whole[:, ids.shape[1] :] - self.first_code
 
     def codes_only(self, ids: Tensor, scores: Tensor) -> Tensor:
@@ -133,6 +154,8 @@ class PriorTraining(L.LightningModule):
         warmup_steps: linear warm-up.
         eps: of AdamW.
         clip: largest norm of the gradient.
+        caption_drop: share of the pictures that are learned without their caption, for guidance. The paper does not say
+            how it samples; a tenth is LlamaGen's, whose way of drawing this is.
     """
 
     def __init__(
@@ -146,24 +169,25 @@ class PriorTraining(L.LightningModule):
         warmup_steps: int = 4000,
         eps: float = 1e-15,
         clip: float = 1.0,
+        caption_drop: float = 0.1,
     ):
         super().__init__()
         self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
-        self.eps, self.clip = eps, clip
+        self.eps, self.clip, self.caption_drop = eps, clip, caption_drop
         self.tokenizer = load_tokenizer(encoder, codebook, tokenizer_weights)
         self.prior = Prior(language_model, codebook.size)
 
-    def tokens(self, images: Tensor) -> Tensor:
-        """The codes of pictures, int64 [B, N]."""
-        with torch.no_grad():
-            indices = self.tokenizer.quantize(self.tokenizer.encoder(images))[1]
-        assert indices is not None
-        return indices
-
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        loss = self.prior.loss(batch["caption"], self.tokens(batch["image"]))
+        kept = torch.rand(len(batch["image"])) >= self.caption_drop
+        captions = [caption if keep else "" for caption, keep in zip(batch["caption"], kept.tolist(), strict=True)]
+        loss = self.prior.loss(captions, self.tokens(batch["image"]))
         self.log("train/loss", loss)
         return loss
+
+    @torch.no_grad()
+    def tokens(self, images: Tensor) -> Tensor:
+        """The codes of pictures, int64 [B, N]."""
+        return self.tokenizer.tokens(images)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         loss = self.prior.loss(batch["caption"], self.tokens(batch["image"]))
@@ -195,6 +219,12 @@ def load_tokenizer(encoder: EncoderConfig, codebook: Codebook, weights: str) -> 
     tokenizer = VQRAE(encoder, codebook, pretrained=False)
     load_weights(tokenizer, expand(weights, "model.tokenizer_weights"))
     return tokenizer.requires_grad_(False).eval()
+
+
+def load_prior(config: LanguageModel, codebook_size: int, weights: str) -> Prior:
+    """A trained prior, frozen, in evaluation mode."""
+    prior = Prior(config, codebook_size, pretrained=False)
+    return load_tied(prior, expand(weights, "model.weights")).requires_grad_(False).eval()
 
 
 if __name__ == "__main__":

@@ -3,13 +3,17 @@
 from common.recipe import Arm, Download, Recipe, Scale, Stage
 
 DIMS = {  # of the codes, over the encoder's width (Table 5): arm -> dimension at mini and at paper scale
-    "dim_two_ninths": (11, 256),
+    "dim_two_ninths": (None, 256),
     "dim_third": (16, 384),
-    "dim_two_thirds": (None, 768),  # no claim is about these two: at paper scale alone
+    "dim_two_thirds": (None, 768),
     "dim_width": (48, 1152),
-    "dim_five_thirds": (None, 1920),
+    "dim_five_thirds": (80, 1920),
 }
-SIZES = {"size_quarter": (128, 4096), "size_half": (256, 8192), "size_double": (1024, 32768)}  # of the codebook
+SIZES = {  # of the codebook
+    "size_quarter": (128, 4096),
+    "size_half": (None, 8192),
+    "size_double": (1024, 32768),
+}
 
 # Table 7's other two variants, as settings on top of full_stage1.yaml and full_stage2.yaml
 SIGLIP_512 = {
@@ -45,42 +49,53 @@ def mini_arms() -> dict[str, Arm]:
     def splits(*names: str) -> dict[str, object]:
         return {f"data.{name}.init_args.files": pictures.output(f"{name}.parquet") for name in names}
 
-    def foundation(name: str) -> Stage:
-        return Stage(name, "common.foundations.classifier", splits("train", "val"), shared=True)
+    def foundation(name: str, module: str = "classifier") -> Stage:
+        return Stage(name, f"common.foundations.{module}", splits("train", "val"), shared=True)
 
-    vit, vgg, convnext = (foundation(name) for name in ("shape_vit", "shape_vgg", "shape_convnext"))
+    vit, vgg, convnext = (
+        foundation("shape_vit", "local_classifier"),
+        foundation("shape_vgg"),
+        foundation("shape_convnext"),
+    )
     encoder = {"model.encoder.weights": vit.weights}
     nets = {"model.perceptual.vgg_weights": vgg.weights, "model.perceptual.convnext_weights": convnext.weights}
 
     def train(name: str, **settings: object) -> Stage:
         given = {**encoder, **nets, **splits("train", "val"), **settings}
-        return Stage(name, "projects.vqrae.train", given)
+        return Stage(name, "projects.vqrae.train", given, base="tokenizer")
 
     def evaluate(stage: Stage, **settings: object) -> Stage:
-        given = {**nets, **splits("train", "test"), "model.head.source": vit.weights, "model.weights": stage.weights}
+        given = {
+            **nets,
+            **splits("train", "val", "test"),
+            "model.head.source": vit.weights,
+            "model.weights": stage.weights,
+        }
         return Stage("evaluate", "projects.vqrae.evaluate", {**given, **settings}, run="test")
 
     stage1 = train("stage1")
     first = {"model.weights": stage1.weights}
     full = train("full_stage2", **first)
-    prior = Stage("prior", "projects.vqrae.prior", {**splits("train", "val"), "model.tokenizer_weights": full.weights})
-    drawn = {**nets, **splits("test"), "model.tokenizer_weights": full.weights, "model.weights": prior.weights}
-    sample = Stage("sample", "projects.vqrae.sample", drawn, run="test")
-    sweep = {
+    tokenizer = {"model.tokenizer_weights": full.weights}
+    learned = {**splits("train", "val"), **tokenizer}
+    prior = Stage("prior", "projects.vqrae.prior", learned, base="generator")
+    drawn = {**nets, **splits("val", "test"), **tokenizer, "model.weights": prior.weights}
+    sample = Stage("sample", "projects.vqrae.sample", drawn, run="test", base="generator")
+    whole: dict[str, object] = {"trainer.max_steps": 400}  # as many as both stages have
+    sweep: dict[str, dict[str, object]] = {
         **{name: {"model.codebook.dim": dims[0]} for name, dims in DIMS.items() if dims[0]},
-        **{name: {"model.codebook.size": sizes[0]} for name, sizes in SIZES.items()},
-        "plain_vq": {"model.codebook.kind": "plain"},
+        **{name: {"model.codebook.size": sizes[0]} for name, sizes in SIZES.items() if sizes[0]},
     }
     return table(
         full=evaluate(full),
         two_stages_distilled=evaluate(train("stage2", **first)),
-        two_stages=evaluate(train("stage2", **first, **UNDISTILLED)),
+        two_stages=None,  # the cell that Table 6 leaves out: no claim is about it
         one_stage_distilled=evaluate(train("one_stage", **DISTILLED)),
         one_stage=evaluate(train("one_stage")),
         frozen=evaluate(train("stage2", **first, **FROZEN)),
         rae=evaluate(train("rae"), **CONTINUOUS),
-        codebook=evaluate(stage1),
-        sweep={name: evaluate(train("stage1", **given), **given) for name, given in sweep.items()},
+        codebook=evaluate(train("stage1", **whole)),
+        sweep={name: evaluate(train("stage1", **whole, **given), **given, **UNPROBED) for name, given in sweep.items()},
         sample=sample,
     )
 
@@ -88,12 +103,13 @@ def mini_arms() -> dict[str, Arm]:
 UNDISTILLED = {"model.distill_weight": 0.0}
 DISTILLED = {"model.distill_weight": 1.0}
 FROZEN = {"model.train_encoder": False, "model.distill_weight": 0.0}
+UNPROBED = {"model.probe_images": 0}  # the encoder of the codebook's arms is the same
 CONTINUOUS = {"model.codebook.kind": "none"}
 
 
 def paper_arms(rehearsal: bool) -> dict[str, Arm]:
     def train(name: str, **settings: object) -> Stage:
-        return Stage(name, "projects.vqrae.train", settings)
+        return Stage(name, "projects.vqrae.train", settings, base="tokenizer")
 
     def evaluate(stage: Stage, **settings: object) -> Stage:
         given = {"model.weights": stage.weights, **settings}
@@ -116,8 +132,9 @@ def paper_arms(rehearsal: bool) -> dict[str, Arm]:
             {**INTERNVIT, **INTERNVIT_BATCH, "trainer.max_steps": 60000, "model.adversary.start": 30000},
         )
         tokenizer = {"model.tokenizer_weights": internvit.weights}
-    prior = Stage("prior", "projects.vqrae.prior", tokenizer)
-    sample = Stage("sample", "projects.vqrae.sample", {**tokenizer, "model.weights": prior.weights}, run="test")
+    prior = Stage("prior", "projects.vqrae.prior", tokenizer, base="generator")
+    drawn = {**tokenizer, "model.weights": prior.weights}
+    sample = Stage("sample", "projects.vqrae.sample", drawn, run="test", base="generator")
     sweep = {
         **{name: {"model.codebook.dim": dims[1]} for name, dims in DIMS.items()},
         **{name: {"model.codebook.size": sizes[1]} for name, sizes in SIZES.items()},
@@ -135,13 +152,13 @@ def paper_arms(rehearsal: bool) -> dict[str, Arm]:
         rae=evaluate(train("rae"), **CONTINUOUS),
         codebook=seen,
         sweep={
-            name: seen if rehearsal else evaluate(train("stage1", **whole, **given), **given)
+            name: seen if rehearsal else evaluate(train("stage1", **whole, **given), **given, **UNPROBED)
             for name, given in sweep.items()
         },
         sample=sample,
     )
     headless = {"model.head": None}  # its head is a language model: see README.md
-    arms["internvit"] = Arm([evaluate(internvit, **INTERNVIT, **headless)], "VQRAE on InternViT-300M, 448 pixels")
+    arms["internvit"] = Arm([evaluate(internvit, **INTERNVIT, **headless)], "VQRAE on InternViT-300M at 448 pixels")
     if not rehearsal:
         large = evaluate(
             both(SIGLIP_512, SIGLIP_512), **{**SIGLIP_512_TEST, "model.head.source": SIGLIP_512["model.encoder.hub"]}
@@ -156,7 +173,7 @@ SIGLIP_512_TEST = {name: SIGLIP_512[name] for name in ("model.encoder.hub", "dat
 def table(
     full: Stage,
     two_stages_distilled: Stage,
-    two_stages: Stage,
+    two_stages: Stage | None,
     one_stage_distilled: Stage,
     one_stage: Stage,
     frozen: Stage,
@@ -173,10 +190,11 @@ def table(
         known = words.get(kind, "codes that learn themselves, without a projection")
         return f"the same with {known.format(amount.replace('_', ' '))}"
 
+    left_out = {"two_stages": Arm([two_stages], "frozen encoder, then all without distillation")} if two_stages else {}
     return {
         "vqrae": Arm([full], "two stages, self-distillation, discriminator: the whole method", method=True),
         "two_stages_distilled": Arm([two_stages_distilled], "frozen encoder, then all with distillation"),
-        "two_stages": Arm([two_stages], "frozen encoder, then all without distillation"),
+        **left_out,
         "one_stage_distilled": Arm([one_stage_distilled], "all from the start, with distillation"),
         "one_stage": Arm([one_stage], "all from the start, without distillation"),
         "frozen": Arm([frozen], "the encoder stays frozen in both stages"),

@@ -18,16 +18,14 @@ from common.data.images import PictureData, to_uint8
 from common.data.worlds.shape_crops import colour_of
 from common.data.worlds.shape_layout import COLOURS
 from common.evaluators.frechet import Inception
-from common.paths import expand
 from common.training.runs import save_picture
-from common.training.weights import load_state, load_weights
 from projects.vqrae.captions import read_prompts
 from projects.vqrae.encoder import EncoderConfig, grid
 from projects.vqrae.harness.pictures import strip
 from projects.vqrae.metrics import fid
 from projects.vqrae.model import Codebook
 from projects.vqrae.perceptual import LogitDistance, PerceptualLoss, PerceptualNets
-from projects.vqrae.prior import LanguageModel, Prior, load_tokenizer
+from projects.vqrae.prior import LanguageModel, load_prior, load_tokenizer
 
 IMAGES_PER_PROMPT = 4  # of GenEval and of DPG-Bench
 
@@ -37,7 +35,8 @@ class Sampling(L.LightningModule):
 
     `gfid` compares them with the test set's own pictures. On the world of shapes a judge, the perceptual ConvNeXt,
     says how often shape and colour are those of the caption (`drawn_shape`, `drawn_colour`), and as an upper bound how
-    often it finds them in the tokenizer's reconstructions (`reconstructed_shape`, `reconstructed_colour`).
+    often it finds them in the tokenizer's reconstructions (`reconstructed_shape`, `reconstructed_colour`). With
+    `data.val` these are measured there too, for the premises of claims.
 
     Args:
         encoder: the tokenizer's ViT.
@@ -49,6 +48,7 @@ class Sampling(L.LightningModule):
         inception: for gFID.
         temperature: of sampling.
         top_k: draw from the so many likeliest codes; None for all.
+        guidance: scale of classifier-free guidance, 1 for none.
         prompts: lists of prompts by name: GenEval's jsonl, DPG-Bench's folder. Pictures for them go into folders of
             these names in the run folder, as the benchmarks' own evaluation expects them.
         pictures: how many are kept for the report.
@@ -65,35 +65,35 @@ class Sampling(L.LightningModule):
         inception: Inception | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
+        guidance: float = 1.0,
         prompts: dict[str, str] | None = None,
         pictures: int = 12,
     ):
         super().__init__()
         self.tokenizer = load_tokenizer(encoder, codebook, tokenizer_weights)
-        self.prior = Prior(language_model, codebook.size, pretrained=False)
-        state = load_state(expand(weights, "model.weights"))
-        if "model.lm_head.weight" in state:  # Qwen3-0.6B's head is its embedding, which the file has once
-            state.setdefault("model.model.embed_tokens.weight", state["model.lm_head.weight"])
-        load_weights(self.prior, state).requires_grad_(False).eval()
+        self.prior = load_prior(language_model, codebook.size, weights)
         self.judge = PerceptualLoss(perceptual).convnext if perceptual else None
         self.fid = fid(self.judge, inception)
-        self.temperature, self.top_k, self.pictures = temperature, top_k, pictures
+        self.temperature, self.top_k, self.guidance, self.pictures = temperature, top_k, guidance, pictures
         self.prompts = {name: read_prompts(path) for name, path in (prompts or {}).items()}
         self.count = grid(self.tokenizer.encoder.vit.config) ** 2
 
     @torch.no_grad()
     def draw(self, captions: list[str]) -> Tensor:
         """A picture for each caption, [B, 3, S, S] in [0, 1]."""
-        indices = self.prior.sample(captions, self.count, self.temperature, self.top_k)
+        indices = self.prior.sample(captions, self.count, self.temperature, self.top_k, self.guidance)
         return self.tokenizer.decode_indices(indices).float().clamp(0, 1)
+
+    def again(self, images: Tensor) -> Tensor:
+        """The tokenizer's reconstructions of pictures [B, 3, S, S]."""
+        return self.tokenizer(images).images.float().clamp(0, 1)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         drawn = self.draw(batch["caption"])
         self.fid.update(batch["image"], real=True)
         self.fid.update(drawn, real=False)
         if self.judge is not None:
-            again = self.tokenizer(batch["image"]).images.float().clamp(0, 1)
-            for name, images in (("drawn", drawn), ("reconstructed", again)):
+            for name, images in (("drawn", drawn), ("reconstructed", self.again(batch["image"]))):
                 for kind, hits in judged(self.judge, images, batch["label"], batch["caption"]).items():
                     self.log(f"test/{name}_{kind}", hits.float().mean(), batch_size=len(hits))
         if batch_idx == 0:
@@ -102,10 +102,22 @@ class Sampling(L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self.log("test/gfid", self.fid.compute().float())
+        if self.judge is not None and "val" in self.trainer.datamodule.sources:
+            self.validate_premises(self.judge)
         for name, prompts in self.prompts.items():
             for number, known in enumerate(prompts):
                 folder = self.run_dir / name
                 write_benchmark(folder, number, known, to_uint8(self.draw([known["prompt"]] * IMAGES_PER_PROMPT)))
+
+    def validate_premises(self, judge: LogitDistance) -> None:
+        """`reconstructed_shape_val` and `reconstructed_colour_val`, of the validation pictures."""
+        found: dict[str, list[Tensor]] = {"shape": [], "colour": []}
+        for batch in self.trainer.datamodule.ordered("val"):
+            images = self.again(batch["image"].to(self.device))
+            for kind, hits in judged(judge, images, batch["label"].to(self.device), batch["caption"]).items():
+                found[kind].append(hits)
+        for kind, parts in found.items():
+            self.log(f"test/reconstructed_{kind}_val", torch.cat(parts).float().mean())
 
 
 def judged(judge: LogitDistance, images: Tensor, labels: Tensor, captions: list[str]) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
 from torchmetrics.image import PeakSignalNoiseRatio
 
 from common.cli import main, one_seed
@@ -41,6 +42,9 @@ class TokenizerTraining(L.LightningModule):
     Stage 1 freezes the encoder and has neither distillation nor discriminator. Stage 2 starts from stage 1 and trains
     everything.
 
+    Losses are in float32 under any precision, as in TiTok's code; so are the nets that they ask. What is validated and
+    handed on is TiTok's running mean of the weights.
+
     Args:
         encoder: the pretrained ViT.
         codebook: the quantiser.
@@ -57,6 +61,7 @@ class TokenizerTraining(L.LightningModule):
         weight_decay: of AdamW.
         warmup_steps: linear warm-up.
         clip: largest norm of the gradient, of tokenizer and discriminator apart.
+        ema_decay: of the running mean of the tokenizer's weights, once it has risen so far: see `RunningMean`.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class TokenizerTraining(L.LightningModule):
         weight_decay: float = 1e-4,
         warmup_steps: int = 2000,
         clip: float = 1.0,
+        ema_decay: float = 0.999,
     ):
         super().__init__()
         self.train_encoder, self.distill_weight, self.adversary = train_encoder, distill_weight, adversary
@@ -87,6 +93,7 @@ class TokenizerTraining(L.LightningModule):
             load_weights(self.tokenizer, expand(weights, "model.weights"))
         if not train_encoder:
             self.tokenizer.encoder.requires_grad_(False).eval()
+        self.averaged = AveragedModel(self.tokenizer, multi_avg_fn=RunningMean(ema_decay)).requires_grad_(False).eval()
         self.teacher = build_encoder(encoder).requires_grad_(False).eval() if distill_weight else None
         self.perceptual = PerceptualLoss(perceptual) if perceptual_weight else None
         self.discriminator = PatchDiscriminator(adversary.hidden, adversary.stages) if adversary else None
@@ -97,22 +104,28 @@ class TokenizerTraining(L.LightningModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         images = batch["image"]
         out = self.tokenizer(images)
-        terms = {
-            "pixels": self.pixel_weight * F.mse_loss(out.images, images),
-            "quant": out.loss,
-        }
-        if self.perceptual is not None:
-            terms["perceptual"] = self.perceptual_weight * self.perceptual(images, out.images)
-        if self.teacher is not None:
-            with torch.no_grad():
-                target = self.teacher(images)
-            terms["distill"] = self.distill_weight * F.mse_loss(out.features, target)
-        if self.adversary is not None and self.global_step >= self.adversary.start:
-            terms |= self.play(images, out.images)
-        loss = torch.stack(list(terms.values())).sum()
+        target = self.target(images)
+        with torch.autocast(images.device.type, enabled=False):
+            images, made = images.float(), out.images.float()
+            terms = {
+                "pixels": self.pixel_weight * F.mse_loss(made, images),
+                "quant": out.loss,
+            }
+            if self.perceptual is not None:
+                terms["perceptual"] = self.perceptual_weight * self.perceptual(images, made)
+            if target is not None:
+                terms["distill"] = self.distill_weight * F.mse_loss(out.features.float(), target.float())
+            if self.adversary is not None and self.global_step >= self.adversary.start:
+                terms |= self.play(images, made)
+            loss = torch.stack(list(terms.values())).sum()
         self.log_dict({f"train/{name}": value for name, value in terms.items()})
         self.log("train/loss", loss)
         return loss
+
+    @torch.no_grad()
+    def target(self, images: Tensor) -> Tensor | None:
+        """T(X), what the features are held near; None without distillation."""
+        return None if self.teacher is None else self.teacher(images)
 
     def play(self, images: Tensor, reconstructed: Tensor) -> dict[str, Tensor]:
         """The generator's term, and the discriminator's own loss, in one sum whose gradients do not mix.
@@ -131,12 +144,16 @@ class TokenizerTraining(L.LightningModule):
         }
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        out = self.tokenizer(batch["image"])
+        out = self.averaged(batch["image"])
         self.psnr.update(out.images.float().clamp(0, 1), batch["image"])
         self.log("val/psnr", self.psnr)
         if out.indices is not None:
             self.usage.update(out.indices)
-            self.log("val/usage", self.usage)
+
+    def on_validation_epoch_end(self) -> None:
+        if self.usage.update_called:
+            self.log_dict({f"val/{name}": share for name, share in self.usage.compute().items()})
+            self.usage.reset()
 
     def configure_optimizers(self) -> dict[str, Any]:
         steps = optimizer_steps(self.trainer)
@@ -164,6 +181,10 @@ class TokenizerTraining(L.LightningModule):
         if self.discriminator is not None:
             nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.clip)
 
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        self.averaged.update_parameters(self.tokenizer)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith(OWN_FILES)}
@@ -172,7 +193,25 @@ class TokenizerTraining(L.LightningModule):
         checkpoint["state_dict"] |= {k: v for k, v in self.state_dict().items() if k.startswith(OWN_FILES)}
 
     def exported(self) -> nn.Module:
-        return self.tokenizer
+        return self.averaged.module
+
+
+class RunningMean:
+    """Moves averaged weights towards the trained ones after every step, as TiTok's training does.
+
+    Args:
+        decay: share of the mean that stays; (1 + n) / (10 + n) after n steps where that is less, so that the beginning
+            is soon forgotten.
+    """
+
+    def __init__(self, decay: float):
+        self.decay = decay
+
+    @torch.no_grad()
+    def __call__(self, averaged: Any, trained: Any, steps: Any) -> None:
+        """Lists of tensors, of which the first is changed; `steps` so far, at least 1."""
+        stays = min(self.decay, (1 + int(steps)) / (10 + int(steps)))
+        torch._foreach_lerp_(averaged, trained, 1 - stays)
 
 
 def cosine(step: int, warmup: int, total: int, end: float) -> float:

@@ -21,8 +21,23 @@ STAGES = {
 }
 
 
+def merged(before: dict, after: dict) -> dict:
+    """Settings on top of others, as the command line reads them: another class brings its own arguments."""
+    if "class_path" in after and before.get("class_path") != after["class_path"]:
+        return after
+    both = {
+        key: merged(before[key], after[key]) for key in before.keys() & after.keys() if isinstance(after[key], dict)
+    }
+    return before | after | both
+
+
 def read(scale: str, name: str) -> dict:
-    return yaml.safe_load((CONFIGS / scale / f"{name}.yaml").read_text())
+    """A stage's settings from its files."""
+    found: dict = {}
+    for file in STAGES[scale, name].config(scale):
+        if (ROOT / file).exists():
+            found = merged(found, yaml.safe_load((ROOT / file).read_text()))
+    return found
 
 
 def stages(arm: str, scale: str) -> list[Stage]:
@@ -34,15 +49,24 @@ def test_a_stage_understands_its_config(scale, name, monkeypatch, capsys):
     stage = STAGES[scale, name]
     given = {k: "some.file" if isinstance(v, Output) else v for k, v in stage.overrides.items()}
     settings = [f"--{key}={'null' if value is None else value}" for key, value in given.items()]
-    file = str(CONFIGS / scale / f"{name}.yaml")
+    files = [f"--config={ROOT / file}" for file in stage.config(scale) if (ROOT / file).exists()]
     monkeypatch.setenv("DATA_ROOT", "data")
-    monkeypatch.setattr(sys, "argv", [stage.module, stage.run, "--config", file, *settings, "--print_config"])
+    monkeypatch.setattr(sys, "argv", [stage.module, stage.run, *files, *settings, "--print_config"])
     monkeypatch.delitem(sys.modules, stage.module, raising=False)
     with pytest.raises(SystemExit) as ended:
         runpy.run_module(stage.module, run_name="__main__")
     assert not ended.value.code
     parsed = yaml.safe_load(capsys.readouterr().out)
     assert parsed["model"]["codebook"]["beta"] == 0.25
+    if stage.module == "projects.vqrae.train":
+        assert parsed["model"]["ema_decay"] == 0.999
+
+
+def sweep_stages(arm: str, scale: str) -> list[Stage]:
+    """The training of one of the codebook's arms, if the scale has that arm."""
+    if arm not in load("vqrae").arms(scale):
+        return []
+    return [stage for stage in stages(arm, scale) if stage.name == "stage1"]
 
 
 @pytest.mark.parametrize("scale", ["mini", "paper"])
@@ -56,6 +80,8 @@ def test_arms_have_one_budget(scale):
         assert config["model"]["encoder"] == named["stage1"]["model"]["encoder"]
     steps = {name: config["trainer"]["max_steps"] for name, config in named.items()}
     assert steps["stage1"] + steps["stage2"] == steps["one_stage"] == steps["rae"]
+    alone = [stage for arm in ("codebook", *DIMS, *SIZES) for stage in sweep_stages(arm, scale)]
+    assert alone and all(stage.overrides["trainer.max_steps"] == steps["rae"] for stage in alone)
     assert named["stage2"]["model"]["encoder_lr"] == named["one_stage"]["model"]["encoder_lr"]
 
 
@@ -77,8 +103,8 @@ def test_arms_differ_in_what_their_names_say(scale):
         "rae": (False, 0.0, "rae"),
         "vqrae": (True, 1.0, "full_stage2"),
     }
-    for arm, values in expected.items():
-        found = model(arm)
+    for arm in expected.keys() & load("vqrae").arms(scale).keys():
+        found, values = model(arm), expected[arm]
         assert (found["model.train_encoder"], found["model.distill_weight"], found["stage"]) == values, arm
     assert read(scale, "rae")["model"]["codebook"]["kind"] == "none"
 
@@ -105,7 +131,29 @@ def test_sweeps_have_the_paper_s_proportions():
     base = read("mini", "stage1")["model"]["codebook"]
     assert base == {"size": codes, "dim": round(width * 1536 / 1152)}
     for mini, paper in SIZES.values():
-        assert mini / codes == paper / 16384
+        assert mini is None or mini / codes == paper / 16384
+
+
+def test_every_stage_has_the_same_tokenizer():
+    """What is trained, measured, and drawn with is described in several files."""
+    for scale in ("mini", "paper"):
+        parts = {}
+        for of, name in STAGES:
+            if of == scale and not (scale == "paper" and name in ("prior", "sample")):  # InternViT's there
+                model = read(scale, name)["model"]
+                sizes = {key: model["codebook"][key] for key in ("size", "dim")}
+                parts[name] = (model["encoder"], sizes, model.get("perceptual"))
+        first = parts["stage1"]
+        for name, (encoder, sizes, nets) in parts.items():
+            assert (encoder, sizes) == first[:2], name
+            assert nets in (first[2], None), name
+
+
+def test_larger_pictures_are_compared_at_the_size_of_table_2():
+    assert read("paper", "evaluate")["model"]["measured_size"] == 256
+    for arm, size in (("internvit", 448), ("siglip2_512", 512)):
+        last = stages(arm, "paper")[-1]
+        assert last.overrides["data.image_size"] == size and "model.measured_size" not in last.overrides
 
 
 def test_table_7():

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torchmetrics.functional.image.lpips import _LPIPS
 
 from common.models.classifiers import convnext, vgg16
+from projects.vqrae import discriminator as discriminator_module
 from projects.vqrae import quantizer as quantizer_module
 from projects.vqrae.discriminator import (
     Blur,
@@ -17,10 +18,8 @@ from projects.vqrae.discriminator import (
     generator_loss,
     pad_same,
 )
-from projects.vqrae.metrics import CodebookUsage
 from projects.vqrae.perceptual import LogitDistance, Lpips, normalise
 from projects.vqrae.quantizer import SimVQ, nearest
-from tests.distributed import assert_data_parallel
 from tests.golden import golden_file
 
 GOLDEN = golden_file("vqrae")
@@ -155,17 +154,6 @@ def test_quantiser_keeps_float32_under_autocast():
     assert torch.equal(indices, vq(z.bfloat16().float())[1])
 
 
-def test_usage_counts_each_code_once():
-    usage = CodebookUsage(8)
-    usage.update(torch.tensor([[0, 0, 3], [3, 3, 0]]))
-    assert usage.compute() == 2 / 8
-    usage.update(torch.arange(8))
-    assert usage.compute() == 1
-    usage.reset()
-    usage.update(torch.tensor([5]))
-    assert usage.compute() == 1 / 8  # never below 1 / k
-
-
 def test_discriminator_gives_a_map_whatever_the_size():
     discriminator = PatchDiscriminator(32, 3)
     assert [block[0].out_channels for block in discriminator.blocks] == [32, 64, 128]
@@ -201,21 +189,19 @@ def test_lecam_in_closed_form():
     torch.testing.assert_close(lecam.ema_fake, torch.tensor([-0.9 + 0.1 * 1.5]))
 
 
-class Judge(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.linear, self.lecam = nn.Linear(4, 1), LeCam()
-
-
-def judge_step(judge, real, fake):
-    judge.lecam.ema_real, judge.lecam.ema_fake = torch.tensor([0.3]), torch.tensor([-0.2])  # for each call the same
-    real, fake = judge.linear(real), judge.linear(fake)
-    return discriminator_loss(real, fake) + judge.lecam(real, fake)
-
-
-def test_lecam_over_two_processes():
-    torch.manual_seed(0)
-    assert_data_parallel(judge_step, Judge(), torch.randn(8, 4), torch.randn(8, 4))
+def test_lecam_sees_the_means_of_all_processes(monkeypatch):
+    """As if a second process had a batch of its own: its mean counts half, in the loss and in what is remembered."""
+    elsewhere = iter(torch.tensor([[3.0], [-1.0]]))
+    monkeypatch.setattr(discriminator_module, "gather", lambda own: torch.cat([own, next(elsewhere)]))
+    lecam = LeCam(decay=0.9)
+    lecam.ema_real.fill_(2.0)
+    real = torch.tensor([1.0, 0.0], requires_grad=True)
+    loss = lecam(real, torch.tensor([1.0, 2.0]))
+    assert loss.item() == pytest.approx((0.5 + 3) ** 2 / 4 + (2 - 0.25) ** 2)
+    loss.backward()
+    torch.testing.assert_close(real.grad, torch.full((2,), 2 * 1.75 / 4))  # a quarter of the mean's weight each
+    torch.testing.assert_close(lecam.ema_real, torch.tensor([0.9 * 2 + 0.1 * 1.75]))
+    torch.testing.assert_close(lecam.ema_fake, torch.tensor([0.1 * 0.25]))
 
 
 def test_lpips_is_the_published_one():

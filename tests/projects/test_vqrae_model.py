@@ -16,11 +16,12 @@ from common.rehearsal.hub import snapshot, write_hub
 from projects.vqrae.captions import read_prompts, world_words
 from projects.vqrae.discriminator import Adversary
 from projects.vqrae.encoder import EncoderConfig, build_encoder, patchify, tower, unpatchify
+from projects.vqrae.evaluate import Evaluation
 from projects.vqrae.model import VQRAE, Codebook
 from projects.vqrae.perceptual import PerceptualNets
-from projects.vqrae.prior import LanguageModel, Prior
+from projects.vqrae.prior import LanguageModel, Prior, PriorTraining
 from projects.vqrae.tools.export import main
-from projects.vqrae.train import TokenizerTraining, cosine
+from projects.vqrae.train import RunningMean, TokenizerTraining, cosine
 from projects.vqrae.understanding import HeadConfig, LinearHead, build_head, probe
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -222,6 +223,55 @@ def test_checkpoints_leave_out_what_has_its_own_file(nets):
     module.load_state_dict(checkpoint["state_dict"])
 
 
+def test_losses_are_in_float32_under_any_precision(nets):
+    """Nets that losses ask get float32 pictures and answer in it; the tokenizer itself runs in the lower precision."""
+    module = training(nets, train_encoder=True, distill_weight=1.0, adversary=Adversary(start=0, hidden=32, stages=1))
+    seen: dict[str, set] = {"asked": set(), "tokenizer": set()}
+    for part in (module.perceptual.lpips.features[0], module.perceptual.convnext.classifier.features[0][0]):
+        part.register_forward_hook(lambda _, inputs, out: seen["asked"].update({inputs[0].dtype, out.dtype}))
+    judge = module.discriminator.block_in[0]
+    judge.register_forward_hook(lambda _, inputs, out: seen["asked"].update({inputs[0].dtype, out.dtype}))
+    module.tokenizer.from_codes.register_forward_hook(lambda _, inputs, out: seen["tokenizer"].add(out.dtype))
+    terms = {}
+    module.log_dict = terms.update
+    with torch.autocast("cpu", torch.bfloat16):
+        module.training_step(batch(), 0)
+    assert seen == {"asked": {torch.float32}, "tokenizer": {torch.bfloat16}}
+    assert len(terms) == 7 and {value.dtype for value in terms.values()} == {torch.float32}
+
+
+def test_the_running_mean_forgets_its_beginning():
+    averaged, trained = [torch.zeros(2)], [torch.ones(2)]
+    RunningMean(0.999)(averaged, trained, torch.tensor(8))
+    torch.testing.assert_close(averaged[0], torch.full((2,), 0.5))  # (1 + 8) / (10 + 8) stays
+    RunningMean(0.999)(averaged, trained, torch.tensor(10**6))
+    torch.testing.assert_close(averaged[0], torch.full((2,), 0.5005))
+    RunningMean(0.0)(averaged, trained, torch.tensor(3))
+    assert torch.equal(averaged[0], trained[0])
+
+
+def test_the_running_mean_is_what_is_validated_and_handed_on(nets):
+    module = training(nets, lr=0.1, warmup_steps=1)
+    optimizer = module.configure_optimizers()["optimizer"]
+    weights = []
+    for step in range(3):
+        optimizer.zero_grad()
+        module.training_step(batch(), step).backward()
+        module.optimizer_step(0, step, optimizer, None)
+        weights.append(module.tokenizer.from_codes.weight.detach().clone())
+    mean = weights[0].lerp(weights[1], 1 - 2 / 11).lerp(weights[2], 1 - 3 / 12)
+    torch.testing.assert_close(module.exported().from_codes.weight, mean)
+    assert set(module.exported().state_dict()) == set(module.tokenizer.state_dict())
+    assert not any(p.requires_grad for p in module.averaged.parameters())
+    module.psnr.update = lambda made, images: torch.testing.assert_close(
+        made, module.exported()(images).images.clamp(0, 1)
+    )
+    module.validation_step(batch(), 0)
+    module.log_dict = (logged := {}).update
+    module.on_validation_epoch_end()
+    assert set(logged) == {"val/usage", "val/perplexity"} and not module.usage.update_called
+
+
 def test_cosine():
     assert [cosine(step, 2, 12, 0.1) for step in (0, 1, 2)] == [0.5, 1.0, 1.0]
     assert cosine(7, 2, 12, 0.1) == pytest.approx(0.55) and cosine(12, 2, 12, 0.1) == pytest.approx(0.1)
@@ -265,9 +315,71 @@ def test_cached_sampling_takes_the_likeliest_code_of_the_whole_sequence():
     assert torch.equal(codes.argmax(-1), drawn)
 
 
+def test_guidance_leads_away_from_what_any_caption_makes_likely():
+    """Against both distributions, computed from whole sequences: log p(free) + s (log p(given) - log p(free))."""
+    model, captions, scale = prior(), ["a red star", "an orange striped ring"], 3.0
+    drawn = model.sample(captions, count=5, temperature=1e-4, guidance=scale)
+    whole = {}
+    for name, texts in (("given", captions), ("free", ["", ""])):
+        ids, mask = model.text(texts)
+        full, mask = torch.cat([ids, model.first_code + drawn], 1), torch.cat([mask, torch.ones_like(drawn)], 1)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        whole[name] = model.model(input_ids=full, attention_mask=mask, position_ids=positions).logits[:, 4:-1]
+    given, free = (whole[name].log_softmax(-1) for name in ("given", "free"))
+    guided = (free + scale * (given - free))[..., model.first_code : model.first_code + 20]
+    assert torch.equal(guided.argmax(-1), drawn)
+    assert not torch.equal(given[..., model.first_code : model.first_code + 20].argmax(-1), drawn)
+
+
+@pytest.mark.parametrize(("share", "seen"), [(0.0, {"a red star"}), (1.0, {""}), (0.5, {"a red star", ""})])
+def test_captions_are_dropped_for_guidance(share, seen, tmp_path):
+    tokenizer = VQRAE(SIGLIP, BOOK)
+    save_file(tokenizer.state_dict(), tmp_path / "tokenizer.safetensors")
+    sizes = {**SIZES, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 32}
+    language = LanguageModel(sizes=sizes, text_length=4)
+    module = PriorTraining(SIGLIP, BOOK, str(tmp_path / "tokenizer.safetensors"), language, caption_drop=share)
+    module.log = lambda *_, **__: None
+    learned_from: set[str] = set()
+    module.prior.loss = lambda captions, indices: learned_from.update(captions)
+    torch.manual_seed(0)
+    pictures = {"image": torch.rand(16, 3, 32, 32), "caption": ["a red star"] * 16}
+    module.training_step(pictures, 0)
+    assert learned_from == seen
+    learned_from.clear()
+    module.validation_step(pictures, 0)
+    assert learned_from == {"a red star"}
+
+
 def test_probe_separates_what_can_be_separated():
     x = torch.randn(200, 5).numpy()
     assert probe(x[:100], x[:100, 0] > 0, x[100:], x[100:, 0] > 0) > 0.85
+
+
+def evaluation(tmp_path, nets, size: int, measured: int | None) -> Evaluation:
+    encoder = EncoderConfig("siglip", sizes={**SIZES, "image_size": size, "patch_size": 8})
+    torch.manual_seed(0)
+    save_file(VQRAE(encoder, BOOK).state_dict(), tmp_path / "weights.safetensors")
+    return Evaluation(encoder, BOOK, nets, str(tmp_path / "weights.safetensors"), measured_size=measured, pictures=0)
+
+
+def test_pictures_are_compared_at_the_measured_size(nets, tmp_path):
+    """All measures see the smaller ones; one colour a patch is a patch of the tokenizer's own, and survives."""
+    module = evaluation(tmp_path, nets, 64, 32)
+    seen = {}
+    module.ssim.update = lambda made, images: seen.update(ssim=(made.shape, images.shape))
+    module.fid.update = lambda images, real: seen.update({f"fid_{real}": images.shape})
+    module.lpips.forward = lambda made, images: seen.update(lpips=(made.shape, images.shape)) or torch.zeros(2)
+    module.head = None
+    patches = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).repeat_interleave(8, 2)
+    images = patches.repeat_interleave(8, 3)
+    module.test_step({"image": images, "label": torch.zeros(2).long()}, 1)
+    small = (2, 3, 32, 32)
+    assert set(seen.values()) == {small, (small, small)} and len(seen) == 4
+    assert module.psnr_patches.compute() > 100  # the pictures are such
+    assert module.compared(images).shape == small and module.compared(3 * images - 1).min() >= 0
+    assert module.compared(3 * images - 1).max() <= 1
+    plain = evaluation(tmp_path, nets, 32, None)
+    assert torch.equal(plain.compared(images), images)
 
 
 def test_prompts_of_both_benchmarks(tmp_path):
