@@ -15,17 +15,17 @@ LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
     "js": ("Jensen-Shannon in the soft labels' place", NO_SINKHORN | {"model.divergence": "js"}),
     "tvd": ("total variation in the soft labels' place", NO_SINKHORN | {"model.divergence": "tvd"}),
     "samplewise": ("soft labels and L_SD of every sample by itself, a larger weight", {"model.group": 1}),
-    "sinkhorn_alone": ("L_SD in the soft labels' place, a tuned weight", {"model.divergence": "none"}),
+    "sinkhorn_alone": ("L_SD in the soft labels' place", {"model.divergence": "none"}),
     "sinkhorn": ("soft labels and L_SD of the batch, with a larger weight than the released code's", {}),
     "released_weight": ("soft labels and L_SD of the batch, 8e-4: the released code's weight", {"model.beta": 8e-4}),
 }
 """Arms by name: what they are, and how their loss differs from what the students' configs hold."""
 
 Settings = Mapping[str, Mapping[str, Any]]
-TUNED: Settings = {
+OWN: Settings = {
     "sinkhorn_alone": {"model.alpha": 0.9, "model.beta": 0.01},
 }
-"""What the validation set chose for a loss at mini scale, where student.yaml has something else; see README."""
+"""Settings of a loss at mini scale, where student.yaml has something else; see README."""
 
 SCALED: Settings = {
     "samplewise": {"model.beta": 6e-3},
@@ -67,7 +67,7 @@ def sentences(family: str = "", losses: tuple[str, ...] = MINI) -> dict[str, Arm
     found = {f"teacher{family}": Arm([test()], "the teacher itself")}
     for name in losses:
         description, loss = LOSSES[name]
-        settings = {"model.teacher_weights": teacher.weights, **tokenizer, **TUNED.get(name, {}), **loss}
+        settings = {"model.teacher_weights": teacher.weights, **tokenizer, **OWN.get(name, {}), **loss}
         base = "student" if family else "base"
         student = Stage(f"student{family}", "projects.sinkd.distill", settings, base=base)
         method = name == "sinkhorn" and not family
