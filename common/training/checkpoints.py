@@ -27,8 +27,9 @@ KEPT = 2
 
 def checkpoints(folder: Path) -> list[Path]:
     """Step checkpoints of a run, newest first."""
-    steps = {path: re.fullmatch(r"step=([0-9]{1,18})\.ckpt", path.name) for path in folder.glob("step=*.ckpt")}
-    return sorted((path for path in steps if steps[path]), key=lambda path: int(steps[path][1]), reverse=True)
+    files = folder.glob("step=*.ckpt")
+    steps = [(int(name[1]), file) for file in files if (name := re.fullmatch(r"step=([0-9]{1,18})\.ckpt", file.name))]
+    return [file for _, file in sorted(steps, reverse=True)]
 
 
 def readable(path: Path) -> bool:

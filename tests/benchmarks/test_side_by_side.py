@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from benchmarks import report, speed
-from benchmarks.running import recipes, results
+from benchmarks.running import certificates, recipes, results
+from scripts import accept, readme_tables
 from tests.benchmarks.demo import arms, finish, request
 
 fork = multiprocessing.get_context("fork")
@@ -74,3 +75,52 @@ def test_networks_that_are_measured_at_once_are_all_kept(tmp_path: Path, monkeyp
     content = json.loads(speed.file_of("paper").read_text())
     assert sorted(content["networks"]["found"]) == names and {"sources", "start"} <= content.keys()
     assert all("ratios" in one for one in content["networks"]["found"].values())
+
+
+def test_references_that_are_accepted_at_once_are_all_in_the_readme(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accept, "uncommitted", lambda paper: [])
+    monkeypatch.setattr(accept, "ROOT", project)
+    monkeypatch.setattr(readme_tables, "README", project / "README.md")
+    readme_tables.README.write_text(readme_tables.BEGIN + readme_tables.END)
+    (project / "projects/demo/README.md").write_text("A demonstration.\n")
+    for scale in ("mini", "paper"):
+        wanted = request(project, scale=scale, seeds=3)
+        expanded = recipes.jobs(wanted)
+        for job in recipes.unique(expanded):
+            finish(job, accuracy=0.5 + 0.1 * ("method" in job.arms) + 0.001 * job.seed)
+        found = results.judged(results.collect(wanted, arms(scale), expanded), recipes.page("demo"))
+        results.write(results.path(wanted), found)
+    speeds = project / "runs/demo/speed/cpu.json"
+    speeds.parent.mkdir(parents=True)
+    speeds.write_text(json.dumps({"paper": "demo", "sources": {"found": {}}}))
+    words = [["--scale", "mini"], ["--scale", "paper"], ["--speed"]] * 2
+
+    def accepted(given: list[str]) -> None:
+        assert accept.main(["demo", "--runs", str(project / "runs"), *given]) == 0
+
+    at_once([lambda given=given: accepted(given) for given in words])
+    for name in ("demo.mini.json", "demo.paper.json"):
+        assert (found := results.read(results.RESULTS / name)) is not None and len(found["arms"]) == 3
+    assert results.read_speed(results.RESULTS / "speed/demo.cpu.json") is not None
+    readme = readme_tables.README.read_text()
+    assert "mini: " in readme and "paper: " in readme and readme.count("[demo]") == 1
+
+
+def test_certificates_that_are_written_at_once_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "benchmarks/rehearsals"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(certificates, "FOLDER", folder)
+    monkeypatch.setattr(certificates, "present", lambda paper: {"train": "1"})
+
+    def certified(paper: str, seconds: float) -> None:
+        coverage = {"train": {"cpu_seconds": seconds, "models": [str(seconds)]}}
+        assert certificates.write(paper, coverage, {"train": "1"}, 1.0).startswith("certificate")
+
+    papers = ["one", "other"]
+    at_once([lambda paper=p, k=k: certified(paper, float(k)) for p in papers for k in range(4)])
+    for paper in papers:
+        kept = json.loads((folder / f"{paper}.json").read_text())
+        assert kept["paper"] == paper and kept["stages"]["train"]["models"] == [str(kept["cpu_seconds"] - 1)]
+    assert sorted(file.name for file in folder.glob("*.json")) == ["one.json", "other.json"]

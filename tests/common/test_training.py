@@ -418,6 +418,15 @@ def test_a_server_that_refuses_does_not_stop_the_run(
     assert asked["name"] == "decoupled/seed1" and asked["tags"] == ["mobilesam", "mini", "decoupled"]
 
 
+def test_a_damaged_picture_does_not_stop_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runs.save_picture(tmp_path, "scene", np.zeros((4, 4, 3), np.uint8), "a caption")
+    runs.saved_pictures(tmp_path)[0]["file"].write_bytes(b"no picture")
+    tracker = tracking.Tracker.__new__(tracking.Tracker)
+    tracker._failed, tracker._experiment = False, SimpleNamespace(log=lambda *_: None)
+    tracker.log_pictures(tmp_path)
+    assert [record.getMessage().endswith("the run goes on without it") for record in caplog.records] == [True]
+
+
 # --- run folders
 
 
