@@ -289,6 +289,15 @@ def test_a_step_that_goes_another_way_at_another_batch_is_told_by_its_worst_mome
     assert largest(found.forward, 16) == _peaks(measure(workload, 16, "32-true"))[0]
 
 
+def test_tensors_may_go_in_another_order_at_another_batch():
+    one, two = StepMeter(), StepMeter()
+    one.sizes, two.sizes = [10, 4, 6], [20, 4, 12]
+    one.events = one.beside = [(0, 1), (1, 1), (0, -1), (1, -1), (2, 1)]
+    two.events = two.beside = [(0, 1), (1, 1), (1, -1), (0, -1), (2, 1)]
+    one.split = two.split = 2
+    assert largest(memory(one, two, 2).forward, 20) == 104
+
+
 def test_growth():
     made = growth([10, 40, 30, 7], [20, 80, 120, 7], batch=2)
     assert made.tolist() == [[0, 5, 0], [0, 20, 0], [0, 0, 7.5], [7, 0, 0]]
