@@ -75,15 +75,16 @@ def _train(tokenizer: VQRAE, tower: EncoderConfig, model: dict[str, Any], images
     def step(n: int) -> Tensor:
         x = images(n)
         out = tokenizer(x)
-        loss = F.mse_loss(out.images, x) + out.loss + (lpips(out.images, x) + logits(out.images, x)).mean()
-        if "teacher" in networks:
-            with torch.no_grad():
-                target = networks["teacher"](x)
-            loss = loss + F.mse_loss(out.features, target)
-        if adversary:
-            judge = networks["discriminator"]
-            loss = loss + generator_loss(judge(out.images))
-            loss = loss + discriminator_loss(judge(x), judge(out.images.detach()))
+        with torch.no_grad():
+            target = networks["teacher"](x) if "teacher" in networks else None
+        with torch.autocast(x.device.type, enabled=False):  # the losses, and the networks in them, are in float32
+            made = out.images.float()
+            loss = F.mse_loss(made, x) + out.loss + (lpips(made, x) + logits(made, x)).mean()
+            if target is not None:
+                loss = loss + F.mse_loss(out.features.float(), target.float())
+            if adversary:
+                judge = networks["discriminator"]
+                loss = loss + generator_loss(judge(made)) + discriminator_loss(judge(x), judge(made.detach()))
         return loss
 
     return nn.ModuleDict(networks), step
