@@ -42,7 +42,7 @@ def make(folder: Path) -> None:
     # of QNLI's development set, which is validation and test set, the first 1,000 are for validation
     for task, first, second, sizes in (
         ("qnli", "question", "sentence", {"train": 8, "validation": 1016}),
-        ("mrpc", "sentence1", "sentence2", {"train": 24, "validation": 24, "test": 24}),
+        ("mrpc", "sentence1", "sentence2", {"train": 96, "validation": 96, "test": 96}),
     ):
         for part, size in sizes.items():
             rows = [{first: a, second: b, "label": k % 2} for k, (a, b, _) in enumerate(_pairs(rng, size))]
