@@ -23,6 +23,8 @@ LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
 
 Settings = Mapping[str, Mapping[str, Any]]
 OWN: Settings = {
+    "rkl": {"model.temperature": 8.0},
+    "js": {"model.temperature": 16.0},
     "sinkhorn_alone": {"model.alpha": 0.9, "model.beta": 0.01},
 }
 """Settings of a loss at mini scale, where student.yaml has something else; see README."""
