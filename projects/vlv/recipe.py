@@ -1,5 +1,7 @@
 """VLV: which arms are compared, and the stages each of them consists of."""
 
+from collections.abc import Mapping
+
 from common.recipe import Arm, Download, Recipe, Scale, Stage
 
 T2I = Stage("glyph_text_to_image", "common.foundations.text_to_image", shared=True)
@@ -9,9 +11,7 @@ IMAGES = {  # of stage 1: few of them (Table 5); at paper scale 600 tars of 10,0
     "mini": {"data.train.init_args.size": 48},
     "paper": {"data.train.init_args.last": 600},
 }
-COCO_2017: dict[
-    str, object
-] = {  # Table 4's pictures; Table 5's and all of Table 1's are of 2014, as redraw.yaml has them
+COCO_2017 = {  # Table 4's pictures; Table 5's and Table 1's are of 2014, as redraw.yaml and evaluate.yaml have them
     "data.test.init_args.images": "$DATA_ROOT/coco/val2017",
     "data.test.init_args.captions": "$DATA_ROOT/coco/annotations/captions_val2017.json",
 }
@@ -19,14 +19,10 @@ SMALL = {"hidden": 32, "layers": 1}  # the mini scale's smaller decoder
 HUB = {name: {"model.language_model": f"Qwen/Qwen2.5-{name}"} for name in ("0.5B", "1.5B")}
 RELEASED = "lambertxiao/Vision-Language-Vision-Captioner-Qwen2.5-3B"
 RATES = {"adapter": 4e-3, "language_model": 1e-3, "encoder": 1e-3}  # of stage 2 at mini scale, by what learns
-EQUAL_WORK: dict[
-    str, object
-] = {  # of stage 2 at mini scale: as many operations as both stages of `vlv`, at stage 1's batch
-    "trainer.max_steps": 931,
-    "data.batch_size": 32,
-}
+# of stage 2 at mini scale: as many operations as both stages of `vlv`, at stage 1's batch
+EQUAL_WORK = {"trainer.max_steps": 931, "data.batch_size": 32}
 
-Settings = dict[str, object]
+Settings = Mapping[str, object]
 
 
 def arms(scale: Scale) -> dict[str, Arm]:
@@ -57,7 +53,7 @@ def arms(scale: Scale) -> dict[str, Arm]:
         return Stage("redraw", "projects.vlv.redraw", given, run="test", base=ENCODER)
 
     def describe(start: Stage | None, unfrozen: str, words: Settings, more: Settings) -> Stage:
-        given = {**drawing, **words, **vary({"model.unfrozen": unfrozen}), **more}
+        given: dict[str, object] = {**drawing, **words, **vary({"model.unfrozen": unfrozen}), **more}
         if start := stage1 if rehearsal else start:
             given["model.encoder_weights"] = start.weights
         given |= {"model.lr": RATES[unfrozen]} if mini else {}
@@ -99,7 +95,8 @@ def arms(scale: Scale) -> dict[str, Arm]:
     found["released"] = Arm([evaluate({"model.weights": RELEASED}, shared=True)], "the authors' captioner, as it is")
     if not rehearsal:
         found["decoder_middle"] = Arm([judged(stage1, words=HUB["1.5B"])], "the method with Qwen2.5-1.5B")
-        for name, words in {"small": small, "middle": HUB["1.5B"]}.items():
+        others: dict[str, Settings] = {"small": small, "middle": HUB["1.5B"]}
+        for name, words in others.items():
             found[f"no_stage1_{name}"] = Arm([judged(None, "language_model", words)], f"no stage 1, {name} decoder")
         half, part = {"model.queries": 32}, reconstruct({"data.train.init_args.last": 1800})
         found["queries_half"] = Arm(
