@@ -200,6 +200,9 @@ def test_the_test_set_is_read_task_by_task_in_the_order_of_names(tmp_path):
     world = Sentences(test=5)
     build_wordpieces(all_texts(world.read("test")), 300).save_pretrained(tmp_path)
     data = EvaluationData({"b": Sentences(test=3), "a": world}, str(tmp_path))
-    first, second = (next(iter(loader)) for loader in data.test_dataloader())
+    first, second, *validation = (next(iter(loader)) for loader in data.test_dataloader())
+    assert [len(batch["labels"]) for batch in validation] == [
+        min(len(data.tasks[name].read("val")), data.eval_batch_size) for name in "ab"
+    ]
     assert torch.equal(first["labels"], torch.tensor([example.label for example in world.read("test")]))
     assert len(second["labels"]) == 3

@@ -34,6 +34,8 @@ import argparse
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,17 +212,30 @@ def run(options: argparse.Namespace) -> None:
 
     sam = load_segmenter(options.checkpoint, options.config).requires_grad_(False)
     options.out.mkdir(parents=True, exist_ok=True)
-    for logger in ("torch.onnx", "onnxruntime.quantization", "root"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
     exports = {
         "encoder": export_encoder,
         "decoder": partial(export_decoder, single=options.return_single_mask),
     }
-    for name, export in exports.items():
-        path = options.out / f"{name}.onnx"
-        export(sam, path, options.opset)
-        for written in (path, quantize(path)) if options.quantize else (path,):
-            print(f"wrote {printable(written)} ({written.stat().st_size / 2**20:.1f} MiB)", flush=True)
+    with errors_only("torch.onnx", "onnxruntime.quantization", "root"):  # the last for what quantisation advises
+        for name, export in exports.items():
+            path = options.out / f"{name}.onnx"
+            export(sam, path, options.opset)
+            for written in (path, quantize(path)) if options.quantize else (path,):
+                print(f"wrote {printable(written)} ({written.stat().st_size / 2**20:.1f} MiB)", flush=True)
+
+
+@contextmanager
+def errors_only(*names: str) -> Iterator[None]:
+    """Loggers that say errors alone for a while."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @user_errors
