@@ -32,7 +32,10 @@ SIGLIP_256 = {
     "model.encoder.hub": "google/siglip2-so400m-patch16-256",
     "data.image_size": 256,
 }
-INTERNVIT_BATCH = {"data.batch_size": 16, "trainer.accumulate_grad_batches": 6}
+INTERNVIT_BATCH = {
+    "data.batch_size": 8,  # 16 do not fit 80 GB once the discriminator plays
+    "trainer.accumulate_grad_batches": 12,
+}
 
 
 def arms(scale: Scale) -> dict[str, Arm]:

@@ -69,13 +69,19 @@ def sweep_stages(arm: str, scale: str) -> list[Stage]:
     return [stage for stage in stages(arm, scale) if stage.name == "stage1"]
 
 
+def step_batch(config: dict) -> int:
+    """Samples of a device's step."""
+    return config["data"]["batch_size"] * config["trainer"].get("accumulate_grad_batches", 1)
+
+
 @pytest.mark.parametrize("scale", ["mini", "paper"])
 def test_arms_have_one_budget(scale):
     """The same data, batch, nets and losses; as many steps in both stages as in one."""
     named = {name: read(scale, name) for name in ("stage1", "stage2", "one_stage", "rae")}
     for config in named.values():
-        for part in ("train", "val", "image_size", "batch_size"):
+        for part in ("train", "val", "image_size"):
             assert config["data"][part] == named["stage1"]["data"][part]
+        assert step_batch(config) == step_batch(named["stage1"])
         assert config["model"]["perceptual"] == named["stage1"]["model"]["perceptual"]
         assert config["model"]["encoder"] == named["stage1"]["model"]["encoder"]
     steps = {name: config["trainer"]["max_steps"] for name, config in named.items()}

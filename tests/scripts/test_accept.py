@@ -19,7 +19,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The demonstration project in a repository of its own, with everything committed."""
     make_project(tmp_path, monkeypatch)
     monkeypatch.setattr(accept, "ROOT", tmp_path)
-    (tmp_path / ".gitignore").write_text("runs/\nreports/\n")
+    (tmp_path / ".gitignore").write_text("runs/\nreports/\n__pycache__/\n")
     for words in (["init", "-q"], ["add", "."], ["-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qm", "all"]):
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
     return tmp_path
