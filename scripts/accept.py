@@ -41,9 +41,8 @@ def accept(request: Request) -> Path:
     again = results.make_command(request)
     if found is None:
         raise UserError(f"{file} does not exist: nothing was measured yet ({again})")
-    if problems := [*uncommitted(request.paper), *differences(request, found)]:
-        listed = "\n".join(f"  - {problem}" for problem in problems)
-        raise UserError(f"{file} cannot be the reference:\n{listed}\nThen: {again}, and make accept again")
+    problems = [*uncommitted(request.paper), *differences(request, found)]
+    refuse(f"{file} cannot be the reference", problems, f"\nThen: {again}, and make accept again")
     found = results.judged(found, recipes.page(request.paper))
     return results.write(results.reference(request.paper, request.label), found)
 
@@ -61,15 +60,20 @@ def accept_same(request: Request) -> Path:
     if found is None:
         raise UserError(f"{results.path(request)} does not exist: run one seed again ({results.make_command(request)})")
     problems = [*uncommitted(request.paper), *differences(request, found, seeds=1), *changes(reference, found)]
-    if problems:
-        listed = "\n".join(f"  - {problem}" for problem in problems)
-        raise UserError(f"{file} does not stand for the code at hand:\n{listed}")
+    refuse(f"{file} does not stand for the code at hand", problems)
     for name, arm in reference["arms"].items():
         for stage, now in zip(arm["stages"], found["arms"][name]["stages"], strict=True):
             stage |= {key: now[key] for key in ("module", "fingerprint", "command")}
     again = set.intersection(*({int(seed) for seed in arm["seeds"]} for arm in found["arms"].values()))
     reference["same_seeds"] = sorted(again)
     return results.write(file, results.judged(reference, recipes.page(request.paper)))
+
+
+def refuse(what: str, problems: list[str], then: str = "") -> None:
+    """UserError with every problem in a line of its own, if there are any."""
+    if problems:
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        raise UserError(f"{what}:\n{listed}{then}")
 
 
 def changes(reference: dict[str, Any], found: dict[str, Any]) -> list[str]:

@@ -19,7 +19,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -59,14 +58,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if options.beams < 1 or options.max_tokens < 1:
         raise UserError("--beams and --max-tokens are at least 1")
     readable = Readable(options.images)
-    images = iter(readable)
-    first = next(images, None)  # before minutes go into loading the model
-    if first is None:
+    images = readable.begin()
+    if images is None:
         return 2
     networks = load(options, words=True)
     captions: dict[str, str] = {}
     try:
-        for path, image in chain([first], images):
+        for path, image in images:
             text = describe(networks, image, options.beams, options.max_tokens)
             name = printable(path)
             captions[name] = text if options.raw else clean_up(text)

@@ -15,7 +15,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 
 from common.console import printable
@@ -44,9 +43,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if not options.out.parent.is_dir():
         raise UserError(f"--out: there is no folder {printable(options.out.parent)}")
     readable = Readable(options.images)
-    images = iter(readable)
-    first = next(images, None)  # before minutes go into loading the model
-    if first is None:
+    images = readable.begin()
+    if images is None:
         return 2
     networks = load(options, words=False)
     import torch
@@ -59,7 +57,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         text_encoder = load_text_encoder(networks.text_to_image).eval().to(networks.encoder.queries)
     names, embeddings, contexts = [], [], []
     with torch.no_grad():
-        for path, image in chain([first], images):
+        for path, image in images:
             z = networks.encoder(networks.pixels(image))
             names.append(printable(path))
             embeddings.append(z.cpu())

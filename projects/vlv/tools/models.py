@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,3 +160,9 @@ class Readable:
                 self.skipped += 1
             else:
                 yield path, image
+
+    def begin(self) -> Iterator[tuple[Path, np.ndarray]] | None:
+        """The same, with the first decoded before minutes go into loading a model; None where none can be read."""
+        images = iter(self)
+        first = next(images, None)
+        return None if first is None else chain([first], images)

@@ -119,9 +119,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if min(options.beams, options.max_tokens, options.steps) < 1:
         raise UserError("--beams, --max-tokens and --steps are at least 1")
     readable = Readable(options.images)
-    images = iter(readable)
-    first = next(images, None)  # before minutes go into loading the models
-    if first is None:
+    images = readable.begin()
+    if images is None:
         return 2
     make_folder(options.out)
     networks = load(options, words=False)
@@ -133,7 +132,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     draw_caption = caption_drawer(t2i, networks, options)
     captions: dict[str, str] = {}
     taken: set[str] = set()
-    for path, image in chain([first], images):
+    for path, image in images:
         pixels = networks.pixels(image)
         with torch.no_grad():
             context = t2i.encode_embeddings(networks.encoder(pixels))
