@@ -14,26 +14,29 @@ from torch.utils.data import DataLoader
 
 from common.cli import main
 from common.data.stream import stream_loader
-from common.foundations.masked_lm import FOLLOWS, IGNORED, MASKED, REPLACED, Pretraining
+from common.foundations.masked_lm import FOLLOWS, Pretraining, first_word, hide
 from projects.anncur.data import LinkingData
-from projects.anncur.encoders import pair_inputs, pair_tokens
-from projects.anncur.linking import Corpus
+from projects.anncur.encoders import pair_inputs
+from projects.anncur.linking import Corpus, item_ids, padded
 
 
 class TextPairs(LinkingData):
     """A mention in its context, and behind it the text of the entity that is meant (half of them) or of any other.
 
-    That is BERT's second task, with two texts about one thing in the place of two sentences that follow each other; in
-    the first one, hidden words are to be told.
+    That is BERT's second task, with two texts about one thing in the place of two sentences that follow each other. For
+    the others words of the mention's side are hidden; the entity's text, where to look them up, is left as it is.
 
     Args:
-        hidden: share of the words that are to be told, of which most are masked or another word (see `masked_lm`).
+        copies: the entity is made up of the words of a mention in its context, in another order: an easier text to
+            begin with, in which every word is to be found.
+        hidden: share of the mention's words that are to be told (see `hide`).
+        whole: share of the pairs in which none is.
         kwargs: see `LinkingData`.
     """
 
-    def __init__(self, hidden: float = 0.3, **kwargs: Any):
+    def __init__(self, copies: bool = False, hidden: float = 0.4, whole: float = 0.3, **kwargs: Any):
         super().__init__(**kwargs)
-        self.hidden = hidden
+        self.copies, self.hidden, self.whole = copies, hidden, whole
 
     def __len__(self) -> int:
         return len(self.corpus.queries)
@@ -46,16 +49,25 @@ class TextPairs(LinkingData):
     def draw(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         """One sample, unpadded tensors [L] and whether the texts belong together."""
         corpus, follows = self.corpus, int(rng.integers(2))
-        first, size = corpus.ranges[index].tolist()
-        item = int(corpus.gold[index]) if follows == FOLLOWS else first + int(rng.integers(size))
-        tokens = pair_tokens(corpus.queries[index : index + 1], corpus.items[item : item + 1])[0]
-        inputs, labels = hide(tokens.numpy(), self.hidden, self.tokenizer.mask_token_id, self.words, rng)
-        return {"input_ids": inputs, "labels": labels, "next_sentence_label": follows}
+        query = corpus.queries[index].numpy()
+        if self.copies:
+            entity = self.made_up(index if follows == FOLLOWS else int(rng.integers(len(self))), rng)
+        else:
+            first, size = corpus.ranges[index].tolist()
+            item = int(corpus.gold[index]) if follows == FOLLOWS else first + int(rng.integers(size))
+            entity = corpus.items[item].numpy()
+        tokens = np.concatenate([query, entity[1:]])
+        words = np.pad(query >= first_word(self.tokenizer), (0, len(entity) - 1))
+        share = 0.0 if rng.random() < self.whole else self.hidden
+        hidden = hide(tokens, words, share, follows == FOLLOWS, self.tokenizer, rng)
+        return {**hidden, "next_sentence_label": follows}
 
-    @property
-    def words(self) -> tuple[int, int]:
-        """First and last but one id of what is a word: BERT's special tokens come before."""
-        return max(self.tokenizer.all_special_ids) + 1, len(self.tokenizer)
+    def made_up(self, index: int, rng: np.random.Generator) -> np.ndarray:
+        """An entity with the words of a mention in its context, in any order: tokens [L_i]."""
+        query = self.corpus.queries[index].numpy()
+        words = rng.permutation(query[query >= first_word(self.tokenizer)]).tolist()
+        cls, sep = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
+        return padded([item_ids(words[:2], words[2:], self.item_length, cls, sep)], self.item_length)[0].numpy()
 
     def train_dataloader(self) -> DataLoader:
         return stream_loader(self, self.batch_size, self.trainer, self.seed, self.num_workers, self._batch)
@@ -66,18 +78,6 @@ class TextPairs(LinkingData):
             **pair_inputs(parts["input_ids"], self.query_length),
             **{k: parts[k] for k in parts if k != "input_ids"},
         }
-
-
-def hide(
-    tokens: np.ndarray, share: float, mask: int, words: tuple[int, int], rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Hide a share of a text's words [L]: inputs and labels, int64 [L]; a label is IGNORED where none is hidden."""
-    tokens = tokens.astype(np.int64)
-    chosen = (tokens >= words[0]) & (rng.random(len(tokens)) < share)
-    how, other = rng.random(len(tokens)), rng.integers(*words, len(tokens))
-    inputs = np.where(chosen & (how < MASKED), mask, tokens)
-    inputs = np.where(chosen & (how >= MASKED) & (how < MASKED + REPLACED), other, inputs)
-    return inputs, np.where(chosen, tokens, IGNORED)
 
 
 def links(parser: Any) -> None:
