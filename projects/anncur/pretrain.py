@@ -9,15 +9,57 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
 
 from common.cli import main
 from common.data.stream import stream_loader
-from common.foundations.masked_lm import FOLLOWS, Pretraining, first_word, hide
+from common.foundations.masked_lm import DROPOUTS, FOLLOWS, IGNORED, Pretraining
+from common.hub import from_pretrained
 from projects.anncur.data import LinkingData
 from projects.anncur.encoders import pair_inputs
 from projects.anncur.linking import Corpus, item_ids, padded
+
+MASKED, REPLACED = 0.3, 0.5  # of the words that are hidden; the others stay
+
+
+class PairReading(Pretraining):
+    """BERT's two tasks, and ELECTRA's (Clark et al. 2020): which words have been replaced by another.
+
+    By BERT's tasks alone a net this small may stay at chance in the second for thousands of steps, and then finetuning
+    makes no good cross-encoder of it. An answer for each word, not one for a pair, makes it look words up in the other
+    text.
+
+    Args:
+        start: folder of such a model, to go on from; None for random weights.
+        kwargs: see `Pretraining`.
+    """
+
+    def __init__(self, start: str | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.replaced = nn.Linear(self.net.config.hidden_size, 2)
+        if start is not None:
+            self.net = from_pretrained(type(self.net), start, **dict.fromkeys(DROPOUTS, 0.0)).train()
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        labels, replaced, follows = (batch.pop(name) for name in ("labels", "replaced", "next_sentence_label"))
+        found = self.net.bert(**batch)
+        hidden, told, seen = found.last_hidden_state, labels != IGNORED, replaced != IGNORED
+        losses = {
+            "cloze": mean_loss(self.net.cls.predictions(hidden[told]), labels[told]),
+            "following": mean_loss(self.net.cls.seq_relationship(found.pooler_output), follows),
+            "replaced": mean_loss(self.replaced(hidden[seen]), replaced[seen]),
+        }
+        loss = torch.stack([*losses.values()]).sum()
+        self.log_dict({"train/loss": loss, **{f"train/{task}": value for task, value in losses.items()}})
+        return loss
+
+
+def mean_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy of logits [N, C] and labels [N], the mean; 0 where there are none."""
+    return F.cross_entropy(logits, labels, reduction="sum") / max(1, len(labels))
 
 
 class TextPairs(LinkingData):
@@ -80,6 +122,42 @@ class TextPairs(LinkingData):
         }
 
 
+def hide(
+    tokens: np.ndarray,
+    words: np.ndarray,
+    share: float,
+    belongs: bool,
+    tokenizer: PreTrainedTokenizerBase,
+    rng: np.random.Generator,
+) -> dict[str, np.ndarray]:
+    """Hide a share of a text's words: of those 30 % are masked and 50 % another word, the others stay.
+
+    Args:
+        tokens: of the text and what is read with it, [L].
+        words: which of them are the text's words, [L].
+        share: of the words that are hidden.
+        belongs: whether the text belongs to what is read with it. Else no word is to be told, and all are replaced.
+        tokenizer: its special tokens have the first ids.
+
+    Returns:
+        input_ids; labels, the hidden words; replaced, whether a word is another one, of all words that are not masked;
+        all int64 [L], and IGNORED where nothing is asked.
+    """
+    tokens = tokens.astype(np.int64)
+    chosen = words & (rng.random(len(tokens)) < share)
+    how, other = rng.random(len(tokens)), rng.integers(first_word(tokenizer), len(tokenizer), len(tokens))
+    masked = chosen & (how < MASKED)
+    inputs = np.where(chosen & ~masked & (how < MASKED + REPLACED), other, tokens)
+    replaced = np.where(words & ~masked, (inputs != tokens) | (not belongs), IGNORED)
+    labels = np.where(chosen & belongs, tokens, IGNORED)
+    return {"input_ids": np.where(masked, tokenizer.mask_token_id, inputs), "labels": labels, "replaced": replaced}
+
+
+def first_word(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The first id behind those of the special tokens."""
+    return max(tokenizer.all_special_ids) + 1
+
+
 def links(parser: Any) -> None:
     """One seed; the tokenizer is the world's."""
     parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
@@ -87,4 +165,4 @@ def links(parser: Any) -> None:
 
 
 if __name__ == "__main__":
-    main(Pretraining, TextPairs, links=links)
+    main(PairReading, TextPairs, links=links)

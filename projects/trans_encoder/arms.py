@@ -67,9 +67,7 @@ def published(size: str) -> tuple[Language, Language]:
 
 def trained_here(foundation: str) -> Language:
     """A small language model, the foundation of this name, and SimCSE on top of it."""
-    pretrain = "common.foundations.masked_lm"
-    copies = Stage(foundation, pretrain, {"data.copies": True, "trainer.max_steps": 1000}, shared=True).output("model")
-    plain = Stage(foundation, pretrain, {"model.start": copies}, shared=True).output("model")
+    plain = Stage(foundation, "common.foundations.masked_lm", shared=True).output("model")
     start = Stage("contrast", CONTRAST, {"model.start": plain}).output("model")
     return Language(plain, start)
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from common.data.linking import Domain, Entity, Mention
 from common.errors import UserError
-from common.foundations.masked_lm import FOLLOWS, IGNORED, MASKED, REPLACED, Pretraining, hide
+from common.foundations.masked_lm import FOLLOWS, IGNORED
 from projects.anncur.data import LinkingData
 from projects.anncur.distill import hard_negatives, match_loss
 from projects.anncur.encoders import (
@@ -23,7 +23,7 @@ from projects.anncur.encoders import (
     tag_embeddings,
 )
 from projects.anncur.linking import END, START, TITLE, Corpus, item_ids, padded, query_ids, split
-from projects.anncur.pretrain import TextPairs
+from projects.anncur.pretrain import MASKED, REPLACED, PairReading, TextPairs, hide, mean_loss
 from projects.anncur.ranker import Ranker, positive_first
 from projects.anncur.train import mine, random_negatives
 from projects.anncur.world import LinkingWorld
@@ -392,9 +392,37 @@ class TestPretraining:
         assert all(batch[key].shape == (4, 27) for key in (*inputs, "labels", "replaced"))
         assert not batch["token_type_ids"][:, :14].any() and batch["token_type_ids"][:, 14].all()
 
+    def model(self, start: str | None = None) -> PairReading:
+        return PairReading(start, kind="bert", tokenizer=LinkingWorld().tokenizer(), hidden=16, layers=1, heads=2)
+
+    def test_a_step_has_the_three_losses_and_trains_everything(self):
+        data, model, logged = self.data(), self.model(), {}
+        model.log_dict = logged.update
+        batch = data._batch([data.draw(i, np.random.default_rng(i)) for i in range(16)])
+        loss = model.training_step(batch, 0)
+        parts = [logged[f"train/{task}"] for task in ("cloze", "following", "replaced")]
+        torch.testing.assert_close(loss, sum(parts))
+        assert all(part > 0 for part in parts)
+        loss.backward()
+        assert all(p.grad is not None for p in model.parameters())
+
+    def test_a_batch_without_anything_to_be_told_has_a_loss(self):
+        assert mean_loss(torch.zeros(0, 5), torch.zeros(0, dtype=torch.long)) == 0
+        logits, labels = torch.randn(3, 4), torch.tensor([1, 0, 3])
+        torch.testing.assert_close(mean_loss(logits, labels), torch.nn.functional.cross_entropy(logits, labels))
+
+    def test_it_goes_on_from_another(self, tmp_path):
+        first = self.model()
+        first.net.config.update({"hidden_dropout_prob": 0.1})
+        first.net.save_pretrained(tmp_path)
+        model = self.model(str(tmp_path))
+        state = first.net.state_dict()
+        assert all(torch.equal(value, state[name]) for name, value in model.net.state_dict().items())
+        assert model.net.training and model.net.config.hidden_dropout_prob == 0
+
     def test_what_it_leaves_is_what_encoders_start_from(self, tmp_path):
         torch.manual_seed(0)
-        module = Pretraining("bert", LinkingWorld().tokenizer(), hidden=16, layers=1, heads=2)
+        module = self.model()
         module.net.save_pretrained(tmp_path)
         net = build("emb", BertSizes(pretrained=str(tmp_path), dropout=0.0))
         assert all((a == b).all() for a, b in zip(net.bert.parameters(), module.net.bert.parameters(), strict=False))

@@ -1,9 +1,6 @@
 """Trans-Encoder's models and stages with tiny nets: labels, orders, start weights, gradients, what a stage leaves."""
 
-import re
-
 import lightning.pytorch as L
-import numpy as np
 import pytest
 import torch
 import transformers
@@ -12,7 +9,7 @@ from torch.nn import functional as F
 from common.data.pairs import Pair
 from common.data.worlds.sentence_pairs import SentencePairs, Stories
 from common.errors import UserError
-from common.foundations.masked_lm import IGNORED, Pretraining, TextData, mean_loss
+from common.foundations.masked_lm import IGNORED, Pretraining, TextData
 from projects.trans_encoder.contrast import SimCSE
 from projects.trans_encoder.data import EvaluationData, PairData, agreement
 from projects.trans_encoder.distill import Distillation
@@ -55,69 +52,19 @@ def cross(start: str, teachers: dict, **settings) -> Distillation:
     return Distillation("cross", start, teachers, "bi", **{"lr": 1e-3, **settings})
 
 
-def test_texts_are_hidden_for_both_tasks():
-    for kind, size in (("bert", 300), ("roberta", 400)):
-        data, rng = (
-            TextData(Stories(60), kind, size, alone=0.5, hidden=0.5, whole=0.25),
-            np.random.default_rng(0),
-        )
-        samples = [data.draw(k % 60, rng) for k in range(600)]
-        follows = [sample["next_sentence_label"] for sample in samples]
-        assert {0, 1, IGNORED} == set(follows) and 240 < follows.count(IGNORED) < 360
-        shares = {0: [], 1: [], IGNORED: []}
-        for number, (sample, second) in enumerate(zip(samples, follows, strict=True)):
-            pair, labels = data.pairs[number % 60], np.array(sample["labels"])
-            hidden = labels != IGNORED
-            first = data.tokenizer(pair.a)["input_ids"]
-            texts = first if second == IGNORED else data.tokenizer(pair.a, pair.b)["input_ids"]
-            shares[second].append(hidden.sum() / len(hidden))
-            replaced = np.array(sample["replaced"])
-            if second == 1:
-                assert not hidden.any() and set(replaced) <= {1, IGNORED}  # nothing to be looked up
-                continue
-            seen = np.where(hidden, labels, sample["input_ids"])
-            assert (seen == texts).all() and (
-                replaced[replaced >= 0] == (sample["input_ids"] != np.array(texts))[replaced >= 0]
-            ).all()
-            assert not hidden[np.array(texts) <= 4].any()
-            assert not (hidden[: len(first)].any() and hidden[len(first) :].any())  # of two sentences one is whole
-        assert np.mean(shares[IGNORED]) > 0.35 and 0.1 < np.mean(shares[0]) < 0.2
-        batch = data.collate(samples[:8])
-        assert batch["labels"].shape == batch["input_ids"].shape == batch["attention_mask"].shape
-        padding = batch["attention_mask"] == 0
-        assert padding.any() and (batch["input_ids"][padding] == data.tokenizer.pad_token_id).all()
-        assert (batch["labels"][padding] == IGNORED).all() and (batch["replaced"][padding] == IGNORED).all()
-
-
-def test_a_copy_has_the_words_of_a_first_sentence_in_another_order():
-    data, rng = TextData(Stories(60), "bert", 300, alone=0.0, copies=True, hidden=0.0), np.random.default_rng(0)
-    known = {" ".join(sorted(pair.a.split())) for pair in data.pairs}
-    moved = 0
-    for k in range(60):
-        sample = data.draw(k, rng)
-        _, first, second, _ = re.split(r"\[CLS\] | \[SEP\]", data.tokenizer.decode(sample["input_ids"]) + " ")
-        first, second = first.split(), second.split()
-        assert " ".join(sorted(second)) in known and (sorted(first) == sorted(second) or sample["next_sentence_label"])
-        moved += first != second
-    assert moved > 50
-
-
-def test_a_language_model_goes_on_from_another(language):
-    for kind, folder in language.items():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-        model = Pretraining(kind, tokenizer, start=folder, hidden=16, layers=1, heads=2)
-        before = transformers.AutoModel.from_pretrained(folder)
-        assert before.config.hidden_dropout_prob == 0.1 and model.net.config.hidden_dropout_prob == 0
-        own = model.net.base_model.state_dict()
-        assert all(torch.equal(value, own[name]) for name, value in before.state_dict().items() if name in own)
-        assert model.net.training and all(parameter.requires_grad for parameter in model.parameters())
-
-
-def test_a_batch_without_anything_to_be_told_has_a_loss():
-    assert mean_loss(torch.zeros(0, 5), torch.zeros(0, dtype=torch.long)) == 0
-    assert mean_loss(torch.zeros(2, 4), torch.full((2,), IGNORED)) == 0
-    logits, labels = torch.randn(3, 4), torch.tensor([1, IGNORED, 3])
-    torch.testing.assert_close(mean_loss(logits, labels), F.cross_entropy(logits[[0, 2]], labels[[0, 2]]))
+def test_texts_are_hidden_for_both_tasks(language):
+    data = TextData(Stories(60), "bert", 300, alone=0.5)
+    rng = __import__("numpy").random.default_rng(0)
+    samples = [data.draw(k, rng) for k in range(60)]
+    follows = [sample["next_sentence_label"] for sample in samples]
+    assert {0, 1, IGNORED} == set(follows) and 15 < follows.count(IGNORED) < 45
+    batch = data.hide(samples)
+    hidden = batch["labels"] >= 0
+    real = batch["attention_mask"].bool()
+    assert 0.2 < hidden.sum() / real.sum() < 0.4 and not (hidden & ~real).any()
+    assert not hidden[:, 0].any()  # [CLS]
+    for words, second in zip(samples, follows, strict=True):
+        assert sum(words["special_tokens_mask"]) == (2 if second == IGNORED else 3)
 
 
 def test_a_language_model_becomes_either_kind_of_encoder(language):
