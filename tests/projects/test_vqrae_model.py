@@ -453,7 +453,7 @@ SIGLIP_HUB, INTERN_HUB = "google/siglip2-base-patch16-224", "OpenGVLab/InternVL3
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("hub")
-    write_hub(root, [SIGLIP_HUB, INTERN_HUB])
+    write_hub(root, [SIGLIP_HUB, INTERN_HUB], layers=2)
     return root
 
 
