@@ -105,7 +105,7 @@ class Corpus(L.LightningDataModule):
         return parts
 
     def _halves(self, source: RepositorySource, index: int, together: int, rng: np.random.Generator) -> list[list[int]]:
-        """A first half and a second one as long, of the same piece or of another repository's: only words tell which."""
+        """A first half and a second one as long, of the same piece or of another repository's: only words tell."""
         repository = source[index]
         first, second = self._cut(_any(repository, rng), rng)
         if not together:
