@@ -102,7 +102,7 @@ def test_a_folder_in_parts_as_the_hub_has_it_and_half_precision(models, tmp_path
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
     assert same(net, load_captioner(other, str(tmp_path)))
     (tmp_path / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(UserError, match=r"index\.json is damaged"):
+    with pytest.raises(UserError, match=r"index\.json.*weight_map"):
         load_captioner(other, str(tmp_path))
 
 
