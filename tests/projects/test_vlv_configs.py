@@ -50,6 +50,30 @@ def test_a_stage_understands_its_config_and_settings(case, monkeypatch, capsys):
         assert found == ("x" if isinstance(value, Output) else value)
 
 
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("reconstruct", "model.queries=0"),
+        ("describe", "model.max_tokens=-1"),
+        ("describe", "data.pairs=-5"),
+        ("redraw", "model.steps=0"),
+        ("evaluate", "model.beams=0"),
+        ("language", "model.hidden=0"),
+    ],
+)
+def test_amounts_are_positive(name, setting, monkeypatch, capsys):
+    module = f"projects.vlv.{name}"
+    run = "test" if name in ("redraw", "evaluate") else "fit"
+    names = [name] if name == "language" else ["encoder", name]
+    configs = [word for file in names for word in ("--config", str(CONFIGS / f"mini/{file}.yaml"))]
+    monkeypatch.setattr(sys, "argv", [module, run, *configs, f"--{setting}", "--print_config"])
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(module, run_name="__main__")
+    assert ended.value.code == 2
+    assert setting.split("=")[0].split(".")[1] in capsys.readouterr().err
+
+
 def test_claims_begin_with_the_dossier_of_claims_and_every_arm_stands_in_a_row_or_a_claim():
     page = recipes.page("vlv")
     assert list(dict.fromkeys(claim.id.split("-")[0] for claim in page.claims)) == [f"C{k}" for k in range(1, 9)]

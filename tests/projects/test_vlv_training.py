@@ -132,6 +132,8 @@ def test_stage_2_starts_from_stage_1(models, tmp_path):
     torch.testing.assert_close(module.net.encoder(images(2)), first(images(2)))
     with pytest.raises(UserError, match="does not fit VLVEncoder"):
         Description(florence(), *models, QUERIES + 1, encoder_weights=str(tmp_path / "weights.safetensors"))
+    with pytest.raises(UserError, match="model.queries is 9: the text encoder reads 1 to 8 embeddings"):
+        Description(florence(), *models, queries=9)
 
 
 def test_pairs_are_a_part_of_the_pictures_that_the_seed_draws():
