@@ -19,8 +19,6 @@ SMALL = {"hidden": 32, "layers": 1}  # the mini scale's smaller decoder
 HUB = {name: {"model.language_model": f"Qwen/Qwen2.5-{name}"} for name in ("0.5B", "1.5B")}
 RELEASED = "lambertxiao/Vision-Language-Vision-Captioner-Qwen2.5-3B"
 RATES = {"adapter": 4e-3, "language_model": 1e-3, "encoder": 1e-3}  # of stage 2 at mini scale, by what learns
-# of stage 2 at mini scale: as many operations as both stages of `vlv`, at stage 1's batch
-EQUAL_WORK = {"trainer.max_steps": 931, "data.batch_size": 32}
 
 Settings = Mapping[str, object]
 
@@ -52,8 +50,8 @@ def arms(scale: Scale) -> dict[str, Arm]:
         given = {**drawing, **settings, "model.weights": stage.weights}
         return Stage("redraw", "projects.vlv.redraw", given, run="test", base=ENCODER)
 
-    def describe(start: Stage | None, unfrozen: str, words: Settings, more: Settings) -> Stage:
-        given: dict[str, object] = {**drawing, **words, **vary({"model.unfrozen": unfrozen}), **more}
+    def describe(start: Stage | None, unfrozen: str, words: Settings) -> Stage:
+        given: dict[str, object] = {**drawing, **words, **vary({"model.unfrozen": unfrozen})}
         if start := stage1 if rehearsal else start:
             given["model.encoder_weights"] = start.weights
         given |= {"model.lr": RATES[unfrozen]} if mini else {}
@@ -63,10 +61,8 @@ def arms(scale: Scale) -> dict[str, Arm]:
         given = {**drawing, **settings}
         return Stage("evaluate", "projects.vlv.evaluate", given, run="test", shared=shared, base=ENCODER)
 
-    def judged(
-        start: Stage | None, unfrozen: str = "encoder", words: Settings = decoder, more: Settings | None = None
-    ) -> Stage:
-        return evaluate({**words, "model.weights": describe(start, unfrozen, words, more or {}).weights})
+    def judged(start: Stage | None, unfrozen: str = "encoder", words: Settings = decoder) -> Stage:
+        return evaluate({**words, "model.weights": describe(start, unfrozen, words).weights})
 
     stage1 = reconstruct({})
     fewer = vary({"model.queries": few})
@@ -77,6 +73,7 @@ def arms(scale: Scale) -> dict[str, Arm]:
         "frozen": Arm([judged(stage1, "language_model")], "the encoder stays as stage 1 left it"),
         "psi_only": Arm([judged(stage1, "adapter")], "encoder and language model stay, psi alone learns from pairs"),
         "no_stage1": Arm([judged(None, "language_model")], "no stage 1, and the encoder stays as it began"),
+        "no_stage1_trainable": Arm([judged(None)], "no stage 1, but all learn from pairs in stage 2"),
         "decoder_small": Arm([judged(stage1, words=small)], "the method with a smaller language model"),
         "frozen_small": Arm([judged(stage1, "language_model", small)], "`frozen` with a smaller language model"),
         "captions": Arm([evaluate({**decoder, "model.captions": "data"}, shared=True)], "the data's own captions"),
@@ -86,12 +83,7 @@ def arms(scale: Scale) -> dict[str, Arm]:
         "images_few": Arm([redraw(images, {})], "redrawn from embeddings: a small part of the images in stage 1"),
     }
     if mini:
-        found["no_stage1_equal_work"] = Arm(
-            [judged(None, more=EQUAL_WORK)],
-            "no stage 1, but psi, language model and encoder learn from pairs, in the work of both stages of `vlv`",
-        )
         return found
-    found["no_stage1_trainable"] = Arm([judged(None)], "no stage 1, but all learn from pairs in stage 2")
     found["released"] = Arm([evaluate({"model.weights": RELEASED}, shared=True)], "the authors' captioner, as it is")
     if not rehearsal:
         found["decoder_middle"] = Arm([judged(stage1, words=HUB["1.5B"])], "the method with Qwen2.5-1.5B")

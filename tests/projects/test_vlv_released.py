@@ -114,7 +114,7 @@ def test_the_encoder_of_either_stage(models, tmp_path):
     save_model(net.encoder, str(tmp_path / "ours.safetensors"))
     for name in ("captioner", "stage1", "ours"):
         torch.manual_seed(1)
-        encoder = build_encoder(florence(), QUERIES, 16).requires_grad_(False).eval()
+        encoder = build_encoder(florence(), QUERIES, net.text_encoder.config).requires_grad_(False).eval()
         load_encoder(encoder, str(tmp_path / f"{name}.safetensors"))
         torch.testing.assert_close(encoder(images(2)), net.encoder(images(2)))
 
