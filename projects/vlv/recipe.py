@@ -19,6 +19,8 @@ SMALL = {"hidden": 32, "layers": 1}  # the mini scale's smaller decoder
 HUB = {name: {"model.language_model": f"Qwen/Qwen2.5-{name}"} for name in ("0.5B", "1.5B")}
 RELEASED = "lambertxiao/Vision-Language-Vision-Captioner-Qwen2.5-3B"
 RATES = {"adapter": 4e-3, "language_model": 1e-3, "encoder": 1e-3}  # of stage 2 at mini scale, by what learns
+# of stage 2 at mini scale: as many operations as both stages of `vlv`, at stage 1's batch
+EQUAL_WORK = {"trainer.max_steps": 931, "data.batch_size": 32}
 
 Settings = Mapping[str, object]
 
@@ -50,8 +52,8 @@ def arms(scale: Scale) -> dict[str, Arm]:
         given = {**drawing, **settings, "model.weights": stage.weights}
         return Stage("redraw", "projects.vlv.redraw", given, run="test", base=ENCODER)
 
-    def describe(start: Stage | None, unfrozen: str, words: Settings) -> Stage:
-        given: dict[str, object] = {**drawing, **words, **vary({"model.unfrozen": unfrozen})}
+    def describe(start: Stage | None, unfrozen: str, words: Settings, more: Settings) -> Stage:
+        given: dict[str, object] = {**drawing, **words, **vary({"model.unfrozen": unfrozen}), **more}
         if start := stage1 if rehearsal else start:
             given["model.encoder_weights"] = start.weights
         given |= {"model.lr": RATES[unfrozen]} if mini else {}
@@ -61,8 +63,10 @@ def arms(scale: Scale) -> dict[str, Arm]:
         given = {**drawing, **settings}
         return Stage("evaluate", "projects.vlv.evaluate", given, run="test", shared=shared, base=ENCODER)
 
-    def judged(start: Stage | None, unfrozen: str = "encoder", words: Settings = decoder) -> Stage:
-        return evaluate({**words, "model.weights": describe(start, unfrozen, words).weights})
+    def judged(
+        start: Stage | None, unfrozen: str = "encoder", words: Settings = decoder, more: Settings | None = None
+    ) -> Stage:
+        return evaluate({**words, "model.weights": describe(start, unfrozen, words, more or {}).weights})
 
     stage1 = reconstruct({})
     fewer = vary({"model.queries": few})
@@ -83,6 +87,10 @@ def arms(scale: Scale) -> dict[str, Arm]:
         "images_few": Arm([redraw(images, {})], "redrawn from embeddings: a small part of the images in stage 1"),
     }
     if mini:
+        found["no_stage1_equal_work"] = Arm(
+            [judged(None, more=EQUAL_WORK)],
+            "no stage 1, but psi, language model and encoder learn from pairs, in the work of both stages of `vlv`",
+        )
         return found
     found["released"] = Arm([evaluate({"model.weights": RELEASED}, shared=True)], "the authors' captioner, as it is")
     if not rehearsal:

@@ -11,6 +11,7 @@ from benchmarks.judging.forms import Better, Measure
 from benchmarks.running import recipes
 from benchmarks.running.recipes import ROOT, load
 from common.recipe import Output, Stage, walk
+from projects.vlv.recipe import EQUAL_WORK
 
 CONFIGS = ROOT / "projects/vlv/configs"
 
@@ -115,11 +116,12 @@ def test_arms_differ_in_what_they_are_named_after():
     allowed = {"model.lr", "model.unfrozen", "model.encoder_weights", "model.language_model"}
     for name, stage in described.items():
         changed = {k for k, v in stage.overrides.items() if k != "model.text_to_image"}
-        assert changed <= allowed, name
+        more = set(EQUAL_WORK) if name == "no_stage1_equal_work" else set()
+        assert changed <= allowed | more, name
     starts = {name: "model.encoder_weights" in stage.overrides for name, stage in described.items()}
     assert starts == {name: not name.startswith("no_stage1") for name in described}
     rates = {name: stage.overrides["model.lr"] for name, stage in described.items()}
-    assert rates["vlv"] == rates["decoder_small"] == rates["no_stage1_trainable"]
+    assert rates["vlv"] == rates["decoder_small"] == rates["no_stage1_trainable"] == rates["no_stage1_equal_work"]
     assert rates["frozen"] == rates["no_stage1"] == rates["frozen_small"]
     unfrozen = {name: stage.overrides["model.unfrozen"] for name, stage in described.items()}
     frozen = {"frozen", "frozen_small", "no_stage1"}
