@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
+from scipy.optimize import brentq
 
 Array = np.ndarray
 
@@ -17,10 +18,9 @@ def first_reached(times: Array, values: Array, wanted: Array) -> Array:
         if after == 0:
             found[k] = times[0]
             continue
-        before = slice(max(0, after - 3), after + 3)
-        curve = PchipInterpolator(times[before], values[before, k])
-        inside = curve.solve(wanted[k], extrapolate=False)
-        found[k] = inside[inside > times[after - 1] * (1 - 1e-12)].min()
+        near = slice(max(0, after - 3), after + 3)
+        curve = PchipInterpolator(times[near], values[near, k] - wanted[k])
+        found[k] = brentq(curve, times[after - 1], times[after])
     return found
 
 

@@ -13,13 +13,14 @@ MAE_RELU = 4.0
 
 
 def arms(scale: Scale) -> dict[str, Arm]:
-    """The same at every scale: more and larger networks at the paper's."""
-    words = ", ".join(map(str, DEPTHS))
+    """The same at every scale, with larger networks at the paper's; a rehearsal needs two depths alone."""
+    depths = DEPTHS if scale != "rehearsal" else DEPTHS[1:3]
+    words = ", ".join(map(str, depths))
     return {
         "jepa_theory": Arm([solve("jepa")], "JEPA's equations, integrated for many features: no network"),
         "mae_theory": Arm([solve("mae")], "MAE's equations, integrated for many features: no network"),
-        "jepa": trained("network", "jepa", DEPTHS, f"networks of depth {words}, trained by JEPA", method=True),
-        "mae": trained("network", "mae", DEPTHS, f"networks of depth {words}, trained by MAE"),
+        "jepa": trained("network", "jepa", depths, f"networks of depth {words}, trained by JEPA", method=True),
+        "mae": trained("network", "mae", depths, f"networks of depth {words}, trained by MAE"),
         "jepa_static": trained("static", "jepa", [NOISE_DEPTH], "JEPA on samples of two noisy views"),
         "mae_static": trained("static", "mae", [NOISE_DEPTH], "MAE on samples of two noisy views"),
         "jepa_static_shallow": trained("static", "jepa", [1], "JEPA on two noisy views, an encoder of one matrix"),

@@ -69,7 +69,9 @@ class Solution(L.LightningModule):
         for depth in self.depths:
             exact = learning_time(self.objective, lam, rho, depth, self.eps)
             if np.isnan(exact).any():
-                raise UserError(f"model.eps {self.eps:g} at depth {depth} begins above features' fixed points: lower it")
+                raise UserError(
+                    f"model.eps {self.eps:g} at depth {depth} begins above features' fixed points: lower it"
+                )
             times = integrated_time(self.objective, lam, rho, depth, self.eps, self.tolerance)
             errors.append(np.abs(times / exact - 1).max())
             found[f"inversions_{depth}"] = inversions(times, lam, rho)

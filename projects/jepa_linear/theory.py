@@ -53,9 +53,7 @@ def elapsed(objective: Objective, gain: Array, lam: Array, rho: Array, depth: in
     return (early + late) / lam
 
 
-def learning_time(
-    objective: Objective, lam: Array, rho: Array, depth: int, eps: float, part: float = HALF
-) -> Array:
+def learning_time(objective: Objective, lam: Array, rho: Array, depth: int, eps: float, part: float = HALF) -> Array:
     """Time of the flow until a feature's amplitude, eps at the start, is this part of its fixed point.
 
     NaN where it is not below that at the start; JEPA's features with rho < eps^(1/L) shrink.
@@ -104,9 +102,7 @@ def integrated_time(
     return found
 
 
-def trajectory(
-    objective: Objective, lam: Array, rho: Array, depth: int, eps: float, times: Array
-) -> Array:
+def trajectory(objective: Objective, lam: Array, rho: Array, depth: int, eps: float, times: Array) -> Array:
     """Amplitudes w at the times [T], increasing, from 0 on: [T, F], by integrating the equation of every feature."""
     found = np.empty((len(times), len(lam)))
     for k in range(len(lam)):

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from common.cli import main, one_seed
+from common.cli import main, one_seed, say
 from common.errors import UserError
 from projects.jepa_linear.data import Pair, Pairs
 from projects.jepa_linear.flow import GradientFlow
@@ -80,6 +80,8 @@ class Training(L.LightningModule):
         self.objective, self.depth, self.eps, self.start, self.relu = objective, depth, eps, start, relu
         self.target, self.momentum, self.lr, self.longer, self.every = target, momentum, lr, longer, every
         self.net: DeepLinear
+        self.time = 0.0
+        """Of the flow; gradient descent moves by the learning rate."""
         self.seen: list[dict[str, Tensor]] = []
 
     def configure_model(self) -> None:
@@ -120,25 +122,24 @@ class Training(L.LightningModule):
         encoded = (self.net if self.average is None else self.average).encode(y)
         return predicted, encoded if self.target == "gradient" else encoded.detach()
 
-    @property
-    def time(self) -> float:
-        """Of the flow; gradient descent moves by the learning rate."""
-        optimizer = self.optimizers()
-        return self.global_step * self.lr if self.lr is not None else optimizer.param_groups[0]["time"]  # type: ignore[union-attr]
-
     def on_train_start(self) -> None:
         if not self.seen:
             self.look()
 
-    @torch.no_grad()
-    def on_train_batch_end(self, outputs: Any, batch: Pair, batch_idx: int) -> None:
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """A step, and all that follows from it: checkpoints are written before the hooks at a batch's end."""
+        optimizer.step(closure=optimizer_closure)
+        steps = self.global_step + 1
+        self.time = optimizer.param_groups[0]["time"] if self.lr is None else steps * self.lr
         if self.average is not None:
-            for slow, fast in zip(self.average.parameters(), self.net.parameters(), strict=True):
-                slow.lerp_(fast, 1 - self.momentum)
-        over = self.time >= self.until
-        if over or self.global_step % self.every == 0:
+            with torch.no_grad():
+                for slow, fast in zip(self.average.parameters(), self.net.parameters(), strict=True):
+                    slow.lerp_(fast, 1 - self.momentum)
+        if self.time >= self.until or steps % self.every == 0:
             self.look()
-        self.trainer.should_stop = over
+
+    def on_train_batch_end(self, outputs: Any, batch: Pair, batch_idx: int) -> None:
+        self.trainer.should_stop = self.time >= self.until
 
     @torch.no_grad()
     def look(self) -> None:
@@ -152,6 +153,8 @@ class Training(L.LightningModule):
 
     @torch.no_grad()
     def on_train_end(self) -> None:
+        if self.time < self.until:
+            say(f"trainer.max_steps ended the training at time {self.time:.4g} of {self.until:.4g}")
         pair, features = self.data.parts["val"], self.data.features
         stacked = {name: torch.stack([row[name] for row in self.seen]) for name in self.seen[0]}
         stacked["val_progress"] = progress(*self.sides(pair), pair[0] @ self.data.basis)
@@ -164,10 +167,10 @@ class Training(L.LightningModule):
         save_file(stacked, self.run_dir / "trajectory.safetensors", said)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["seen"] = self.seen
+        checkpoint |= {"seen": self.seen, "time": self.time}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.seen = checkpoint["seen"]
+        self.seen, self.time = checkpoint["seen"], checkpoint["time"]
 
 
 if __name__ == "__main__":

@@ -36,7 +36,10 @@ def of_theory(objective: Objective, features: "Features", depths: Sequence[int],
     times = [learning_time(objective, np.ones_like(rho), rho, depth, eps) for depth in depths]
     over_rho = [Line(rho, t / t[-1], f"L = {depth}") for depth, t in zip(depths, times, strict=True)]
     shares = {
-        e: [inversions(learning_time(objective, features.lam, features.rho, d, e), features.lam, features.rho) for d in depths]
+        e: [
+            inversions(learning_time(objective, features.lam, features.rho, d, e), features.lam, features.rho)
+            for d in depths
+        ]
         for e in DECADES
         if not np.isnan(learning_time(objective, features.lam, features.rho, max(depths), e)).any()
     }
