@@ -29,7 +29,7 @@ Pictures = dict[str, tuple[Themed, str]]
 
 
 def of_theory(objective: Objective, features: "Features", depths: Sequence[int], eps: float) -> Pictures:
-    """Trajectories of three features in three studies; times over rho; which of two features comes first; inversions."""
+    """Three features in three studies; times over rho; inversions; which of two features comes first."""
     name = objective.upper()
     panels = [_study(objective, np.array(lam), np.array(rho), title) for title, (lam, rho) in STUDIES.items()]
     rho = np.linspace(features.rho.min(), features.rho.max(), 40)
@@ -46,7 +46,7 @@ def of_theory(objective: Objective, features: "Features", depths: Sequence[int],
     return {
         "three features, integrated": (
             side_by_side(*panels),
-            f"Amplitudes of three features over time, each by its fixed point, at depth {STUDY_DEPTH} from {STUDY_EPS:g}: "
+            f"Amplitudes of three features, each by its fixed point, at depth {STUDY_DEPTH} from {STUDY_EPS:g}: "
             "rho is equal, lambda is equal, and the larger lambda has the smaller rho",
         ),
         "time to learn, and inversions": (
@@ -61,7 +61,7 @@ def of_theory(objective: Objective, features: "Features", depths: Sequence[int],
             "pairs at odds in which the feature with the larger rho comes first, by depth and eps",
         ),
         "which of two features comes first": (
-            side_by_side(*[_plane(objective, depth, eps, name) for depth in (depths[0], depths[len(depths) // 2], depths[-1])]),
+            side_by_side(*[_plane(objective, d, eps, name) for d in (depths[0], depths[len(depths) // 2], depths[-1])]),
             "A feature against one with lambda = rho = 0.75, by its own lambda and rho: the darker, the earlier it is "
             "learned; where the colour changes, both take the same time",
         ),
@@ -95,8 +95,8 @@ def of_runs(runs: Sequence["Trajectory"]) -> Pictures:
         where = f"depth {run.depth}"
         if run.theory:
             caption = (
-                f"Networks of {where} over the theory: amplitudes of {min(SHOWN, len(run.limits))} features, each by its "
-                "fixed point; dots are the network, lines the scalar equations"
+                f"Networks of {where} over the theory: amplitudes of {min(SHOWN, len(run.limits))} features, each by "
+                "its fixed point; dots are the network, lines the scalar equations"
             )
             pictures[f"network over theory, {where}"] = (_over_theory(run), caption)
         else:

@@ -65,8 +65,8 @@ def features_of(inputs: Array, cross: Array, names: list[str]) -> Found:
     smallest = np.linalg.eigvalsh(inputs)[0]
     if smallest <= 1e-10 * max(inputs.trace(), 0):
         raise UserError(
-            f"the inputs' covariance has the eigenvalue {smallest:.3g}: some direction does not vary. Leave out columns "
-            "that are constant or that follow from others, or give more samples than columns"
+            f"the inputs' covariance has the eigenvalue {smallest:.3g}: some direction does not vary. Leave out "
+            "columns that are constant or that follow from others, or give more samples than columns"
         )
     rho, vectors = eigh((cross + cross.T) / 2, inputs)
     lengths = np.linalg.norm(vectors, axis=0)
