@@ -1,10 +1,9 @@
 """Pairs of an input and a target whose covariances share a basis: features, each with its lambda and its rho.
 
-A source says which features there are, and draws samples of them. Without a number of samples the pairs are a handful
-of points that have exactly the covariances asked for: the loss over them is the expectation.
+A source says which features there are, and may draw samples of them. Without samples the pairs are a handful of points
+that have exactly the covariances asked for: the loss over them is the expectation.
 """
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -63,44 +62,27 @@ class Group:
     persistence: float = 1.0
 
 
-class Source(ABC):
-    """Features, and samples of them."""
-
-    @abstractmethod
-    def features(self) -> Features: ...
-
-    @abstractmethod
-    def sample(self, count: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Inputs and targets [count, F], a column for each feature."""
-
-
-class Drawn(Source):
+class Drawn:
     """Features with lambda and rho from two ranges, the same ones whatever the run's seed is.
 
     Args:
         count: so many features.
         lam: lowest and highest lambda.
         rho: lowest and highest rho.
-        draw: another number, other features.
     """
 
-    def __init__(self, count: int, lam: tuple[float, float], rho: tuple[float, float], draw: int = 0):
+    def __init__(self, count: int, lam: tuple[float, float], rho: tuple[float, float]):
         for name, (low, high) in (("lam", lam), ("rho", rho)):
             if not 0 < low <= high:
                 raise UserError(f"data.source: {name} from {low:g} to {high:g}; it has to be above 0, and ascending")
-        rng = np.random.default_rng(draw)
+        rng = np.random.default_rng(0)
         self.lam, self.rho = rng.uniform(*lam, count), rng.uniform(*rho, count)
 
     def features(self) -> Features:
         return Features(self.lam, self.rho, np.full_like(self.lam, np.nan), np.zeros_like(self.lam))
 
-    def sample(self, count: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        found = self.features()
-        x = rng.normal(size=(count, len(self.lam))) * np.sqrt(found.variance)
-        return x, x * self.rho + rng.normal(size=x.shape) * np.sqrt(_rest(found))
 
-
-class Static(Source):
+class Static:
     """Two noisy views of one latent vector: x = z + n, y = z + n'.
 
     Args:
@@ -116,6 +98,7 @@ class Static(Source):
         return Features(lam, lam / (latent + noise), latent, group)
 
     def sample(self, count: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Inputs and targets [count, F], a column for each feature."""
         latent, noise, _, _ = self._columns()
         z = rng.normal(size=(count, len(latent))) * np.sqrt(latent)
         x, y = (z + rng.normal(size=z.shape) * np.sqrt(noise) for _ in range(2))
@@ -141,32 +124,28 @@ class Temporal(Static):
         return seen[:-1], seen[1:]
 
 
-def _rest(features: Features) -> Array:
-    """Variance of the target that the input does not explain: enough for targets as large as inputs, where it can."""
-    return np.maximum(features.variance - features.rho * features.lam, 0.0)
-
-
 def exact_pairs(features: Features) -> tuple[Array, Array]:
-    """2 F inputs and targets, [2 F, F] each, whose second moments are exactly the features'."""
+    """2 F inputs and targets, [2 F, F] each, whose second moments are exactly the features'.
+
+    Targets vary as much as inputs do, or more where what the input explains of them does already.
+    """
     scale = np.sqrt(2 * len(features.lam))
-    x, rest = np.diag(np.sqrt(features.variance)) * scale, np.diag(np.sqrt(_rest(features))) * scale
+    unexplained = np.maximum(features.variance - features.rho * features.lam, 0.0)
+    x, rest = np.diag(np.sqrt(features.variance)) * scale, np.diag(np.sqrt(unexplained)) * scale
     return np.concatenate([x, 0 * x]), np.concatenate([x * features.rho, rest])
 
 
-class Batches:
-    """Batches as `stream_loader` takes samples: all pairs, or some of them with replacement."""
+class Whole:
+    """All pairs as every batch, for `stream_loader`."""
 
-    def __init__(self, pairs: Pair, size: int | None):
-        self.pairs, self.size = pairs, size
+    def __init__(self, pairs: Pair):
+        self.pairs = pairs
 
     def __len__(self) -> int:
         return STEPS
 
     def draw(self, index: int, rng: np.random.Generator) -> Pair:
-        if self.size is None:
-            return self.pairs
-        rows = torch.from_numpy(rng.integers(len(self.pairs[0]), size=self.size))
-        return self.pairs[0][rows], self.pairs[1][rows]
+        return self.pairs
 
 
 class Pairs(L.LightningDataModule):
@@ -175,21 +154,20 @@ class Pairs(L.LightningDataModule):
     Args:
         source: the features.
         samples: so many to train on, and as many for each of the others; None for the population itself.
-        batch_size: pairs of a step; None for all of them.
         seed: of the basis and of the samples.
     """
 
-    def __init__(self, source: Source, samples: int | None = None, batch_size: int | None = None, seed: int = 0):
+    def __init__(self, source: Drawn | Static, samples: int | None = None, seed: int = 0):
         super().__init__()
-        if batch_size is not None and samples is None:
-            raise UserError("data.batch_size without data.samples: the population is one batch, leave it out")
-        self.features, self.batch_size, self.seed = source.features(), batch_size, seed
+        self.features, self.seed = source.features(), seed
         self.exact = samples is None
         size = len(self.features.lam)
         turned = np.linalg.qr(np.random.default_rng((seed, 0)).normal(size=(size, size)))[0]
         self.basis = torch.from_numpy(turned)
         """The features' directions, a column each."""
-        if samples is None:
+        if samples is None or isinstance(source, Drawn):
+            if samples is not None:
+                raise UserError("data.samples: Drawn has none, take Static or Temporal, or leave it out")
             self.parts = dict.fromkeys(("train", "val", "test"), self._turned(exact_pairs(self.features)))
         else:
             self.parts = {
@@ -203,8 +181,7 @@ class Pairs(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         assert self.trainer is not None
-        batches = Batches(self.parts["train"], self.batch_size)
-        return stream_loader(batches, 1, self.trainer, self.seed, collate=_only)
+        return stream_loader(Whole(self.parts["train"]), 1, self.trainer, self.seed, collate=_only)
 
 
 def _only(batches: list[Any]) -> Any:

@@ -21,6 +21,8 @@ from projects.jepa_linear.harness import pictures
 from projects.jepa_linear.order import inversions
 from projects.jepa_linear.theory import Array, Objective, critical_time, integrated_time, learning_time
 
+SMALL_EPS = 1e-12
+"""A start at which lambda should decide at every depth."""
 REMAINDERS = (1e-4, 1e-6)
 """Two eps, between which the times' remainders are compared; at depths where float64 leaves enough of their digits."""
 DEEPEST_REMAINDER = 3
@@ -48,18 +50,13 @@ class Solution(L.LightningModule):
         objective: "jepa" or "mae".
         depths: matrices of the encoder.
         eps: amplitude at the start.
-        small_eps: one at which lambda should decide at every depth.
-        tolerance: of the integration, relative.
     """
 
-    def __init__(
-        self, objective: Objective, depths: list[int], eps: float, small_eps: float = 1e-12, tolerance: float = 1e-9
-    ):
+    def __init__(self, objective: Objective, depths: list[int], eps: float):
         super().__init__()
         if not depths or min(depths) < 1:
             raise UserError(f"model.depths {depths}: name at least one depth, each 1 or more")
-        self.objective, self.depths, self.eps, self.small_eps = objective, depths, eps, small_eps
-        self.tolerance = tolerance
+        self.objective, self.depths, self.eps = objective, depths, eps
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         features: Features = self.trainer.datamodule.features  # type: ignore[attr-defined]
@@ -72,21 +69,19 @@ class Solution(L.LightningModule):
                 raise UserError(
                     f"model.eps {self.eps:g} at depth {depth} begins above features' fixed points: lower it"
                 )
-            times = integrated_time(self.objective, lam, rho, depth, self.eps, self.tolerance)
+            times = integrated_time(self.objective, lam, rho, depth, self.eps)
             errors.append(np.abs(times / exact - 1).max())
             found[f"inversions_{depth}"] = inversions(times, lam, rho)
-            small = learning_time(self.objective, lam, rho, depth, self.small_eps)
+            small = learning_time(self.objective, lam, rho, depth, SMALL_EPS)
             found[f"small_inversions_{depth}"] = inversions(small, lam, rho)
-            alike = integrated_time(self.objective, np.ones_like(lam), rho, depth, self.eps, self.tolerance)
+            alike = integrated_time(self.objective, np.ones_like(lam), rho, depth, self.eps)
             found[f"spread_{depth}"] = np.ptp(alike) / alike.mean()
             found[f"rank_{depth}"] = spearmanr(alike, rho).statistic
             if depth <= DEEPEST_REMAINDER:
                 slopes.append(self.slope(lam, rho, depth))
         for name in ("inversions", "small_inversions"):
             found[name] = max(found[f"{name}_{depth}"] for depth in self.depths)
-        by_lambda = integrated_time(
-            self.objective, lam, np.full_like(rho, rho.mean()), max(self.depths), self.eps, self.tolerance
-        )
+        by_lambda = integrated_time(self.objective, lam, np.full_like(rho, rho.mean()), max(self.depths), self.eps)
         found["lambda_rank"] = spearmanr(by_lambda, lam).statistic
         found["closed_form_error"] = max(errors)
         if slopes:

@@ -81,9 +81,7 @@ def critical_time(objective: Objective, lam: Array, rho: Array, depth: int, eps:
     return eps ** (1 / depth - 1) / (depth - 1) / (lam + 0 * rho)
 
 
-def integrated_time(
-    objective: Objective, lam: Array, rho: Array, depth: int, eps: float, tolerance: float = 1e-9
-) -> Array:
+def integrated_time(objective: Objective, lam: Array, rho: Array, depth: int, eps: float) -> Array:
     """`learning_time` by integrating the equation of every feature to its end, [F]; for features that grow."""
     ends = (HALF * fixed_point(objective, rho, depth)) ** (1 / depth)
     found = np.empty(len(lam))
@@ -96,7 +94,7 @@ def integrated_time(
         bound = 2 * learning_time(objective, lam[k], rho[k], depth, eps)
         solved = solve_ivp(
             lambda _, u, k=k: velocity(objective, u, lam[k], rho[k], depth),
-            (0, bound), [eps ** (1 / depth)], "LSODA", events=reached, rtol=tolerance, atol=tolerance * eps,
+            (0, bound), [eps ** (1 / depth)], "LSODA", events=reached, rtol=1e-9, atol=1e-9 * eps,
         )  # fmt: skip
         found[k] = solved.t_events[0][0]
     return found

@@ -103,15 +103,22 @@ def test_sanity_of_amplitudes_and_balance():
     torch.testing.assert_close(found, torch.full_like(found, 0.025), rtol=0.1, atol=0)  # half of the inputs pass
 
 
-@pytest.mark.parametrize("source", [STATIC, TEMPORAL, Drawn(5, (0.5, 1), (0.6, 1.2))])
+@pytest.mark.parametrize("source", [STATIC, TEMPORAL])
 def test_samples_have_the_features_covariances(source):
     features = source.features()
     x, y = source.sample(200_000, np.random.default_rng(0))
     assert x.T @ x / len(x) == pytest.approx(np.diag(features.variance), abs=0.06)
     assert y.T @ x / len(x) == pytest.approx(np.diag(features.lam), abs=0.06)
+
+
+@pytest.mark.parametrize("source", [STATIC, Drawn(5, (0.5, 1), (0.6, 1.2))])
+def test_exact_pairs_have_the_covariances_exactly_and_targets_as_large_as_inputs(source):
+    features = source.features()
     x, y = exact_pairs(features)
     assert x.T @ x / len(x) == pytest.approx(np.diag(features.variance), abs=1e-12)
     assert y.T @ x / len(x) == pytest.approx(np.diag(features.lam), abs=1e-12)
+    wanted = np.maximum(features.variance, features.rho * features.lam)
+    assert y.T @ y / len(y) == pytest.approx(np.diag(wanted), abs=1e-12)
 
 
 def test_generators_have_the_features_that_they_should():

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from common.cli import main, one_seed
 from common.errors import UserError
-from projects.jepa_linear.data import Drawn, Group, Pairs, Static
+from projects.jepa_linear.data import Drawn, Pairs
 from projects.jepa_linear.evaluate import measured, read
 from projects.jepa_linear.flow import GradientFlow
 from projects.jepa_linear.model import DeepLinear, amplitudes, half_square, product, unbalanced
@@ -192,11 +192,11 @@ def test_starts_above_a_fixed_point_are_refused(tmp_path, capsys):
     assert "begins above the fixed point of some features" in capsys.readouterr().err
 
 
-def test_batches_need_samples():
-    with pytest.raises(UserError, match="the population is one batch"):
-        Pairs(FEATURES, batch_size=4)
-    pairs = Pairs(Static(Group(2, 1, 0.1), Group(2, 1, 1)), samples=32, batch_size=8)
-    assert pairs.parts["train"][0].shape == (32, 4)
+def test_drawn_features_have_no_samples_and_ranges_ascend():
+    with pytest.raises(UserError, match="Drawn has none"):
+        Pairs(FEATURES, samples=4)
+    with pytest.raises(UserError, match="lam from 1 to 0.5"):
+        Drawn(3, (1, 0.5), (0.5, 1))
 
 
 def test_what_is_no_trajectory_is_refused(tmp_path):

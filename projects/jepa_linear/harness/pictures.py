@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.charts import Line, heat_map, line_chart, side_by_side
+from common.charts import Line, line_chart, side_by_side
 from common.visual import Themed
 from projects.jepa_linear.order import inversions
 from projects.jepa_linear.theory import Array, Objective, fixed_point, learning_time, trajectory
@@ -29,7 +29,7 @@ Pictures = dict[str, tuple[Themed, str]]
 
 
 def of_theory(objective: Objective, features: "Features", depths: Sequence[int], eps: float) -> Pictures:
-    """Three features in three studies; times over rho; inversions; which of two features comes first."""
+    """Three features in three studies; times over rho; inversions."""
     name = objective.upper()
     panels = [_study(objective, np.array(lam), np.array(rho), title) for title, (lam, rho) in STUDIES.items()]
     rho = np.linspace(features.rho.min(), features.rho.max(), 40)
@@ -51,19 +51,14 @@ def of_theory(objective: Objective, features: "Features", depths: Sequence[int],
         ),
         "time to learn, and inversions": (
             side_by_side(
-                line_chart(over_rho, "rho", "time, by that of the largest rho", f"{name}, equal lambda", log_y=True),
+                line_chart(over_rho, "rho", "time", f"{name}, equal lambda"),
                 line_chart(
                     [Line(depths, share, f"eps {e:g}", dots=True) for e, share in shares.items()],
                     "depth L", "larger rho first", f"{name}, pairs at odds", limits=(-0.03, 1.03),
                 ),
             ),
-            f"Left: at equal lambda, how much longer features with a small rho take (eps {eps:g}). Right: share of the "
+            f"Left: at equal lambda, times by that of the largest rho (eps {eps:g}). Right: share of the "
             "pairs at odds in which the feature with the larger rho comes first, by depth and eps",
-        ),
-        "which of two features comes first": (
-            side_by_side(*[_plane(objective, d, eps, name) for d in (depths[0], depths[len(depths) // 2], depths[-1])]),
-            "A feature against one with lambda = rho = 0.75, by its own lambda and rho: the darker, the earlier it is "
-            "learned; where the colour changes, both take the same time",
         ),
     }  # fmt: skip
 
@@ -73,19 +68,8 @@ def _study(objective: Objective, lam: Array, rho: Array, title: str) -> Themed:
     times = np.linspace(0, 1.6 * half.max(), POINTS)
     found = trajectory(objective, lam, rho, STUDY_DEPTH, STUDY_EPS, times)
     found /= fixed_point(objective, rho, STUDY_DEPTH)
-    lines = [Line(times, found[:, k], f"lambda {lam[k]:g}, rho {rho[k]:g}") for k in range(len(lam))]
+    lines = [Line(times, found[:, k], f"λ {lam[k]:g}, ρ {rho[k]:g}") for k in range(len(lam))]
     return line_chart(lines, "time", "amplitude", title, limits=(0.0, 1.05), size=PANEL)
-
-
-def _plane(objective: Objective, depth: int, eps: float, name: str) -> Themed:
-    """Whether a feature comes before one in the middle of the plane, [rho from above, lambda]."""
-    axis = np.linspace(0.5, 1.0, 41)
-    lam, rho = np.meshgrid(axis, axis[::-1])
-    ours = learning_time(objective, lam, rho, depth, eps)
-    theirs = learning_time(objective, np.array(0.75), np.array(0.75), depth, eps)
-    earlier = np.nan_to_num(np.log2(theirs / ours), nan=-9.0)
-    words = (f"lambda, {axis[0]:g} to {axis[-1]:g}", f"rho, {axis[-1]:g} to {axis[0]:g}")
-    return heat_map(1 / (1 + np.exp(-12 * earlier)), *words, f"{name}, L = {depth}", size=PANEL)
 
 
 def of_runs(runs: Sequence["Trajectory"]) -> Pictures:
@@ -116,7 +100,7 @@ def _over_theory(run: "Trajectory") -> Themed:
     dots = inside[np.unique(np.linspace(0, len(inside) - 1, 14).round().astype(int))]
     lines = []
     for k, feature in enumerate(shown):
-        name = f"lambda {lam[k]:.2f}, rho {rho[k]:.2f}"
+        name = f"λ {lam[k]:.2f}, ρ {rho[k]:.2f}"
         lines.append(Line(times, said[:, k], name))
         lines += [Line([run.time[d]], [run.amplitude[d, feature] / limits[k]], name, dots=True) for d in dots]
     return line_chart(lines, "time", "amplitude", f"{run.objective.upper()}, L = {run.depth}", limits=(0.0, 1.1))
@@ -128,7 +112,7 @@ def _features(run: "Trajectory") -> Themed:
         names = ["noisy" if noisy else "clean" for noisy in run.features.noisy]
         picked = np.arange(len(names))
     else:
-        names = [f"rho {rho:.2f}" for rho in run.features.rho]
+        names = [f"ρ {rho:.2f}" for rho in run.features.rho]
         picked = np.argsort(run.features.rho)[:: max(1, len(names) // SHOWN)]
     lines = [Line(run.time, part[:, k], names[k], faint=bool(run.features.noisy.any())) for k in picked]
     return line_chart(lines, "time", "amplitude", f"{run.objective.upper()}, L = {run.depth}", limits=(0.0, 1.05))
