@@ -126,7 +126,7 @@ class Evaluation(L.LightningModule):
     """Every measure of an arm's trainings; of several depths the worst figure stands."""
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        runs: list[Trajectory] = self.trainer.datamodule.runs  # type: ignore[attr-defined]
+        runs: list[Trajectory] = self.trainer.datamodule.runs
         rows = [measured(run) for run in runs]
         for name in dict.fromkeys(name for row in rows for name in row):
             values = [row[name] for row in rows if name in row]

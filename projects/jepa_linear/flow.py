@@ -27,7 +27,7 @@ class GradientFlow(torch.optim.Optimizer):
     def __init__(self, params: Any, until: float, rtol: float = 1e-6, atol: float = 1e-9):
         super().__init__(params, {"time": 0.0, "length": None, "until": until, "rtol": rtol, "atol": atol})
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Evaluate the loss some seven times, and move to the end of a step; nothing moves once the time is over."""
         assert closure is not None, "a flow evaluates the loss anew within a step"
         (group,) = self.param_groups
@@ -38,7 +38,7 @@ class GradientFlow(torch.optim.Optimizer):
         def velocity(_: float, flat: np.ndarray) -> np.ndarray:
             _put(weights, flat)
             losses.append(closure())
-            return -parameters_to_vector([w.grad for w in weights]).numpy()  # type: ignore[misc]
+            return -parameters_to_vector([w.grad for w in weights]).numpy()
 
         left = group["until"] - group["time"]
         if left <= 0:

@@ -59,7 +59,7 @@ class Solution(L.LightningModule):
         self.objective, self.depths, self.eps = objective, depths, eps
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        features: Features = self.trainer.datamodule.features  # type: ignore[attr-defined]
+        features: Features = self.trainer.datamodule.features
         lam, rho = features.lam, features.rho
         found: dict[str, Any] = {}
         errors, slopes = [], []

@@ -90,7 +90,7 @@ def integrated_time(objective: Objective, lam: Array, rho: Array, depth: int, ep
         def reached(_: float, u: Array, k: int = k) -> float:
             return float(u[0] - ends[k])
 
-        reached.terminal = True  # type: ignore[attr-defined]
+        reached.terminal = True
         bound = 2 * learning_time(objective, lam[k], rho[k], depth, eps)
         solved = solve_ivp(
             lambda _, u, k=k: velocity(objective, u, lam[k], rho[k], depth),

@@ -101,7 +101,7 @@ class Training(L.LightningModule):
 
     @property
     def data(self) -> Pairs:
-        return self.trainer.datamodule  # type: ignore[attr-defined, no-any-return]
+        return self.trainer.datamodule
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         weights = self.net.parameters()

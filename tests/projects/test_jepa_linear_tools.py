@@ -96,6 +96,11 @@ def test_the_picture_is_written(capsys, tmp_path):
     assert (tmp_path / "a b.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_features_of_any_size_are_answered_without_a_warning(capsys, recwarn):
+    found = told(capsys, "--lambda", 1e-9, 1e9, 1, "--rho", 1e-6, 1e6, 1, "--depth", 50, "--eps", 1e-12)["features"]
+    assert [row["jepa"] for row in found] == [1, 2, "shrinks"] and not recwarn.list
+
+
 @pytest.mark.parametrize(
     ("text", "names", "numbers"),
     [
@@ -151,9 +156,10 @@ def test_bad_tables_are_one_sentence(content, said, tmp_path, capsys):
         (["--data", "absent.csv", "--lag", 1], "absent.csv is missing"),
         (["--data", "absent.npy", "--lag", 1], "absent.npy is missing"),
         (["--lambda", 1, "--rho", 1, "--depth", 0], "--depth 0: it has to be from 1 to 50"),
-        (["--lambda", 1, "--rho", 1, "--eps", 1], "--eps 1.0: it has to be between 0 and 1"),
+        (["--lambda", 1, "--rho", 1, "--eps", 1], "--eps 1.0: it has to be from 1e-12 to less than 1"),
         (["--lambda", 1, "--rho", 1, "--out", "a.jpg"], "the picture is a .png"),
         (["--lambda", 1, "--rho", 0.1, "--depth", 8, "--networks"], "no feature grows at --depth 8"),
+        (["--lambda", 1, "--rho", 0.9, "--depth", 8, "--eps", 1e-6, "--networks"], "would be trained for hours"),
     ],
 )
 def test_what_does_not_go_together_is_one_sentence(words, said, capsys):

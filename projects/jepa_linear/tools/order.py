@@ -35,6 +35,7 @@ from projects.jepa_linear.tools.tables import covariances, read_table
 SHOWN = 8  # lines of a chart
 APART = 0.05  # what covariances may lack of a common basis without a warning
 MOST = 256  # features that networks are trained on
+STEPS = 20_000  # of a network's training, about
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,9 @@ def times_of(objective: Objective, found: Found, depth: int, eps: float) -> Arra
     """Times to half of the fixed point, [F]: NaN for features that do not grow to it."""
     grows = found.rho > 0
     times = np.full(len(found.rho), np.nan)
-    times[grows] = learning_time(objective, found.lam[grows], found.rho[grows], depth, eps)
-    return times
+    with np.errstate(all="ignore"):  # of features far below the start, whose powers overflow
+        times[grows] = learning_time(objective, found.lam[grows], found.rho[grows], depth, eps)
+    return np.where(np.isfinite(times), times, np.nan)
 
 
 def state(objective: Objective, rho: float, depth: int, eps: float) -> str:
@@ -109,9 +111,7 @@ def trained(
 
     torch.manual_seed(0)
     values, vectors = np.linalg.eigh(inputs)
-    points = (
-        vectors * np.sqrt(values * len(values)) @ vectors.T
-    )  # the root of their covariance, times that of their number
+    points = vectors * np.sqrt(values * len(values)) @ vectors.T  # their mean square is the covariance
     targets = points @ np.linalg.solve(inputs, cross.T)
     x, y = torch.from_numpy(points), torch.from_numpy(targets)
     net = DeepLinear(len(inputs), depth, eps, objective)
@@ -122,7 +122,7 @@ def trained(
         flow.zero_grad()
         target = net.encode(y).detach() if objective == "jepa" else y
         value = half_square(net.predict(net.encode(x)), target)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
     time = flow.param_groups[0]
@@ -204,7 +204,7 @@ def check(given: argparse.Namespace) -> None:
         raise UserError("--data needs either --targets, another table, or --lag, a number of rows")
     for name, sound, wanted in (
         ("depth", 1 <= given.depth <= 50, "from 1 to 50"),
-        ("eps", 0 < given.eps < 1, "between 0 and 1"),
+        ("eps", 1e-12 <= given.eps < 1, "from 1e-12 to less than 1"),
         ("lag", given.lag is None or given.lag >= 1, "at least 1"),
         ("top", given.top >= 1, "at least 1"),
     ):
@@ -311,9 +311,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise UserError(
                     f"--networks: no feature grows at --depth {given.depth} from --eps {given.eps:g}: lower it"
                 )
-            networks[objective] = trained(
-                objective, inputs, cross, found, given.depth, given.eps, 2 * float(np.nanmax(times))
-            )
+            until = 2 * float(np.nanmax(times))
+            if until * (found.lam * found.rho ** (2 * given.depth - 1)).max() > STEPS:
+                raise UserError(
+                    f"--networks: from --eps {given.eps:g} one of --depth {given.depth} would be trained for hours, for "
+                    "features end fast and begin slowly: raise --eps or lower --depth"
+                )
+            networks[objective] = trained(objective, inputs, cross, found, given.depth, given.eps, until)
     rows = rows_of(found, given.depth, given.eps, networks)
     if given.json:
         print(json.dumps({"apart": gap, "features": rows}))
