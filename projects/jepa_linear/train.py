@@ -125,6 +125,7 @@ class Training(L.LightningModule):
     def on_train_start(self) -> None:
         if not self.seen:
             self.look()
+        self.trainer.should_stop = self.time >= self.until  # continued after its last step
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """A step, and all that follows from it: checkpoints are written before the hooks at a batch's end."""

@@ -158,6 +158,18 @@ def test_a_resumed_stage_ends_with_the_same_weights_and_trajectory(words, tmp_pa
         ]
 
 
+def test_a_stage_that_was_lost_after_its_last_step_takes_no_other(tmp_path):
+    words = ["--model.objective=mae", "--model.lr=0.1", "--checkpoint_every=1"]
+    run(tmp_path, *words)
+    before = [load_file(tmp_path / f"{name}.safetensors") for name in ("weights", "trajectory")]
+    for name in ("done.json", "weights.safetensors", "trajectory.safetensors"):
+        (tmp_path / name).unlink()
+    run(tmp_path, *words)
+    after = [load_file(tmp_path / f"{name}.safetensors") for name in ("weights", "trajectory")]
+    for one, two in zip(before, after, strict=True):
+        assert not [k for k in one if not torch.equal(one[k].nan_to_num(7), two[k].nan_to_num(7))]
+
+
 def test_a_moving_average_follows_and_gets_no_gradients(tmp_path):
     run(tmp_path, "--model.objective=jepa", "--model.target=average", "--model.lr=0.2", "--model.momentum=0.5")
     weights = load_file(tmp_path / "weights.safetensors")

@@ -314,8 +314,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             until = 2 * float(np.nanmax(times))
             if until * (found.lam * found.rho ** (2 * given.depth - 1)).max() > STEPS:
                 raise UserError(
-                    f"--networks: from --eps {given.eps:g} one of --depth {given.depth} would be trained for hours, for "
-                    "features end fast and begin slowly: raise --eps or lower --depth"
+                    f"--networks: from --eps {given.eps:g} one of --depth {given.depth} would be trained for hours: "
+                    "features end fast and begin slowly. Raise --eps or lower --depth"
                 )
             networks[objective] = trained(objective, inputs, cross, found, given.depth, given.eps, until)
     rows = rows_of(found, given.depth, given.eps, networks)
