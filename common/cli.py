@@ -35,7 +35,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from safetensors import SafetensorError
 from safetensors.torch import save_model
 
-from common import help
+from common import help, interrupts
 from common.console import tolerant_console
 from common.data.files import write_atomic
 from common.errors import UserError
@@ -452,6 +452,7 @@ def main(
         links: adds `link_arguments` between model and data.
     """
     tolerant_console()
+    interrupts.as_usual()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     for noisy in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -484,6 +485,7 @@ def main(
     except UserError as error:
         _fail(_unwrapped(str(error)))
     except KeyboardInterrupt:  # before training has begun, or after it has ended
+        print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from typing import ParamSpec
 
+from common import interrupts
 from common.console import has_control, tolerant_console
 
 P = ParamSpec("P")
@@ -53,6 +54,7 @@ def user_errors(main: Callable[P, int]) -> Callable[P, int]:
     @functools.wraps(main)
     def command(*args: P.args, **kwargs: P.kwargs) -> int:
         tolerant_console()
+        interrupts.as_usual()
         try:
             try:
                 return main(*args, **kwargs)

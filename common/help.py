@@ -4,7 +4,7 @@
 
 What is printed follows from the command line, the width of the terminal, the project's own files and the installed
 packages. The text is kept in the runs folder under a digest of all of these; another file, package or width, another
-text. This module is imported before anything else is, so it needs the standard library alone.
+text. This module is imported before anything else is, so it needs nothing that takes time.
 """
 
 import hashlib
@@ -17,7 +17,9 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[1]
+from common.errors import UserError
+from common.paths import PROJECT, runs_folder
+
 HELP = {"-h", "--help"}
 
 
@@ -40,14 +42,13 @@ def place(module: str, words: list[str]) -> Path:
     stamps = [(str(path), path.stat().st_mtime_ns) for path in files]
     packages = os.stat(sysconfig.get_path("purelib")).st_mtime_ns
     known = [module, words, shutil.get_terminal_size(), sys.version, sys.stdout.isatty(), packages, stamps]
-    runs = os.path.expanduser(os.environ.get("RUNS") or PROJECT / "runs")
-    return Path(runs, "help", hashlib.sha256(repr(known).encode()).hexdigest()[:20] + ".txt")
+    return runs_folder() / "help" / (hashlib.sha256(repr(known).encode()).hexdigest()[:20] + ".txt")
 
 
 def answer(command: list[str]) -> None:
     """Print what is remembered for this command and end; do nothing for a command that asks for no help, or anew."""
     if found := asked(command):
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, UserError):
             print(place(*found).read_text(encoding="utf-8"), end="", flush=True)
             raise SystemExit(0)
 
@@ -64,7 +65,7 @@ def remember(command: list[str]) -> Iterator[None]:
             yield
     except SystemExit as end:
         if not end.code:
-            with suppress(OSError):
+            with suppress(OSError, UserError):
                 file = place(*found)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 temporary = file.with_suffix(f".{os.getpid()}")

@@ -16,12 +16,26 @@ from typing import Any
 import yaml
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub import errors as hub
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass as schema
 
+from common.data.records import FileName, json_file
 from common.errors import UserError
 from common.paths import expand
+from common.schemas import STRICT
 
 NOTES = Path(__file__).with_name("hub_notes.yaml")
 NETWORK = ("httpx", "httpcore", "requests", "urllib3", "socket", "ssl")
+
+
+@schema(config=STRICT, slots=True)
+class WeightIndex:
+    """Which file of a large model has which tensor."""
+
+    weight_map: dict[str, FileName]
+
+
+INDEX = TypeAdapter(WeightIndex)
 
 
 def from_pretrained(kind: Any, source: str | os.PathLike[str], **settings: Any) -> Any:
@@ -56,6 +70,29 @@ def hub_file_if_any(source: str | os.PathLike[str], name: str) -> Path | None:
             return _file(place, name)
         except (FileNotFoundError, hub.EntryNotFoundError, hub.LocalEntryNotFoundError):
             return None
+
+
+def weight_files(
+    source: str | os.PathLike[str], holding: str = "", single: tuple[str, ...] = ("model.safetensors",)
+) -> list[Path]:
+    """The files of a model's weights: its parts, where it has an index of them, or a single file.
+
+    Args:
+        source: a hub id or a folder.
+        holding: of the parts, only those with a tensor that has this in its name.
+        single: names under which a single file is looked for, in this order.
+
+    Raises:
+        UserError: as `from_pretrained`; the index is damaged, or no part holds such a tensor.
+    """
+    if index := hub_file_if_any(source, "model.safetensors.index.json"):
+        names = json_file(index, INDEX, f"{source}: the list of its weights' files").weight_map
+        parts = sorted({file for name, file in names.items() if holding in name})
+        if not parts:
+            raise UserError(f"{index} names no tensor with '{holding}' in its name: is it another model?")
+        return [hub_file(source, part) for part in parts]
+    found = (hub_file_if_any(source, name) for name in single[:-1])
+    return [next(filter(None, found), None) or hub_file(source, single[-1])]
 
 
 def _file(place: str, name: str) -> Path:

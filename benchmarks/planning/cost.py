@@ -3,8 +3,9 @@
 It is what `benchmarks.planning.meter` counts, what a record keeps, and what a plan is made from.
 """
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from benchmarks.planning.gpus import Gpu
@@ -14,17 +15,21 @@ LAUNCH = 5e-6  # seconds: a kernel's launch from eager PyTorch, which no operati
 
 Arithmetic = Literal["bf16", "tf32", "fp32"]
 """Which of a GPU's peaks an operation runs at; half precision of either kind has the same."""
-Polynomial = tuple[float, float, float]
+Coefficient = Annotated[float, Field(ge=-1e30, le=1e30)]
+Polynomial = tuple[Coefficient, Coefficient, Coefficient]
 """Bytes at a batch of n: a + b n + c n^2."""
+Moments = Annotated[tuple[Polynomial, ...], Field(min_length=1)]
+Count = Annotated[int, Field(ge=0, le=10**30)]
+Positive = Annotated[int, Field(ge=1, le=10**30)]
 
 
 class Operation(NamedTuple):
     """Operations of a step that are alike: each has `flop` operations, moves `traffic` bytes, and occurs `times`."""
 
     arithmetic: Arithmetic
-    flop: int
-    traffic: int
-    times: int
+    flop: Count
+    traffic: Count
+    times: Positive
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -37,9 +42,9 @@ class Memory:
         beside: in a backward pass into gradients that are there already, without these.
     """
 
-    forward: tuple[Polynomial, ...]
-    backward: tuple[Polynomial, ...]
-    beside: tuple[Polynomial, ...]
+    forward: Moments
+    backward: Moments
+    beside: Moments
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -53,21 +58,21 @@ class Cost:
         forward, backward: FLOP of a step's two halves.
     """
 
-    trained: int
-    frozen: int
-    weights: int
-    gradients: int
-    batch: int
-    forward: int
-    backward: int
-    operations: tuple[Operation, ...]
+    trained: Count
+    frozen: Count
+    weights: Count
+    gradients: Count
+    batch: Positive
+    forward: Count
+    backward: Count
+    operations: Annotated[tuple[Operation, ...], Field(min_length=1)]
     memory: Memory
-    samples: int
+    samples: Count
     unit: Text
-    optimizer_bytes: int
+    optimizer_bytes: Count
     fused: bool
     loader_seconds: Amount | None
-    workers: int
+    workers: Count
     reported: Text
 
     def seconds(self, card: Gpu, utilisation: float) -> dict[str, float]:
@@ -84,6 +89,6 @@ class Cost:
         return found
 
 
-def largest(moments: tuple[Polynomial, ...], batch: int) -> int:
+def largest(moments: Moments, batch: int) -> int:
     """Bytes at the worst of some moments of a step of `batch` samples."""
     return round(max(a + b * batch + c * batch * batch for a, b, c in moments))

@@ -265,7 +265,7 @@ def plan(
     seeds: int = 3,
     arms: tuple[str, ...] = (),
     utilisation: float = UTILISATION,
-    runs: Path | None = Path("runs"),
+    runs: Path | None = None,
     fresh: bool = False,
 ) -> list[StagePlan]:
     """Plans of a recipe's distinct stages at paper scale, in an order in which they can run.
@@ -274,7 +274,7 @@ def plan(
 
     Args:
         gpu_name: the one that the recipe's configs are written for, where it is empty.
-        runs: in its folder of the recipe is kept what had to be counted; None keeps nothing.
+        runs: in its folder of the recipe is kept what had to be counted; None: nowhere.
         fresh: count everything, whatever is known.
 
     Raises:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchvision.models import VGG, ConvNeXt
 from torchvision.models.convnext import CNBlockConfig
@@ -18,7 +19,9 @@ def vgg16(width: int = 64, classes: int = 1000) -> nn.Module:
     plan: list[str | int] = []
     for factor, convolutions in ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3)):
         plan += [*([factor * width] * convolutions), "M"]
-    model = VGG(make_layers(plan), init_weights=False)
+    with torch.device("meta"):  # the large layers, which would take half a second to fill
+        model = VGG(nn.Sequential(), init_weights=False)
+    model.features = make_layers(plan)
     model.avgpool = nn.AdaptiveAvgPool2d(1)
     model.classifier = nn.Linear(8 * width, classes)
     for module in model.features:

@@ -77,10 +77,19 @@ def stable_diffusion_3(folder: Path) -> None:
 
 
 def text_to_video(folder: Path) -> None:
-    """ModelScope's text-to-video: a 3-D U-Net with Stable Diffusion 2's text encoder; 16 frames."""
-    unet = diffusers.UNet3DConditionModel(**UNET | {"sample_size": 32}, attention_head_dim=8)
+    """ModelScope's text-to-video: a 3-D U-Net with Stable Diffusion 2's text encoder; 16 frames.
+
+    A level of each kind of the U-Net's four, and two layers of the text encoder's 23: what a rehearsal does with them
+    costs time by the module.
+    """
+    unet = diffusers.UNet3DConditionModel(
+        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
+        **UNET | {"sample_size": 32, "block_out_channels": CHANNELS[1:3]},
+        attention_head_dim=8,
+    )
     scheduler = diffusers.DDIMScheduler(**NOISE)
-    save(folder, diffusers.TextToVideoSDPipeline(**text_side(2), vae=vae(), unet=unet, scheduler=scheduler))
+    save(folder, diffusers.TextToVideoSDPipeline(**text_side(2, layers=2), vae=vae(), unet=unet, scheduler=scheduler))
 
 
 def motion_adapter(folder: Path) -> None:
@@ -114,11 +123,15 @@ def vae(latent_channels: int = 4, **settings: object) -> diffusers.AutoencoderKL
     )
 
 
-def text_side(version: int) -> dict[str, object]:
-    """CLIP's tokenizer and text encoder: ViT-L's in version 1, OpenCLIP's ViT-H without its last layer in version 2."""
+def text_side(version: int, layers: int | None = None) -> dict[str, object]:
+    """CLIP's tokenizer and text encoder: ViT-L's in version 1, OpenCLIP's ViT-H without its last layer in version 2.
+
+    Args:
+        layers: None for the released one's.
+    """
     tokenizer = tokenizers.clip_bpe(pad="!" if version == 2 else "<|endoftext|>")
-    layers, activation = (23, "gelu") if version == 2 else (12, "quick_gelu")
+    depth, activation = (23, "gelu") if version == 2 else (12, "quick_gelu")
     settings = transformers.CLIPTextConfig(
-        **SIZES, **vocabulary(tokenizer), num_hidden_layers=layers, hidden_act=activation, projection_dim=WIDTH
+        **SIZES, **vocabulary(tokenizer), num_hidden_layers=layers or depth, hidden_act=activation, projection_dim=WIDTH
     )
     return {"tokenizer": tokenizer, "text_encoder": transformers.CLIPTextModel(settings)}

@@ -15,7 +15,7 @@ from typing import Any
 from common.errors import UserError
 
 LEADS_ELSEWHERE = re.compile(
-    r"(HF|HUGGINGFACE|TRANSFORMERS|DIFFUSERS|SENTENCE_TRANSFORMERS|TIMM|OPEN_?CLIP|TORCH_(HOME|HUB|MODEL_ZOO)|PYTORCH_\w*"
+    r"(HF|HUGGING_?FACE|TRANSFORMERS|DIFFUSERS|SENTENCE_TRANSFORMERS|TIMM|OPEN_?CLIP|TORCH_(HOME|HUB|MODEL_ZOO)|PYTORCH_\w*"
     r"CACHE|XDG|WANDB|DATA_ROOT|WEIGHTS_ROOT|STAND_INS)(_|$)"
 )
 """Variables by which libraries find models, data, caches, tokens and servers."""

@@ -143,9 +143,10 @@ class MotionConsistency(L.LightningModule):
         w = torch.empty(count, device=self.device).uniform_(*self.guidance)
         told = None if self.target is None else guidance_embedding(w, GUIDANCE_DIM)
         student = self.network(self.student, context, told)
+        target = student if self.target is None else self.network(self.target, context, told)
         self.step_kind = "simulated" if torch.rand(()) < self.simulated else "real"
         if self.step_kind == "simulated":
-            latents = self.simulate(student, latents)
+            latents = self.simulate(target, latents)
         step = self.consistency.step(
             latents,
             torch.randn_like(latents),
@@ -153,7 +154,7 @@ class MotionConsistency(L.LightningModule):
             w,
             student,
             teacher=self.guided(context, empty),
-            target=student if self.target is None else self.network(self.target, context, told),
+            target=target,
         )
         with torch.no_grad():
             goal = self.target_head(step.target)
@@ -182,11 +183,13 @@ class MotionConsistency(L.LightningModule):
         return outputs
 
     @torch.no_grad()
-    def simulate(self, student: Any, latents: Tensor) -> Tensor:
-        """What the student makes of pure noise in one step, as it is now: x0, without the boundary condition."""
+    def simulate(self, target: Any, latents: Tensor) -> Tensor:
+        """What the target network, with LoRA the student as it is now, makes of pure noise in one step: x0, without the
+        boundary condition.
+        """
         noise = torch.randn_like(latents)
         last = self.consistency.timesteps[-1].expand(len(latents))
-        return self.consistency.x0(student(noise, last), noise, last).to(latents.dtype)
+        return self.consistency.x0(target(noise, last), noise, last).to(latents.dtype)
 
     def play(self, adversary: Adversary, predicted: Tensor, batch: dict[str, Any]) -> dict[str, Tensor]:
         """The generator's term, and the discriminator's own losses, in one sum whose gradients do not mix.

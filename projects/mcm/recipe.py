@@ -43,7 +43,8 @@ def arms(scale: Scale) -> dict[str, Arm]:
     """
     if scale == "mini":
         return mini_arms()
-    chosen, many = ARMS | PAPER_ARMS, {"model.steps": [50]}
+    chosen = ARMS | PAPER_ARMS
+    many: dict[str, object] = {"model.steps": [50]}
     if scale == "paper":
         second = family("_animatediff", {name: chosen[name] for name in ANIMATEDIFF}, {}, {}, many)
         second |= released("_animatediff", "animatediff")

@@ -33,7 +33,8 @@ class Corpus(L.LightningDataModule):
       before each; with probability 0.5 they are other files of one repository, else each of another one. Repositories
       of a single file are passed over: two pieces of one file would ask another question.
     - `nsp`: next-sentence prediction in its place. Two halves of a piece of one file; with probability 0.5 the second
-      is from another repository.
+      is that of another repository. It begins within a line and is as long as the first either way: what a part looks
+      like at its border must not answer the question.
     - `mlm`: the windows of `icc` without the question.
 
     Args:
@@ -104,13 +105,19 @@ class Corpus(L.LightningDataModule):
         return parts
 
     def _halves(self, source: RepositorySource, index: int, together: int, rng: np.random.Generator) -> list[list[int]]:
+        """A first half and a second one as long, of the same piece or of another repository's: only words tell."""
         repository = source[index]
-        whole = self._piece(_any(repository, rng), self.max_length - 3, rng)
-        half = (len(whole) + 1) // 2
-        first, second = whole[:half], whole[half:]
+        first, second = self._cut(_any(repository, rng), rng)
         if not together:
-            second = self._piece(_any(_another(source, repository, rng), rng), len(second), rng)
-        return [first, second]
+            _, second = self._cut(_any(_another(source, repository, rng), rng), rng)
+        shorter = min(len(first), len(second))
+        return [first[len(first) - shorter :], second[:shorter]]
+
+    def _cut(self, text: str, rng: np.random.Generator) -> tuple[list[int], list[int]]:
+        """The halves of a piece that fills a window."""
+        whole = self._piece(text, self.max_length - 3, rng)
+        half = (len(whole) + 1) // 2
+        return whole[:half], whole[half:]
 
     def _piece(self, text: str, length: int, rng: np.random.Generator) -> list[int]:
         """At most `length` tokens of a file; of a longer one from the beginning of any line but the last ones."""

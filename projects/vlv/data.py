@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from pydantic import PositiveInt
 from torch.utils.data import DataLoader
 
 from common.data.images import PictureData, Pictures, PictureSource
@@ -24,7 +25,7 @@ class CaptionData(PictureData):
         image_size: int = 384,
         batch_size: int = 8,
         num_workers: int = 0,
-        pairs: int | None = None,
+        pairs: PositiveInt | None = None,
         seed: int = 0,
     ):
         super().__init__(train, val, None, image_size, batch_size, False, num_workers, seed=seed)

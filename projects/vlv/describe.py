@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import lightning.pytorch as L
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 from transformers import get_linear_schedule_with_warmup
 
@@ -49,13 +50,13 @@ class Description(L.LightningModule):
         florence: Florence,
         text_to_image: str,
         language_model: str,
-        queries: int = 77,
+        queries: PositiveInt = 77,
         encoder_weights: str | None = None,
         unfrozen: Unfrozen = "encoder",
-        max_tokens: int = 300,
+        max_tokens: PositiveInt = 300,
         lr: float = 1e-5,
         weight_decay: float = 0.01,
-        warmup_steps: int = 0,
+        warmup_steps: NonNegativeInt = 0,
         checkpointing: bool = False,
     ):
         super().__init__()

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import lightning.pytorch as L
 import torch
 from diffusers import StableDiffusion3Pipeline
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -59,18 +60,18 @@ class Evaluation(L.LightningModule):
         florence: Florence,
         text_to_image: str,
         language_model: str,
-        queries: int = 77,
+        queries: PositiveInt = 77,
         weights: str | None = None,
         captions: Literal["model", "data"] = "model",
         drawer: str | None = None,
-        drawer_tokens: int = 256,
+        drawer_tokens: PositiveInt = 256,
         inception: Inception | None = None,
         guidance: tuple[float, ...] = (2.0,),
-        steps: int = 40,
-        size: int = 512,
-        beams: int = 4,
-        max_tokens: int = 300,
-        pictures: int = 8,
+        steps: PositiveInt = 40,
+        size: PositiveInt = 512,
+        beams: PositiveInt = 4,
+        max_tokens: PositiveInt = 300,
+        pictures: NonNegativeInt = 8,
     ):
         super().__init__()
         self.captioner: nn.Module | None = None

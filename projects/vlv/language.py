@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning.pytorch as L
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
@@ -38,11 +39,11 @@ class LanguageTraining(L.LightningModule):
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        hidden: int = 64,
-        layers: int = 2,
+        hidden: PositiveInt = 64,
+        layers: PositiveInt = 2,
         lr: float = 3e-3,
         weight_decay: float = 0.01,
-        warmup_steps: int = 30,
+        warmup_steps: NonNegativeInt = 30,
     ):
         super().__init__()
         self.tokenizer = tokenizer

@@ -12,6 +12,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoProcessor,
     AutoTokenizer,
+    CLIPTextConfig,
     CLIPTextModel,
     Florence2Config,
     Florence2Model,
@@ -20,6 +21,7 @@ from transformers import (
 )
 
 from common.data.images import IMAGENET_MEAN, IMAGENET_STD
+from common.errors import UserError
 from common.hub import from_pretrained
 from common.models.text_to_image import encode_embeddings, load_text_encoder
 
@@ -116,12 +118,18 @@ def mlp(width: int, out: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, out), nn.GELU(), nn.Linear(out, out))
 
 
-def build_encoder(config: Florence, queries: int, width: int, pretrained: bool = True) -> VLVEncoder:
+def build_encoder(config: Florence, queries: int, text: CLIPTextConfig, pretrained: bool = True) -> VLVEncoder:
     """The encoder with Florence-2's weights, or with random ones; queries and phi are random.
 
+    Args:
+        text: of the text encoder that reads z.
+
     Raises:
-        UserError: no such model.
+        UserError: no such model, or more queries than the text encoder has positions.
     """
+    width, positions = text.hidden_size, text.max_position_embeddings
+    if not 1 <= queries <= positions:
+        raise UserError(f"model.queries is {queries}: the text encoder reads 1 to {positions} embeddings")
     if config.hub is None:
         sizes = Florence2Config(**config.sizes)
         prompt = torch.tensor(config.prompt)
@@ -225,7 +233,7 @@ def build_captioner(
         UserError: one of the models is missing.
     """
     text_encoder = load_text_encoder(text_to_image, pretrained)
-    encoder = build_encoder(florence, queries, text_encoder.config.hidden_size, pretrained)
+    encoder = build_encoder(florence, queries, text_encoder.config, pretrained)
     tokenizer = from_pretrained(AutoTokenizer, language_model)
     if pretrained:
         words = from_pretrained(AutoModelForCausalLM, language_model, dtype=torch.float32)

@@ -77,6 +77,7 @@ def arms(scale: Scale) -> dict[str, Arm]:
         "frozen": Arm([judged(stage1, "language_model")], "the encoder stays as stage 1 left it"),
         "psi_only": Arm([judged(stage1, "adapter")], "encoder and language model stay, psi alone learns from pairs"),
         "no_stage1": Arm([judged(None, "language_model")], "no stage 1, and the encoder stays as it began"),
+        "no_stage1_trainable": Arm([judged(None)], "no stage 1, but all learn from pairs in stage 2"),
         "decoder_small": Arm([judged(stage1, words=small)], "the method with a smaller language model"),
         "frozen_small": Arm([judged(stage1, "language_model", small)], "`frozen` with a smaller language model"),
         "captions": Arm([evaluate({**decoder, "model.captions": "data"}, shared=True)], "the data's own captions"),
@@ -91,7 +92,6 @@ def arms(scale: Scale) -> dict[str, Arm]:
             "no stage 1, but psi, language model and encoder learn from pairs, in the work of both stages of `vlv`",
         )
         return found
-    found["no_stage1_trainable"] = Arm([judged(None)], "no stage 1, but all learn from pairs in stage 2")
     found["released"] = Arm([evaluate({"model.weights": RELEASED}, shared=True)], "the authors' captioner, as it is")
     if not rehearsal:
         found["decoder_middle"] = Arm([judged(stage1, words=HUB["1.5B"])], "the method with Qwen2.5-1.5B")

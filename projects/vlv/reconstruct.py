@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning.pytorch as L
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
@@ -38,18 +39,18 @@ class Reconstruction(L.LightningModule):
         self,
         florence: Florence,
         text_to_image: str,
-        queries: int = 77,
+        queries: PositiveInt = 77,
         lr: float = 5e-5,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.01,
-        warmup_steps: int = 0,
+        warmup_steps: NonNegativeInt = 0,
         checkpointing: bool = False,
     ):
         super().__init__()
         self.t2i = load_text_to_image(text_to_image).requires_grad_(False).eval()
         if checkpointing:
             self.t2i.unet.enable_gradient_checkpointing()
-        self.encoder = build_encoder(florence, queries, self.t2i.text_encoder.config.hidden_size)
+        self.encoder = build_encoder(florence, queries, self.t2i.text_encoder.config)
         self.encoder.train_parts(florence.train_vision)
         self.lr, self.betas, self.weight_decay, self.warmup_steps = lr, betas, weight_decay, warmup_steps
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning.pytorch as L
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -46,16 +47,16 @@ class Redrawing(L.LightningModule):
         florence: Florence,
         text_to_image: str,
         weights: str,
-        queries: int = 77,
+        queries: PositiveInt = 77,
         inception: Inception | None = None,
         guidance: tuple[float, ...] = (2.0,),
-        steps: int = 50,
+        steps: PositiveInt = 50,
         solver: Solver = "ddpm",
-        pictures: int = 8,
+        pictures: NonNegativeInt = 8,
     ):
         super().__init__()
         self.t2i = load_text_to_image(text_to_image)
-        self.encoder = build_encoder(florence, queries, self.t2i.text_encoder.config.hidden_size, pretrained=False)
+        self.encoder = build_encoder(florence, queries, self.t2i.text_encoder.config, pretrained=False)
         load_encoder(self.encoder, weights)
         self.requires_grad_(False).eval()
         self.guidance, self.steps, self.pictures = guidance, steps, pictures

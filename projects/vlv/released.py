@@ -5,7 +5,6 @@ saves is read too, `model.pt` of stage 2 or a checkpoint of stage 1. Their Flore
 ours is transformers' own. VAE and U-Net, which such files may hold, are left out: they are Stable Diffusion's.
 """
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from common.data.files import readable
 from common.errors import UserError
-from common.hub import hub_file, hub_file_if_any
+from common.hub import weight_files
 from common.paths import expand
 from common.training.weights import State, load_state, load_tied, load_weights, unwrapped
 from projects.vlv.model import Captioner, VLVEncoder
@@ -106,17 +105,9 @@ def official_state(source: str) -> State:
     path = expand(source, "the weights")
     if path.is_file():
         return load_state(path)
-    index = hub_file_if_any(source, "model.safetensors.index.json")
-    if index is None:
-        single = hub_file_if_any(source, "model.safetensors") or hub_file(source, "model.pt")
-        return load_state(single)
-    try:
-        parts = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{index} is damaged: download it again") from error
     state: dict[str, Tensor] = {}
-    for part in parts:
-        state |= load_state(hub_file(source, part))
+    for file in weight_files(source, single=("model.safetensors", "model.pt")):
+        state |= load_state(file)
     return state
 
 

@@ -112,7 +112,7 @@ class Adversary:
         start: training step.
         weight: lambda_G of L_rec.
         lecam: weight of LeCam's regulariser, TiTok's. Whether VQRAE keeps it is not stated.
-        lr: constant behind the warm-up; the paper gives one figure.
+        lr: peak learning rate; its schedule is `TokenizerTraining`'s.
         hidden: channels of the first convolution.
         stages: number of halvings.
     """

@@ -5,8 +5,6 @@ from typing import Any, Literal
 
 import torch
 from einops import rearrange
-from pydantic import TypeAdapter
-from pydantic.dataclasses import dataclass as schema
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -17,11 +15,9 @@ from transformers import (
 )
 
 from common.data.images import IMAGENET_MEAN, IMAGENET_STD
-from common.data.records import FileName, json_file
 from common.errors import UserError
-from common.hub import from_pretrained, hub_file, hub_file_if_any
+from common.hub import from_pretrained, weight_files
 from common.paths import expand
-from common.schemas import STRICT
 from common.training.weights import load_state, load_weights
 
 CLASSES = {"siglip": (SiglipVisionConfig, SiglipVisionModel), "internvl": (InternVLVisionConfig, InternVLVisionModel)}
@@ -29,16 +25,6 @@ NORMALISATION = {
     "siglip": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "internvl": (IMAGENET_MEAN, IMAGENET_STD),
 }
-
-
-@schema(config=STRICT, slots=True)
-class WeightIndex:
-    """Which file of a large model has which tensor."""
-
-    weight_map: dict[str, FileName]
-
-
-INDEX = TypeAdapter(WeightIndex)
 
 
 @dataclass
@@ -178,12 +164,8 @@ def tower(state: dict[str, Tensor], keys: list[str], where: str) -> dict[str, Te
 
 def hub_tensors(hub: str) -> dict[str, Tensor]:
     """The image tower's tensors of a model on the hub (or in a folder), from those of its files that hold any."""
-    files = ["model.safetensors"]
-    if index := hub_file_if_any(hub, "model.safetensors.index.json"):
-        names = json_file(index, INDEX, f"{hub}: the list of its weights' files").weight_map
-        files = sorted({file for name, file in names.items() if "vision" in name})
     found: dict[str, Tensor] = {}
-    for file in files:
-        state = load_state(hub_file(hub, file))
+    for file in weight_files(hub, "vision"):
+        state = load_state(file)
         found |= {name: value for name, value in state.items() if "vision" in name}
     return found

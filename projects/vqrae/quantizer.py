@@ -19,8 +19,8 @@ class SimVQ(nn.Module):
     Args:
         codebook_size: number of codes k.
         dim: their dimension e.
-        beta: weight of the codebook term; the commitment term has weight 1. SimVQ's default is this way round, which is
-            the opposite of the original VQ-VAE's, and the order of VQRAE's Eq. 3 agrees with it.
+        beta: weight of the codebook term; the commitment term has weight 1. This is the order of VQRAE's Eq. 3 and the
+            default of SimVQ's class; VQ-VAE and SimVQ's released configs (`legacy: false`) have it the other way round.
         projected: False for plain vector quantisation: no projection, the codes themselves learn.
     """
 

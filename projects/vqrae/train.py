@@ -56,9 +56,10 @@ class TokenizerTraining(L.LightningModule):
         perceptual_weight: of L_P; 0 for none.
         adversary: the discriminator; None for none.
         lr: peak learning rate of decoder, projections and quantiser.
-        end_lr: where the cosine ends, for the encoder too if its own rate is not lower.
+        end_lr: where the cosine ends, for the encoder too if its own rate is not lower; the discriminator's rate falls
+            by the same factor between its start and the end, as in TiTok's code.
         encoder_lr: peak learning rate of the encoder.
-        weight_decay: of AdamW.
+        weight_decay: of AdamW; biases, gains and embeddings are left alone, as in TiTok's code.
         warmup_steps: linear warm-up.
         clip: largest norm of the gradient, of tokenizer and discriminator apart.
         ema_decay: of the running mean of the tokenizer's weights, once it has risen so far: see `RunningMean`.
@@ -156,23 +157,26 @@ class TokenizerTraining(L.LightningModule):
             self.usage.reset()
 
     def configure_optimizers(self) -> dict[str, Any]:
-        steps = optimizer_steps(self.trainer)
-        encoder = [p for p in self.tokenizer.encoder.parameters() if p.requires_grad]
-        own = {id(p) for p in self.tokenizer.encoder.parameters()}
-        rest = [p for p in self.tokenizer.parameters() if p.requires_grad and id(p) not in own]
-        groups: list[dict[str, Any]] = [{"params": rest, "lr": self.lr}]
-        factors: list[Callable[[int], float]] = [
-            partial(cosine, warmup=self.warmup_steps, total=steps, end=self.end_lr / self.lr)
-        ]
-        if encoder:
-            end = min(1.0, self.end_lr / self.encoder_lr)
-            groups.append({"params": encoder, "lr": self.encoder_lr})
-            factors.append(partial(cosine, warmup=self.warmup_steps, total=steps, end=end))
+        steps, end = optimizer_steps(self.trainer), self.end_lr / self.lr
+        named = list(self.tokenizer.named_parameters())
+        rest = [(name, p) for name, p in named if not name.startswith("encoder.")]
+        schedule = partial(cosine, warmup=self.warmup_steps, total=steps)
+        parts = [(rest, self.lr, partial(schedule, end=end))]
+        if self.train_encoder:
+            encoder_end = min(1.0, self.end_lr / self.encoder_lr)
+            encoder = [(name, p) for name, p in named if name.startswith("encoder.")]
+            parts.append((encoder, self.encoder_lr, partial(schedule, end=encoder_end)))
         if self.adversary is not None and self.discriminator is not None:
-            start, warmup = self.adversary.start, max(1, self.warmup_steps)
-            groups.append({"params": list(self.discriminator.parameters()), "lr": self.adversary.lr})
-            factors.append(lambda step: min(1.0, max(0, step - start + 1) / warmup))
-        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), weight_decay=self.weight_decay, fused=True)
+            later = partial(cosine, warmup=self.warmup_steps, total=steps, end=end, start=self.adversary.start)
+            parts.append((list(self.discriminator.named_parameters()), self.adversary.lr, later))
+        groups: list[dict[str, Any]] = []
+        factors: list[Callable[[int], float]] = []
+        for members, lr, factor in parts:
+            for kept, decay in ((True, 0.0), (False, self.weight_decay)):
+                chosen = [p for name, p in members if p.requires_grad and undecayed(name, p) == kept]
+                groups.append({"params": chosen, "lr": lr, "weight_decay": decay})
+                factors.append(factor)
+        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -214,11 +218,17 @@ class RunningMean:
         torch._foreach_lerp_(averaged, trained, 1 - stays)
 
 
-def cosine(step: int, warmup: int, total: int, end: float) -> float:
-    """Factor on the learning rate: a linear warm-up to 1, then a cosine to `end` at step `total`."""
+def undecayed(name: str, parameter: Tensor) -> bool:
+    """Whether weight decay leaves a parameter alone, as in TiTok's code: biases, gains and embeddings."""
+    return parameter.ndim < 2 or "embed" in name
+
+
+def cosine(step: int, warmup: int, total: int, end: float, start: int = 0) -> float:
+    """Factor on the learning rate: linear warm-up to 1 from step `start` on, then a cosine to `end` at step `total`."""
+    step = max(0, step - start)
     if step < warmup:
         return (step + 1) / warmup
-    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    progress = min(1.0, (step - warmup) / max(1, total - start - warmup))
     return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * progress))
 
 

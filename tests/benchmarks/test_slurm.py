@@ -65,7 +65,8 @@ def run(cluster: dict[str, str], project: Path) -> Callable[..., subprocess.Comp
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
         words = command if shutil.which(command[0], path=PATH) else (sys.executable, "-m", *command)
-        return subprocess.run(words, cwd=project, env=cluster, capture_output=True, text=True)
+        environment = {name: value for name, value in cluster.items() if name != "RUNS"}  # the copy's own folder
+        return subprocess.run(words, cwd=project, env=environment, capture_output=True, text=True)
 
     return run
 

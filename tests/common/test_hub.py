@@ -11,7 +11,7 @@ from huggingface_hub import errors as hub
 from transformers import AutoConfig, AutoTokenizer, BertConfig, BertModel
 
 from common.errors import UserError
-from common.hub import from_pretrained, hub_file, hub_file_if_any, notes
+from common.hub import from_pretrained, hub_file, hub_file_if_any, notes, weight_files
 
 ID = "someone/model"
 
@@ -113,3 +113,24 @@ def test_what_is_there_loads(tmp_path: Path) -> None:
     assert hub_file_if_any(tmp_path, "gone.json") is None
     with pytest.raises(UserError, match="holds no gone.json that can be read"):
         hub_file(tmp_path, "gone.json")
+
+
+def test_the_files_of_weights(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no model.pt in it"):
+        weight_files(tmp_path, single=("model.safetensors", "model.pt"))
+    for name in ("model.pt", "model.safetensors", "a.safetensors", "b.safetensors"):
+        (tmp_path / name).touch()
+    assert weight_files(tmp_path, single=("model.safetensors", "model.pt")) == [tmp_path / "model.safetensors"]
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"vision.w": "b.safetensors", "text.w": "a.safetensors"}}))
+    assert weight_files(tmp_path) == [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    assert weight_files(tmp_path, "vision") == [tmp_path / "b.safetensors"]
+    with pytest.raises(UserError, match="no tensor with 'audio'"):
+        weight_files(tmp_path, "audio")
+
+
+@pytest.mark.parametrize("damaged", ["", "[]", "{}", '{"weight_map": {"w": 1}}', '{"weight_map": {"w": "../x"}}'])
+def test_a_damaged_index_of_weights(tmp_path: Path, damaged: str) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(damaged)
+    with pytest.raises(UserError, match=r"index\.json"):
+        weight_files(tmp_path)

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from benchmarks import plan
+from benchmarks.planning import records, stages
 from benchmarks.running import results
+from benchmarks.running.recipes import Stage
 from common.errors import UserError
 from common.training.runs import read_done
 from common.training.weights import load_state, load_weights
@@ -146,3 +150,29 @@ def test_damaged_weights_are_refused_or_whole(suffix: str, tmp_path: Path) -> No
         elif not all(torch.isfinite(value.float()).all() for value in target.state_dict().values()):
             bad.append(f"{seed}: {what}: not finite")
     assert not bad, f"{len(bad)}:\n" + "\n".join(bad)
+
+
+def test_damaged_plans_are_counted_anew_or_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, file = records.path("sinkd"), tmp_path / "sinkd.json"
+    now = records.read(whole)
+    assert now is not None
+    monkeypatch.setattr(records, "FOLDER", tmp_path)
+    monkeypatch.setattr(records, "present", lambda hook: replace(now, stages=()))
+    asked: list[bool] = []
+
+    def known_or_any(paper: str, stage: Stage, config: dict[str, Any], known: records.Costs) -> records.Counted:
+        """In the place of counting, which takes long: what the undamaged record has first."""
+        same = [counted for counted in known.known if counted.stage == stage.name]
+        asked.append(not same)
+        return (same or now.stages)[0]
+
+    monkeypatch.setattr(stages, "cost_of", known_or_any)
+    bad = []
+    for seed in range(INPUTS):
+        rng = random.Random(f"plans {seed}")
+        what, change = rng.choice(changes("sinkd.json"))
+        file.write_bytes(change(whole.read_bytes(), rng))
+        if problem := tried(lambda: plan.main(["sinkd", "--runs", str(tmp_path / "runs")])):
+            bad.append(f"{seed}: {what}: {problem}")
+    assert not bad, f"{len(bad)} of {INPUTS}:\n" + "\n".join(bad)
+    assert len(set(asked)) == 2, "some files are still read, and some are not"

@@ -170,6 +170,14 @@ def test_simulated_videos_come_from_the_student_as_it_is_without_gradient(folder
     assert not made.requires_grad
 
 
+@pytest.mark.parametrize("lora", [Lora(4, 4.0), None])
+def test_simulated_videos_are_the_target_networks(folder, lora):
+    found, used = module(folder, lora=lora, simulated=1.0), []
+    found.simulate = lambda network, latents: used.append(network.args[0]) or latents
+    found.training_step(batch(), 0)
+    assert used == [found.student if lora else found.target]
+
+
 def test_one_step_of_sampling_is_the_consistency_function_at_the_last_knot(teacher, folder):
     found = module(folder)
     noise, t = torch.randn(2, 4, 6, 4, 4), torch.tensor([999, 999])

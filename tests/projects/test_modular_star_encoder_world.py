@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from common.evaluators.retrieval import PairedRetrieval
 from projects.modular_star_encoder.corpus import Corpus
@@ -130,3 +131,19 @@ def test_windows_are_of_other_files_of_one_repository(tmp_path):
             assert not any(all(part.strip() in text for part in parts[:2]) for text in texts)  # two files, not one
     one, other = ([batch["input_ids"] for batch in data.val_dataloader()] for _ in range(2))
     assert sum(map(len, one)) == 20 and all(a.equal(b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("objective", ["icc", "nsp"])
+def test_whether_parts_belong_together_is_told_by_their_words_alone(tmp_path, objective):
+    build_tokenizer(vocabulary(), len(CHARACTER_PIECES) + 200).save_pretrained(tmp_path)
+    data = Corpus(Repositories(600), str(tmp_path), objective, held_out=Repositories(50, "val"), max_length=56)
+    together, told = [], []
+    for k in range(600):
+        sample = data.draw(k, np.random.default_rng(k))
+        ids = np.where(sample["labels"] == -100, sample["input_ids"], sample["labels"])
+        parts = [part.split() for part in data.tokenizer.decode(ids).removesuffix("<cls>").split("<sep>")[1:]]
+        first, second = parts[:2]
+        together.append(sample["together"])
+        told.append((second[0] in LABELS, len(first) - len(second) > 1, len(parts), len(set(first) & set(second))))
+    *nuisances, shared = (roc_auc_score(together, column) for column in zip(*told, strict=True))
+    assert nuisances == pytest.approx([0.5] * 3, abs=0.08) and shared > 0.9

@@ -9,10 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from common.models.text_to_image import encode_embeddings, normalise
-from common.training.distributed import mean_over_processes
 from projects.vlv.captions import clean_up
 from projects.vlv.model import caption_logits, caption_loss, encode_captions, mlp, read
-from tests.distributed import assert_data_parallel
 from tests.golden import golden_file
 from tests.projects.vlv_small import captioner, language_model
 
@@ -231,16 +229,3 @@ def test_a_caption_ends_with_an_end_that_is_asked_for_even_where_padding_is_the_
     assert ids[0, 1] == tokenizer.eos_token_id and mask.sum(1).tolist() == [2, 4]
     cut, mask = encode_captions(tokenizer, ["red block northwest"], 2)
     assert cut.shape == (1, 2) and cut[0, -1] != tokenizer.eos_token_id
-
-
-def token_mean(model: nn.Module, prefix: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    loss = caption_loss(caption_logits(model, prefix, ids, mask), ids, mask)
-    return loss / mean_over_processes(mask.sum())
-
-
-def test_two_processes_equal_one():
-    torch.manual_seed(0)
-    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 0]])
-    model = language_model()
-    prefix = torch.randn(4, 2, model.config.hidden_size)
-    assert_data_parallel(token_mean, model, prefix, torch.randint(3, 20, (4, 4)), mask)

@@ -6,8 +6,11 @@ import torch
 from benchmarks.planning.meter import materialise
 from benchmarks.planning.stages import configuration
 from common.recipe import Stage, walk
+from projects.vlv.harness import plan
 from projects.vlv.harness.plan import calls, workload
 from projects.vlv.recipe import RECIPE
+
+LAYERS = {"encoder_layers": 2, "decoder_layers": 2}
 
 
 def stage(arm: str, name: str) -> Stage:
@@ -49,7 +52,10 @@ def test_stage_2_trains_what_its_arm_unfreezes(arm, parts):
     assert sum(p.numel() for p in found.model["words"].parameters()) == pytest.approx(3.09e9, rel=0.01)
 
 
-def test_a_step_of_stage_2_reaches_what_it_trains():
+def test_a_step_of_stage_2_reaches_what_it_trains(monkeypatch):
+    width, _, *others = plan.QWEN["Qwen/Qwen2.5-3B"]
+    monkeypatch.setitem(plan.QWEN, "Qwen/Qwen2.5-3B", (width, 2, *others))  # layers are alike: two tell of all
+    monkeypatch.setitem(plan.FLORENCE, "text_config", plan.FLORENCE["text_config"] | LAYERS)
     found = planned("vlv", "describe")
     materialise(found, "32-true")  # what is recomputed wants a device
     with next(found.model.parameters()).fake_mode:

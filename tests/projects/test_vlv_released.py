@@ -102,7 +102,7 @@ def test_a_folder_in_parts_as_the_hub_has_it_and_half_precision(models, tmp_path
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
     assert same(net, load_captioner(other, str(tmp_path)))
     (tmp_path / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(UserError, match=r"index\.json is damaged"):
+    with pytest.raises(UserError, match=r"index\.json.*weight_map"):
         load_captioner(other, str(tmp_path))
 
 
@@ -114,7 +114,7 @@ def test_the_encoder_of_either_stage(models, tmp_path):
     save_model(net.encoder, str(tmp_path / "ours.safetensors"))
     for name in ("captioner", "stage1", "ours"):
         torch.manual_seed(1)
-        encoder = build_encoder(florence(), QUERIES, 16).requires_grad_(False).eval()
+        encoder = build_encoder(florence(), QUERIES, net.text_encoder.config).requires_grad_(False).eval()
         load_encoder(encoder, str(tmp_path / f"{name}.safetensors"))
         torch.testing.assert_close(encoder(images(2)), net.encoder(images(2)))
 

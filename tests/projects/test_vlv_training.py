@@ -107,6 +107,22 @@ def test_stage_2_trains_what_is_unfrozen(models, unfrozen):
     assert found == PARTS.get(unfrozen, {"adapter", "language_model", "encoder"})
 
 
+def test_a_process_with_more_tokens_counts_more(models, monkeypatch):
+    """The mean of two processes' losses is that of one process with all pictures, however long their captions are."""
+    torch.manual_seed(0)
+    module = Description(florence(), *models, QUERIES, max_tokens=8)
+    module.log = lambda *_, **__: None
+    captions, pictures = ["red block northwest blue slash southeast", "red block", "red", "blue slash"], images(4)
+
+    def loss(part: slice) -> Tensor:
+        return module.training_step({"image": pictures[part], "caption": captions[part]}, 0)
+
+    whole = loss(slice(4))
+    total = sum(len(text.split()) + 1 for text in captions)  # with their ends
+    monkeypatch.setattr("projects.vlv.describe.mean_over_processes", lambda tokens: torch.tensor(total / 2))
+    torch.testing.assert_close((loss(slice(2)) + loss(slice(2, 4))) / 2, whole)
+
+
 def test_stage_2_starts_from_stage_1(models, tmp_path):
     torch.manual_seed(0)
     first = Reconstruction(florence(), models[0], QUERIES).encoder
@@ -116,6 +132,8 @@ def test_stage_2_starts_from_stage_1(models, tmp_path):
     torch.testing.assert_close(module.net.encoder(images(2)), first(images(2)))
     with pytest.raises(UserError, match="does not fit VLVEncoder"):
         Description(florence(), *models, QUERIES + 1, encoder_weights=str(tmp_path / "weights.safetensors"))
+    with pytest.raises(UserError, match="model.queries is 9: the text encoder reads 1 to 8 embeddings"):
+        Description(florence(), *models, queries=9)
 
 
 def test_pairs_are_a_part_of_the_pictures_that_the_seed_draws():

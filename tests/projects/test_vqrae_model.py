@@ -197,12 +197,38 @@ def test_rates_of_the_groups(nets):
         rates.append([group["lr"] for group in optimizer.param_groups])
         optimizer.step()
         scheduler.step()
-    rest, encoder, discriminator = zip(*rates, strict=True)
+    rest, encoder, discriminator = list(zip(*rates, strict=True))[::2]
+    assert list(zip(*rates, strict=True))[1::2] == [rest, encoder, discriminator]  # with and without weight decay
     assert rest[:2] == (5e-5, 1e-4) and rest[10] == pytest.approx(1e-5)
     assert encoder[1:] == (1e-5,) * 10  # it ends where it is: the cosine never goes below the other's end
-    assert discriminator[:5] == (0,) * 5 and discriminator[5:7] == (2e-5, 4e-5) and discriminator[10] == 4e-5
+    assert discriminator[5:8] == (2e-5, 4e-5, 4e-5) and discriminator[10] == pytest.approx(4e-6)
+    assert 4e-5 > discriminator[8] > discriminator[9] > 4e-6
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert id(module.tokenizer.quantizer.codes) not in trained
+
+
+def test_weight_decay_spares_biases_gains_and_embeddings(nets):
+    module = training(nets, train_encoder=True, weight_decay=0.3, adversary=Adversary(0, hidden=32, stages=1))
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    decayed = {id(p) for group in groups for p in group["params"] if group["weight_decay"] == 0.3}
+    spared = {id(p) for group in groups for p in group["params"] if group["weight_decay"] == 0}
+    learning = {
+        f"{part}.{name}": p
+        for part in ("tokenizer", "discriminator")
+        for name, p in getattr(module, part).named_parameters()
+        if p.requires_grad
+    }
+    assert not decayed & spared and decayed | spared == {id(p) for p in learning.values()}
+    for name in ("to_codes.weight", "quantizer.projection.weight", "encoder.vit.encoder.layers.0.mlp.fc1.weight"):
+        assert id(learning[f"tokenizer.{name}"]) in decayed, name
+    assert id(learning["discriminator.block_in.0.weight"]) in decayed
+    for name in (
+        "to_codes.bias",
+        "encoder.vit.post_layernorm.weight",
+        "encoder.vit.embeddings.position_embedding.weight",
+    ):
+        assert id(learning[f"tokenizer.{name}"]) in spared, name
+    assert id(learning["discriminator.blocks.0.2.weight"]) in spared
 
 
 def test_gradients_are_clipped_apart(nets):
@@ -275,6 +301,8 @@ def test_the_running_mean_is_what_is_validated_and_handed_on(nets):
 def test_cosine():
     assert [cosine(step, 2, 12, 0.1) for step in (0, 1, 2)] == [0.5, 1.0, 1.0]
     assert cosine(7, 2, 12, 0.1) == pytest.approx(0.55) and cosine(12, 2, 12, 0.1) == pytest.approx(0.1)
+    for step in range(13):
+        assert cosine(step + 30, 2, 42, 0.1, start=30) == cosine(step, 2, 12, 0.1)
 
 
 def prior() -> Prior:
@@ -425,7 +453,7 @@ SIGLIP_HUB, INTERN_HUB = "google/siglip2-base-patch16-224", "OpenGVLab/InternVL3
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("hub")
-    write_hub(root, [SIGLIP_HUB, INTERN_HUB])
+    write_hub(root, [SIGLIP_HUB, INTERN_HUB], layers=2)
     return root
 
 

@@ -62,6 +62,21 @@ def test_the_prior_alone_learns_its_codes_and_can_draw(towers):
             assert workload(STAGES[name], small(name)).step(1).shape == (1, 3, side, side)
 
 
+@pytest.mark.parametrize(("guidance", "lengths"), [(7.5, [512 + 16, 1 + 16]), (1.0, [512 + 16])])
+def test_guidance_asks_the_language_model_twice(towers, guidance, lengths):
+    config = small("sample")
+    assert config["model"]["guidance"] == 7.5
+    config["model"]["guidance"] = guidance
+    planned = workload(STAGES["sample"], config)
+    seen: list[int] = []
+    planned.model[1].register_forward_pre_hook(
+        lambda _, args, given: seen.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    with torch.no_grad():
+        planned.step(1)
+    assert seen == lengths
+
+
 def test_amounts_are_those_of_the_paper_configs():
     with torch.device("meta"):
         described = {name: workload(STAGES[name], configuration(STAGES[name])) for name in ("stage1", "prior")}

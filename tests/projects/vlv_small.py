@@ -80,8 +80,9 @@ def language_model() -> Qwen2ForCausalLM:
 
 
 def captioner() -> Captioner:
-    encoder = build_encoder(florence(), QUERIES, 16)
-    return Captioner(encoder, text_to_image().text_encoder, language_model(), qwen_tokenizer())
+    text_encoder = text_to_image().text_encoder
+    encoder = build_encoder(florence(), QUERIES, text_encoder.config)
+    return Captioner(encoder, text_encoder, language_model(), qwen_tokenizer())
 
 
 def write_foundations(folder: Path) -> tuple[str, str]:

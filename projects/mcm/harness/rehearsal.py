@@ -38,7 +38,12 @@ def make(folder: Path) -> None:
     write_hub(hub, HUB)
     write_open_clip(hub, "ViT-g-14", "laion2b_s34b_b88k", narrow=True, layers=2)
     settings = transformers.VideoMAEConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64
+        image_size=96,
+        num_frames=4,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
     )
     transformers.VideoMAEForVideoClassification(settings).save_pretrained(snapshot(hub, VIDEOMAE))
     write_released(hub)

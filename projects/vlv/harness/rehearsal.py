@@ -21,6 +21,7 @@ FLORENCE, T2I, QWEN = (
     "Qwen/Qwen2.5-3B",
 )
 HUB = (FLORENCE, T2I, QWEN, "stabilityai/stable-diffusion-3.5-medium")
+LOOKS = 256  # pixels of the stand-in of Florence-2
 OFFICIAL = (  # our names -> those of the authors' code, and of Microsoft's Florence-2 in it
     (r"^encoder\.florence\.", "VLV_model.model."),
     (r"^encoder\.project\.", "VLV_model.language_proj."),
@@ -53,6 +54,7 @@ def make(folder: Path) -> None:
     add_2014(data / "coco")
     write_inception(folder / "weights/pt_inception-2015-12-05-6726825d.pth")
     write_hub(folder / "hub", HUB, layers=2)
+    look_at_less(snapshot(folder / "hub", FLORENCE))
     write_released(folder / "hub")
 
 
@@ -66,6 +68,15 @@ def add_2014(root: Path) -> None:
         (root / "val2014" / name).write_bytes((root / "val2017" / entry["file_name"]).read_bytes())
         entry["file_name"] = name
     (annotations / "captions_val2014.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def look_at_less(florence: Path) -> None:
+    """Have Florence-2's image processor ask for `LOOKS` pixels a side; DaViT at 768 is half of a step's time."""
+    file = florence / "processor_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    side = {"height": LOOKS, "width": LOOKS}
+    settings["image_processor"] |= {"size": side, "crop_size": side, "image_seq_length": (LOOKS // 32) ** 2 + 1}
+    file.write_text(json.dumps(settings), encoding="utf-8")
 
 
 def write_released(hub: Path) -> None:

@@ -109,8 +109,8 @@ def load(options: argparse.Namespace, words: bool) -> Networks:
         )
         encoder = load_captioner(captioner, weights).encoder
     else:
-        width = load_text_encoder(text_to_image, pretrained=False).config.hidden_size
-        encoder = load_encoder(build_encoder(florence, model["queries"], width, pretrained=False), weights)
+        text = load_text_encoder(text_to_image, pretrained=False).config
+        encoder = load_encoder(build_encoder(florence, model["queries"], text, pretrained=False), weights)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     whole = encoder if captioner is None else captioner
     whole.requires_grad_(False).eval().to(device, torch.bfloat16 if options.bf16 else torch.float32)

@@ -1,5 +1,6 @@
 """What VQRAE's stages do at paper scale, for `make plan`: networks without values, and a step through them."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -54,7 +55,9 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
     tokenizer.requires_grad_(False).eval()
     if stage.name == "sample":
         language = _language_model(model).requires_grad_(False).eval()
-        return Workload(nn.ModuleList([tokenizer, language]), lambda n: _draw(tokenizer, language, n), batch, PROMPTS)
+        words, guided = model["language_model"]["text_length"] + 1, model.get("guidance", 1) != 1
+        draw = partial(_draw, tokenizer, language, words, guided)
+        return Workload(nn.ModuleList([tokenizer, language]), draw, batch, PROMPTS)
     return Workload(tokenizer, lambda n: tokenizer(images(n)).images, batch, VALIDATION, workers=workers)
 
 
@@ -110,8 +113,12 @@ def _prior(tokenizer: VQRAE, model: dict[str, Any], images: Any) -> tuple[nn.Mod
     return nn.ModuleList([tokenizer, language]), step
 
 
-def _draw(tokenizer: VQRAE, language: nn.Module, n: int) -> Tensor:
-    """The arithmetic of drawing n pictures; that each code waits for the one before is not in it."""
-    grid = tokenizer.decoder.grid
-    language(input_ids=torch.zeros(n, 512 + grid**2, dtype=torch.long), logits_to_keep=grid**2)
-    return tokenizer.decode_indices(torch.zeros(n, grid**2, dtype=torch.long))
+def _draw(tokenizer: VQRAE, language: nn.Module, words: int, guided: bool, n: int) -> Tensor:
+    """The arithmetic of drawing n pictures; that each code waits for the one before is not in it.
+
+    Guidance asks the language model a second time, behind the opening of a picture alone.
+    """
+    count = tokenizer.decoder.grid**2
+    for before in (words, 1) if guided else (words,):
+        language(input_ids=torch.zeros(n, before + count, dtype=torch.long), logits_to_keep=count)
+    return tokenizer.decode_indices(torch.zeros(n, count, dtype=torch.long))
