@@ -51,7 +51,7 @@ def of_theory(objective: Objective, features: "Features", depths: Sequence[int],
         ),
         "time to learn, and inversions": (
             side_by_side(
-                line_chart(over_rho, "rho", "time", f"{name}, equal lambda"),
+                line_chart(over_rho, "rho", "relative time", f"{name}, equal lambda"),
                 line_chart(
                     [Line(depths, share, f"eps {e:g}", dots=True) for e, share in shares.items()],
                     "depth L", "larger rho first", f"{name}, pairs at odds", limits=(-0.03, 1.03),
