@@ -52,7 +52,7 @@ def test_covariances_in_any_common_basis_give_their_features_back():
 
 
 def test_networks_agree_with_the_theory_where_a_basis_is_shared(capsys):
-    found = told(capsys, "--lambda", 0.9, 0.7, "--rho", 0.8, 0.95, "--depth", 2, "--networks")["features"]
+    found = told(capsys, "--lambda", 0.9, 0.7, "--rho", 0.8, 0.95, "--depth", 2, "--eps", 0.1, "--networks")["features"]
     for row in found:
         for objective in ("jepa", "mae"):
             assert row[f"{objective}_network"] == pytest.approx(row[f"{objective}_time"], rel=0.01)
@@ -84,7 +84,7 @@ def test_samples_and_a_series(capsys, tmp_path):
 def test_covariances_without_a_common_basis_are_warned_of(capsys, tmp_path):
     (tmp_path / "xx.csv").write_text("1,0\n0,3\n")
     (tmp_path / "yx.csv").write_text("0.9,0.5\n0.2,0.6\n")
-    words = ["--inputs", str(tmp_path / "xx.csv"), "--cross", str(tmp_path / "yx.csv"), "--depth", "2"]
+    words = ["--inputs", str(tmp_path / "xx.csv"), "--cross", str(tmp_path / "yx.csv"), "--depth", "2", "--eps", "0.1"]
     assert main(words) == 0
     assert "of a common basis, the theory is an approximation; --networks trains them" in capsys.readouterr().err
     assert main([*words, "--networks"]) == 0

@@ -159,7 +159,7 @@ def test_a_resumed_stage_ends_with_the_same_weights_and_trajectory(words, tmp_pa
 
 
 def test_a_stage_that_was_lost_after_its_last_step_takes_no_other(tmp_path):
-    words = ["--model.objective=mae", "--model.lr=0.1", "--checkpoint_every=1"]
+    words = ["--model.objective=mae", "--model.lr=0.2", "--checkpoint_every=10"]
     run(tmp_path, *words)
     before = [load_file(tmp_path / f"{name}.safetensors") for name in ("weights", "trajectory")]
     for name in ("done.json", "weights.safetensors", "trajectory.safetensors"):
@@ -171,7 +171,7 @@ def test_a_stage_that_was_lost_after_its_last_step_takes_no_other(tmp_path):
 
 
 def test_a_moving_average_follows_and_gets_no_gradients(tmp_path):
-    run(tmp_path, "--model.objective=jepa", "--model.target=average", "--model.lr=0.2", "--model.momentum=0.5")
+    run(tmp_path, "--model.objective=jepa", "--model.target=average", "--model.lr=0.5", "--model.momentum=0.5")
     weights = load_file(tmp_path / "weights.safetensors")
     gap = (weights["average.layers.0"] - weights["net.layers.0"]).abs().max()
     assert 0 < gap < 0.01 and not read(str(tmp_path / "trajectory.safetensors")).theory
