@@ -9,7 +9,7 @@ With rho = lambda / sigma^2 the gradient flow, at unit rate in every matrix, is 
     MAE    u' = lambda u^L (1 - u^(L+1) / rho)           ends at w = rho^(L/(L+1))
 
 Times here are those of this flow. The paper leaves out a factor L in its equation of w, so its times are L times as
-long: `PAPER_TIME`. All functions take arrays of features, [F], or numbers.
+long. All functions take arrays of features, [F], or numbers.
 """
 
 from typing import Literal, get_args
