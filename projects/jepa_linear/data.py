@@ -20,6 +20,7 @@ from common.errors import UserError
 
 Array = np.ndarray
 Pair = tuple[Tensor, Tensor]
+SPACING = 10  # moments from one pair of a process to the next
 STEPS = 1 << 20  # of an epoch: more than any training takes
 
 
@@ -113,15 +114,18 @@ class Static:
 
 class Temporal(Static):
     """What is seen at a moment and at the next one: x = z_t + n_t, y = z_(t+1) + n_(t+1), where each latent variable
-    is a stationary process, z_(t+1) = g z_t + sqrt(1 - g^2) times fresh noise of z's own variance."""
+    is a stationary process, z_(t+1) = g z_t + sqrt(1 - g^2) times fresh noise of z's own variance.
+
+    Pairs are taken from one long sequence, every tenth moment: neighbours say much the same.
+    """
 
     def sample(self, count: int, rng: np.random.Generator) -> tuple[Array, Array]:
         latent, noise, persistence, _ = self._columns()
-        fresh = rng.normal(size=(count + 1, len(latent))) * np.sqrt(latent)
+        fresh = rng.normal(size=(count * SPACING, len(latent))) * np.sqrt(latent)
         fresh[1:] *= np.sqrt(1 - persistence**2)
         z = np.stack([lfilter([1.0], [1.0, -g], fresh[:, k]) for k, g in enumerate(persistence)], 1)
         seen = z + rng.normal(size=z.shape) * np.sqrt(noise)
-        return seen[:-1], seen[1:]
+        return seen[::SPACING], seen[1::SPACING]
 
 
 def exact_pairs(features: Features) -> tuple[Array, Array]:

@@ -62,6 +62,7 @@ RECIPE = Recipe(
     modality="theory of self-distillation",
     arms=arms,
     disk=1,
+    stand_ins="projects.jepa_linear.harness.rehearsal:make",
     paper_on_cpu=True,
     plan="projects.jepa_linear.harness.plan:workload",
 )

@@ -106,7 +106,7 @@ def test_sanity_of_amplitudes_and_balance():
 @pytest.mark.parametrize("source", [STATIC, TEMPORAL])
 def test_samples_have_the_features_covariances(source):
     features = source.features()
-    x, y = source.sample(200_000, np.random.default_rng(0))
+    x, y = source.sample(50_000, np.random.default_rng(0))
     assert x.T @ x / len(x) == pytest.approx(np.diag(features.variance), abs=0.06)
     assert y.T @ x / len(x) == pytest.approx(np.diag(features.lam), abs=0.06)
 
