@@ -22,10 +22,11 @@ def arms(scale: Scale) -> dict[str, Arm]:
     domain are trained once, and a seed draws the anchors and trains the distilled encoders.
     """
     mini = scale == "mini"
-    train, score = "projects.anncur.train", "projects.anncur.score"
+    pretrain, train, score = (f"projects.anncur.{script}" for script in ("pretrain", "train", "score"))
     bert: dict[str, object] = {}
     if mini:
-        pretrained = Stage("bert", "projects.anncur.pretrain", shared=True)
+        copies = Stage("bert", pretrain, {"data.copies": True, "trainer.max_steps": 1000}, shared=True).output("model")
+        pretrained = Stage("bert", pretrain, {"model.start": copies}, shared=True)
         bert = {"model.encoder.pretrained": pretrained.output("model")}
     dual = Stage("dual_encoder", train, bert, shared=not mini)
 

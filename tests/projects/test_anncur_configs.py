@@ -52,7 +52,7 @@ def test_a_stage_understands_its_config(scale, name, monkeypatch, capsys):
 @pytest.mark.parametrize("scale", ["mini", "paper"])
 def test_every_stage_sees_the_same_data(scale):
     names = sorted({name for s, name in STAGES if s == scale})
-    loading = {"batch_size", "val_queries", "num_workers", "hidden"}
+    loading = {"batch_size", "val_queries", "num_workers", "hidden", "whole"}
     seen = [{k: v for k, v in read(scale, name)["data"].items() if k not in loading} for name in names]
     assert all(data == seen[0] for data in seen)
     assert seen[0]["search"] not in [*seen[0]["train"], *seen[0]["val"]]  # zero-shot

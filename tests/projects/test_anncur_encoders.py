@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from common.data.linking import Domain, Entity, Mention
 from common.errors import UserError
-from common.foundations.masked_lm import MASKED, REPLACED, Pretraining
+from common.foundations.masked_lm import FOLLOWS, IGNORED
 from projects.anncur.data import LinkingData
 from projects.anncur.distill import hard_negatives, match_loss
 from projects.anncur.encoders import (
@@ -23,7 +23,7 @@ from projects.anncur.encoders import (
     tag_embeddings,
 )
 from projects.anncur.linking import END, START, TITLE, Corpus, item_ids, padded, query_ids, split
-from projects.anncur.pretrain import TextPairs, hide
+from projects.anncur.pretrain import MASKED, REPLACED, PairReading, TextPairs, hide, mean_loss
 from projects.anncur.ranker import Ranker, positive_first
 from projects.anncur.train import mine, random_negatives
 from projects.anncur.world import LinkingWorld
@@ -317,9 +317,10 @@ def test_a_corpus_cuts_whole_documents_to_what_is_read():
 class TestPretraining:
     """The world's BERT reads pairs of texts with hidden words."""
 
-    def data(self, hidden: float = 0.3) -> TextPairs:
+    def data(self, copies: bool = False, hidden: float = 0.4, whole: float = 0.3) -> TextPairs:
         world = LinkingWorld(12, 40)
-        return TextPairs(hidden, source=world, train=["a", "b"], val=[], search="s", query_length=14, item_length=14)
+        named = {"train": ["a", "b"], "val": [], "search": "s", "query_length": 14, "item_length": 14}
+        return TextPairs(copies, hidden, whole, source=world, **named)
 
     def test_half_of_the_pairs_belong_together_and_none_leaves_its_domain(self):
         data = self.data(hidden=0.0)
@@ -336,28 +337,92 @@ class TestPretraining:
             if together[number]:
                 assert (data.train.items[data.train.gold[index]] == data.train.items[item]).all()
 
-    def test_words_alone_are_hidden_in_the_shares_that_are_meant(self):
-        rng = np.random.default_rng(0)
+    def test_a_made_up_entity_has_the_words_of_a_mention(self):
+        data, rng, orders = self.data(copies=True, hidden=0.0), np.random.default_rng(0), 0
+        mentions = [sorted(query[query >= 8].tolist()) for query in data.train.queries.numpy()]
+        for index in range(80):
+            sample = data.draw(index, rng)
+            query, entity = sample["input_ids"][:14], sample["input_ids"][14:]
+            words = entity[entity >= 8].tolist()
+            assert sorted(words) in mentions and list(entity).count(TITLE) == 1 and entity[2] == TITLE
+            if sample["next_sentence_label"] == FOLLOWS:
+                assert sorted(words) == mentions[index]
+                orders += words != query[query >= 8].tolist()
+        assert orders > 30
+
+    def test_the_mention_s_words_alone_are_hidden_and_told_where_the_texts_belong_together(self):
+        data, rng = self.data(hidden=0.5, whole=0.25), np.random.default_rng(0)
+        changed: dict[int, list[bool]] = {0: [], 1: []}
+        told = words = 0
+        for number in range(1600):
+            sample, query = data.draw(number % 80, rng), data.train.queries[number % 80].numpy()
+            inputs, labels, replaced = (sample[key][:14] for key in ("input_ids", "labels", "replaced"))
+            word, masked = query >= 8, sample["input_ids"][:14] == data.tokenizer.mask_token_id
+            assert (sample["labels"][14:] == IGNORED).all() and (sample["replaced"][14:] == IGNORED).all()
+            assert (inputs[~word] == query[~word]).all() and (labels[~word] == IGNORED).all()
+            assert ((replaced == IGNORED) == (~word | masked)).all()
+            changed[sample["next_sentence_label"]].append((inputs != query).any())
+            asked = word & ~masked
+            if sample["next_sentence_label"] == FOLLOWS:
+                assert (np.where(labels != IGNORED, labels, inputs) == query).all()
+                assert (replaced[asked] == (inputs != query)[asked]).all()
+                told, words = told + (labels != IGNORED).sum(), words + word.sum()
+            else:
+                assert (labels == IGNORED).all() and (replaced[asked] == 1).all()
+        assert told / words == pytest.approx(0.5 * 0.75, abs=0.03)
+        # hidden words do not give the second task away
+        assert np.mean(changed[0]) == pytest.approx(np.mean(changed[1]), abs=0.06)
+
+    def test_words_are_hidden_in_the_shares_that_are_meant(self):
+        rng, tokenizer = np.random.default_rng(0), LinkingWorld().tokenizer()
         tokens_ = np.tile(np.r_[0:8, 8:20], 4000)
-        inputs, labels = hide(tokens_, 0.3, 7, (8, 20), rng)
-        hidden = labels != -100
+        hidden_ = hide(tokens_, tokens_ >= 8, 0.3, True, tokenizer, rng)
+        inputs, hidden = hidden_["input_ids"], hidden_["labels"] != IGNORED
         assert not hidden[tokens_ < 8].any() and (inputs[~hidden] == tokens_[~hidden]).all()
-        assert (labels[hidden] == tokens_[hidden]).all()
         assert hidden[tokens_ >= 8].mean() == pytest.approx(0.3, abs=0.01)
-        assert (inputs[hidden] == 7).mean() == pytest.approx(MASKED, abs=0.01)
-        other = (inputs[hidden] != 7) & (inputs[hidden] != tokens_[hidden])
-        assert other.mean() == pytest.approx(REPLACED * 11 / 12, abs=0.01)
+        assert (inputs[hidden] == tokenizer.mask_token_id).mean() == pytest.approx(MASKED, abs=0.01)
+        other = (inputs != tokenizer.mask_token_id) & (inputs != tokens_)
+        assert other[hidden].mean() == pytest.approx(REPLACED, abs=0.02) and (inputs[other] >= 8).all()
 
     def test_a_batch_has_the_segments_of_a_pair(self):
         data = self.data()
         batch = data._batch([data.draw(i, np.random.default_rng(i)) for i in range(4)])
-        assert set(batch) == {"input_ids", "attention_mask", "token_type_ids", "labels", "next_sentence_label"}
-        assert batch["input_ids"].shape == (4, 27) and batch["labels"].shape == (4, 27)
+        inputs = {"input_ids", "attention_mask", "token_type_ids"}
+        assert set(batch) == {*inputs, "labels", "replaced", "next_sentence_label"}
+        assert all(batch[key].shape == (4, 27) for key in (*inputs, "labels", "replaced"))
         assert not batch["token_type_ids"][:, :14].any() and batch["token_type_ids"][:, 14].all()
+
+    def model(self, start: str | None = None) -> PairReading:
+        return PairReading(start, kind="bert", tokenizer=LinkingWorld().tokenizer(), hidden=16, layers=1, heads=2)
+
+    def test_a_step_has_the_three_losses_and_trains_everything(self):
+        data, model, logged = self.data(), self.model(), {}
+        model.log_dict = logged.update
+        batch = data._batch([data.draw(i, np.random.default_rng(i)) for i in range(16)])
+        loss = model.training_step(batch, 0)
+        parts = [logged[f"train/{task}"] for task in ("cloze", "following", "replaced")]
+        torch.testing.assert_close(loss, sum(parts))
+        assert all(part > 0 for part in parts)
+        loss.backward()
+        assert all(p.grad is not None for p in model.parameters())
+
+    def test_a_batch_without_anything_to_be_told_has_a_loss(self):
+        assert mean_loss(torch.zeros(0, 5), torch.zeros(0, dtype=torch.long)) == 0
+        logits, labels = torch.randn(3, 4), torch.tensor([1, 0, 3])
+        torch.testing.assert_close(mean_loss(logits, labels), torch.nn.functional.cross_entropy(logits, labels))
+
+    def test_it_goes_on_from_another(self, tmp_path):
+        first = self.model()
+        first.net.config.update({"hidden_dropout_prob": 0.1})
+        first.net.save_pretrained(tmp_path)
+        model = self.model(str(tmp_path))
+        state = first.net.state_dict()
+        assert all(torch.equal(value, state[name]) for name, value in model.net.state_dict().items())
+        assert model.net.training and model.net.config.hidden_dropout_prob == 0
 
     def test_what_it_leaves_is_what_encoders_start_from(self, tmp_path):
         torch.manual_seed(0)
-        module = Pretraining("bert", LinkingWorld().tokenizer(), hidden=16, layers=1, heads=2)
+        module = self.model()
         module.net.save_pretrained(tmp_path)
         net = build("emb", BertSizes(pretrained=str(tmp_path), dropout=0.0))
         assert all((a == b).all() for a, b in zip(net.bert.parameters(), module.net.bert.parameters(), strict=False))
