@@ -1,0 +1,122 @@
+"""Labelled pictures: parts of a source, examples drawn by the seed with some labels wrong, padded crops."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from common.data.images import Picture, Pictures, PictureData, PictureSource
+from common.data.stream import stream_loader
+from common.errors import UserError
+
+
+class Part(PictureSource):
+    """Successive pictures of a source: CIFAR-10 has no validation split, so the last of its training pictures serve.
+
+    Args:
+        source: where they are.
+        start: number of the first.
+        count: how many.
+    """
+
+    def __init__(self, source: PictureSource, start: int, count: int):
+        if start < 0 or count < 1 or start + count > len(source):
+            raise UserError(f"pictures {start} to {start + count - 1} are wanted, of {len(source)}")
+        self.rows, self.start, self.count, self.classes = source, start, count, source.classes
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Picture:
+        return self.rows[self.start + index]
+
+
+class Drawn(PictureSource):
+    """Examples of a source, drawn by a seed; a share of them with a label that is another class's.
+
+    Args:
+        count: how many; None takes all.
+        wrong: share of wrong labels, each of the other classes as likely.
+        classes: number of classes.
+    """
+
+    def __init__(self, source: PictureSource, count: int | None, wrong: float, classes: int, seed: int):
+        if count is not None and not 1 <= count <= len(source):
+            raise UserError(f"data.train_examples is {count}: there are {len(source)} pictures")
+        if not 0 <= wrong < 1:
+            raise UserError(f"data.wrong is {wrong}: a share from 0 to less than 1")
+        rng = np.random.default_rng((seed, 2))
+        self.rows, self.modulus, self.classes = source, classes, source.classes
+        self.order = rng.permutation(len(source))[:count]
+        self.shift = np.where(rng.random(len(self.order)) < wrong, rng.integers(1, classes, len(self.order)), 0)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: int) -> Picture:
+        found = self.rows[int(self.order[index])]
+        label = (found.label + int(self.shift[index])) % self.modulus
+        return Picture(found.image, label, found.caption, found.name)
+
+
+class Crops(Pictures):
+    """Pictures for training: padded with black, cropped to their size at a random place, mirrored half of the time."""
+
+    def __init__(self, source: PictureSource, size: int, pad: int, cache: bool):
+        super().__init__(source, size, cache=cache)
+        self.pad = pad
+
+    def draw(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        sample, pad, side = super().draw(index, rng), self.pad, self.size
+        image = torch.nn.functional.pad(sample["image"], (pad, pad, pad, pad)) if pad else sample["image"]
+        y, x = rng.integers(2 * pad + 1, size=2)
+        image = image[:, y : y + side, x : x + side]
+        sample["image"] = image.flip(2) if rng.random() < 0.5 else image
+        return sample
+
+
+class LabelledData(PictureData):
+    """Training pictures drawn by the seed; a test goes through the test pictures, then those of validation.
+
+    Args:
+        train: pictures to train on.
+        val: pictures for learning curves and tuning.
+        test: pictures for the reported figures.
+        image_size: side S of the pictures, pixels.
+        batch_size: pictures per step and process.
+        eval_batch_size: pictures per step of validation and test.
+        pad: black pixels on each side before a random crop.
+        train_examples: train on this many pictures; None takes all.
+        wrong: share of training pictures whose label is wrong.
+        classes: number of classes.
+        num_workers: processes that load data; 0 loads in the training process.
+        seed: which pictures, which labels, which order.
+    """
+
+    def __init__(
+        self,
+        train: PictureSource | None = None,
+        val: PictureSource | None = None,
+        test: PictureSource | None = None,
+        image_size: int = 32,
+        batch_size: int = 25,
+        eval_batch_size: int = 250,
+        pad: int = 4,
+        train_examples: int | None = None,
+        wrong: float = 0.0,
+        classes: int = 10,
+        num_workers: int = 0,
+        seed: int = 0,
+    ):
+        super().__init__(train, val, test, image_size, eval_batch_size, num_workers=num_workers, cache=True, seed=seed)
+        self.train_batch, self.pad = batch_size, pad
+        if train is not None:
+            self.sources["train"] = Drawn(train, train_examples, wrong, classes, seed)
+
+    def train_dataloader(self) -> DataLoader:
+        samples = Crops(self.source("train"), self.image_size, self.pad, self.cache)
+        return stream_loader(samples, self.train_batch, self.trainer, self.seed, self.num_workers)
+
+    def test_dataloader(self) -> Any:
+        return [self.ordered(split) for split in ("test", "val") if split == "test" or split in self.sources]
