@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from common.data.images import Picture, Pictures, PictureData, PictureSource
+from common.data.images import Picture, PictureData, Pictures, PictureSource
 from common.data.stream import stream_loader
 from common.errors import UserError
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-import torch
 from scipy.stats import spearmanr
 from torchmetrics import MeanMetric
 
@@ -17,6 +16,7 @@ from common.errors import UserError
 from common.paths import expand
 from common.training.runs import save_picture
 from common.training.weights import load_state
+from common.visual import Themed
 from projects.quantized_distillation.data import LabelledData
 from projects.quantized_distillation.harness import pictures
 from projects.quantized_distillation.model import ConvNet, Sizes, accuracy
@@ -42,7 +42,8 @@ class Evaluation(L.LightningModule):
         super().__init__()
         if points and quantizer is None:
             raise UserError("model.points needs the buckets of its points: give model.quantizer")
-        self.quantizer, self.order = quantizer, None
+        self.order: float | None = None
+        self.chart: Themed | None = None
         self.whole: ConvNet | None = None
         """The same network before it is quantized."""
         if points and quantizer is not None:
@@ -57,21 +58,26 @@ class Evaluation(L.LightningModule):
             self.net = load(net, weights, "model.weights")
             values = {} if quantizer is None else quantizer.projected(self.net)
             self.size = size_of(self.net, quantizer)
-            self.chart = None if quantizer is None else pictures.of_weights(self.net, quantizer)
-            self.whole = None if quantizer is None else load(net, weights, "model.weights")
+            if quantizer is not None:
+                self.chart = pictures.of_weights(self.net, quantizer)
+                self.whole = load(net, weights, "model.weights")
         replace_parameters(self.net, values)
         self.requires_grad_(False).eval()
-        self.right = torch.nn.ModuleDict({name: MeanMetric() for name in ("accuracy", "val_accuracy")})
-        self.right_whole = MeanMetric()
+        self.right, self.right_val, self.right_whole = MeanMetric(), MeanMetric(), MeanMetric()
 
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         images, labels = batch["image"], batch["label"]
-        self.right["val_accuracy" if dataloader_idx else "accuracy"].update(accuracy(self.net(images), labels))
-        if self.whole is not None and not dataloader_idx:
+        if dataloader_idx:
+            self.right_val.update(accuracy(self.net(images), labels))
+            return
+        self.right.update(accuracy(self.net(images), labels))
+        if self.whole is not None:
             self.right_whole.update(accuracy(self.whole(images), labels))
 
     def on_test_epoch_end(self) -> None:
-        self.log_dict({f"test/{name}": metric.compute() for name, metric in self.right.items() if metric.update_called})
+        self.log("test/accuracy", self.right.compute())
+        if self.right_val.update_called:
+            self.log("test/val_accuracy", self.right_val.compute())
         if self.whole is not None:
             self.log("test/accuracy_whole", self.right_whole.compute())
         if self.order is not None:

@@ -1,4 +1,4 @@
-"""The distillation loss of Polino et al. 2018, as released: Hinton's, with a soft term that is divided by the classes."""
+"""The distillation loss of Polino et al. 2018, as released: Hinton's, its soft term divided by the classes too."""
 
 from typing import Literal
 

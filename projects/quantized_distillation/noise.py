@@ -1,6 +1,6 @@
 """Stochastic rounding as noise: what it does to a neuron's output, held against theory (the paper's section 5).
 
-    python -m projects.quantized_distillation.noise test --config projects/quantized_distillation/configs/mini/noise.yaml
+python -m projects.quantized_distillation.noise test --config projects/quantized_distillation/configs/mini/noise.yaml
 """
 
 from pathlib import Path
@@ -66,7 +66,8 @@ class Noise(L.LightningModule):
         shape, seen = scale(weights, self.bucket).values.shape, []
         for _ in range(0, self.draws, CHUNK):
             rounded = [
-                uniform(weights, self.levels, self.bucket, torch.rand(shape, device=weights.device)) for _ in range(CHUNK)
+                uniform(weights, self.levels, self.bucket, torch.rand(shape, device=weights.device))
+                for _ in range(CHUNK)
             ]
             seen.append((torch.stack(rounded) - weights).double() @ inputs.double())
         return torch.cat(seen).cpu().numpy()
@@ -79,7 +80,10 @@ class Noise(L.LightningModule):
         self.log("test/noise_narrow", float(distance[0]))
         self.log("test/noise_wide", float(distance[-1]))
         chart = line_chart(
-            [Line(widths, distance, "distance", dots=True)], "weights of the neuron", "distance from normal", log_x=True
+            [Line(widths, list(distance), "distance", dots=True)],
+            "weights of the neuron",
+            "distance from normal",
+            log_x=True,
         )
         caption = "Kolmogorov's distance of the rounding noise in a neuron's output from a normal distribution"
         save_picture(self.run_dir, "noise of stochastic rounding", chart, caption)

@@ -1,7 +1,8 @@
 """Differentiable quantization: a trained network's weights stay, the points they are put on are learned.
 
-    python -m projects.quantized_distillation.points fit --config projects/quantized_distillation/configs/mini/points_2.yaml \\
-        --model.weights FILE
+    python -m projects.quantized_distillation.points fit \\
+        --config projects/quantized_distillation/configs/mini/student_points.yaml \\
+        --config projects/quantized_distillation/configs/mini/points_2.yaml --model.weights FILE
 """
 
 import copy
@@ -39,8 +40,8 @@ class Learned(nn.Module):
 class PointLearning(Student):
     """Points p by SGD on the distillation loss of Q(w), with the whole network as its own teacher (section 4).
 
-    Every weight takes its nearest point; dL/dp_j = sum of alpha dL/dQ over the weights on j. Points begin at quantiles and
-    are sorted again after every step. Batch norms go on gathering statistics, which belong to the result.
+    Every weight takes its nearest point; dL/dp_j = sum of alpha dL/dQ over the weights on j. Points begin at quantiles
+    and are sorted again after every step. Batch norms go on gathering statistics, which belong to the result.
 
     Args:
         net: sizes of the network.
@@ -93,7 +94,8 @@ class PointLearning(Student):
         device = next(net.parameters()).device
         F.cross_entropy(net(images.to(device)), labels.to(device)).backward()
         named = dict(net.named_parameters())
-        return [0.0 if named[name].grad is None else float(named[name].grad.norm()) for name in self.chosen]
+        gradients = [named[name].grad for name in self.chosen]
+        return [0.0 if gradient is None else float(gradient.norm()) for gradient in gradients]
 
     def values(self) -> dict[str, Tensor]:
         return point_values(self.learned, self.quantizer)

@@ -39,7 +39,7 @@ class Scaled:
     shape: torch.Size
 
     def restore(self, values: Tensor) -> Tensor:
-        """Values in [0, 1], [N, k] -> alpha * values + beta in the tensor's shape, without what fills the last bucket."""
+        """Values in [0, 1], [N, k] -> alpha * values + beta in the tensor's shape, what fills the last bucket cut off."""
         return self.cut(self.alpha * values + self.beta)
 
     def cut(self, values: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ def nearest(values: Tensor, points: Tensor) -> Tensor:
 
 
 def learned(scaled: Scaled, points: Tensor) -> Tensor:
-    """Q(v) = alpha p_j + beta, j the nearest point's number; the gradient reaches the points: sum alpha dL/dQ over theirs."""
+    """Q(v) = alpha p_j + beta, p_j the nearest point, whose gradient is the sum of alpha dL/dQ over its weights."""
     return scaled.restore(points[nearest(scaled.values, points.detach())])
 
 

@@ -18,17 +18,24 @@ SIDE = 16
 
 
 def arms(scale: Scale) -> dict[str, Arm]:
-    """The world of shapes at mini scale; CIFAR-10 with the paper's networks otherwise, of which a rehearsal runs some."""
+    """The world of shapes at mini scale; else CIFAR-10 with the paper's networks, of which a rehearsal runs some."""
     if scale == "mini":
-        return compared(world(), "_2", "_4") | own(world()) | noise()
+        return on_pictures(world()) | noise()
     if scale == "rehearsal":
-        kept = ("teacher", "labels", "distilled", "pm_2", "qd_2", "qd_4", "dq_2", "dq_4", "qd_8", "deeper_qd_2", "noise")
+        kept = {"teacher", "labels", "pm_2", "qd_2", "qd_4", "qd_8", "dq_2", "dq_4", "deeper_qd_2", "noise"}
         return {name: arm for name, arm in arms("paper").items() if name in kept}
-    found = compared({}, "_2", "_4", "_8", dropout=DROPOUT) | own({}) | noise()
+    teacher = trained_teacher({})
+    found = compared({}, teacher, "_2", "_4", "_8", dropout=DROPOUT) | own({}, teacher) | noise()
     for name, sizes in SMALLER.items():
-        smaller = compared({}, "_2", "_4", student=sizes, dropout=DROPOUT)
+        smaller = compared({}, teacher, "_2", "_4", student=sizes, dropout=DROPOUT)
         found |= {f"{arm}{name}": stages for arm, stages in smaller.items() if arm != "teacher"}
-    return found | deeper()
+    return found | deeper(teacher)
+
+
+def on_pictures(files: dict[str, Any]) -> dict[str, Arm]:
+    """One student at 2 and 4 bits; `files` are where the pictures lie, if not where the configs say."""
+    teacher = trained_teacher(files)
+    return compared(files, teacher, "_2", "_4") | own(files, teacher)
 
 
 def world() -> dict[str, Any]:
@@ -50,7 +57,11 @@ def without_test(files: dict[str, Any]) -> dict[str, Any]:
 
 
 def compared(
-    files: dict[str, Any], *bits: str, student: dict[str, Any] | None = None, dropout: dict[str, Any] | None = None
+    files: dict[str, Any],
+    teacher: Stage,
+    *bits: str,
+    student: dict[str, Any] | None = None,
+    dropout: dict[str, Any] | None = None,
 ) -> dict[str, Arm]:
     """The teacher, the student with whole weights, and for each number of bits every way to quantize it.
 
@@ -59,7 +70,7 @@ def compared(
         student: sizes, if not those of the configs.
         dropout: of students that learn from labels alone.
     """
-    teacher, student, labels = trained_teacher(files), student or {}, dropout or {}
+    student, labels = student or {}, dropout or {}
     taught = {"model.teacher_weights": teacher.weights}
 
     def train(name: str, **settings: Any) -> Stage:
@@ -108,17 +119,17 @@ def evaluation(stage: Stage, name: str, settings: dict[str, Any]) -> Stage:
     return Stage(f"evaluate_{name}", module, given, "test", stage.shared, base="evaluate")
 
 
-def own(files: dict[str, Any]) -> dict[str, Arm]:
+def own(files: dict[str, Any], teacher: Stage) -> dict[str, Arm]:
     """Ours: the soft term as most have it."""
-    taught = {"model.teacher_weights": trained_teacher(files).weights, "model.divided": "batch"}
+    taught = {"model.teacher_weights": teacher.weights, "model.divided": "batch"}
     stage = Stage("quantized_2", "projects.quantized_distillation.train", without_test(files) | taught, base="student")
     words = "2 bits: quantized distillation, the soft term divided by the batch alone"
     return {"qd_2_batch": Arm([evaluation(stage, "quantized_2", files)], words)}
 
 
-def deeper() -> dict[str, Arm]:
+def deeper(teacher: Stage) -> dict[str, Arm]:
     """The student that is deeper than its teacher, its first and last layer whole."""
-    taught = {"model.teacher_weights": trained_teacher({}).weights}
+    taught = {"model.teacher_weights": teacher.weights}
 
     def train(**settings: Any) -> Stage:
         return Stage("deeper", "projects.quantized_distillation.train", settings, base="student")
@@ -127,7 +138,9 @@ def deeper() -> dict[str, Arm]:
     for bits in BITS:
         quantized = {"model.quantizer.bits": bits}
         stages = [evaluation(train(**taught, **quantized), "deeper", quantized)]
-        found[f"deeper_qd_{bits}"] = Arm(stages, f"a student deeper than the teacher: quantized distillation, {bits} bits")
+        found[f"deeper_qd_{bits}"] = Arm(
+            stages, f"a student deeper than the teacher: quantized distillation, {bits} bits"
+        )
     return found
 
 
@@ -148,7 +161,7 @@ RECIPE = Recipe(
     title="Model compression via distillation and quantization",
     modality="model compression",
     arms=arms,
-    arms_with=lambda data: compared({}, "_2", "_4") | own({}),
+    arms_with=lambda data: on_pictures({}),
     data={"cifar10": CIFAR, "cifar10_full": CIFAR},
     downloads=(CIFAR,),
     disk=2,

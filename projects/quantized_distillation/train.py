@@ -1,7 +1,8 @@
 """Train a network on few-bit weights or full ones, from labels or from a teacher: quantized distillation and what it is
 compared with.
 
-    python -m projects.quantized_distillation.train fit --config projects/quantized_distillation/configs/mini/student.yaml \\
+    python -m projects.quantized_distillation.train fit \\
+        --config projects/quantized_distillation/configs/mini/student.yaml \\
         --config projects/quantized_distillation/configs/mini/quantized_2.yaml --model.teacher_weights FILE
 """
 
@@ -31,15 +32,15 @@ Schedule = Literal["halving", "cosine"]
 class Halving(ReduceLROnPlateau):
     """The official schedule: halve the rate where validation accuracy has not gained a thousandth for ten epochs.
 
-    After a halving eight epochs pass before the next; the ten are not counted anew. A plateau of more than 30 epochs, or
-    a twelfth halving, ends the training.
+    After a halving eight epochs pass before the next; the ten are not counted anew. A plateau of more than 30 epochs,
+    or a twelfth halving, ends the training.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer):
         super().__init__(optimizer, mode="max", factor=0.5, patience=10, cooldown=8, threshold=1e-3)
         self.record, self.stalled, self.wait, self.halvings = float("-inf"), 0, 0, 0
 
-    def step(self, metrics: Any, epoch: int | None = None) -> None:
+    def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
         value = float(metrics)
         if value > self.record + self.threshold:
             self.record, self.stalled = value, 0

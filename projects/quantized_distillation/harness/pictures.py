@@ -29,6 +29,6 @@ def of_weights(net: nn.Module, quantizer: Quantizer, points: Mapping[str, Tensor
     values = scaled.cut(scaled.values).flatten().cpu().numpy()
     density, edges = np.histogram(values, BINS, density=True)
     shares = np.bincount(scaled.cut(codes).flatten().cpu().numpy(), minlength=len(places)) / len(values)
-    lines = [Line((edges[1:] + edges[:-1]) / 2, density, "weights")]
+    lines = [Line(list((edges[1:] + edges[:-1]) / 2), list(density), "weights")]
     lines += [Line([x], [10 * y], "points", dots=True) for x, y in zip(places, shares, strict=True)]
     return line_chart(lines, "scaled weight", "density", f"{name}, {len(places)} points")
