@@ -4,9 +4,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from common.data.images import Picture, PictureData, Pictures, PictureSource
+from common.data.images import Picture, PictureData, Pictures, PictureSource, square
 from common.data.stream import stream_loader
 from common.errors import UserError
 
@@ -61,19 +63,25 @@ class Drawn(PictureSource):
 
 
 class Crops(Pictures):
-    """Pictures for training: padded with black, cropped to their size at a random place, mirrored half of the time."""
+    """Pictures for training: padded with black, cropped to their size at a random place, mirrored half of the time.
 
-    def __init__(self, source: PictureSource, size: int, pad: int, cache: bool):
-        super().__init__(source, size, cache=cache)
+    They are decoded and padded once: {image float32 [3, S, S] in [0, 1], label}.
+    """
+
+    def __init__(self, source: PictureSource, size: int, pad: int):
+        super().__init__(source, size)
         self.pad = pad
+        self.padded: dict[int, tuple[Tensor, int]] = {}
 
     def draw(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-        sample, pad, side = super().draw(index, rng), self.pad, self.size
-        image = torch.nn.functional.pad(sample["image"], (pad, pad, pad, pad)) if pad else sample["image"]
-        y, x = rng.integers(2 * pad + 1, size=2)
-        image = image[:, y : y + side, x : x + side]
-        sample["image"] = image.flip(2) if rng.random() < 0.5 else image
-        return sample
+        if index not in self.padded:
+            picture = self.picture(index)
+            image = torch.from_numpy(square(picture.image, self.size)).permute(2, 0, 1)
+            self.padded[index] = F.pad(image, (self.pad,) * 4), picture.label
+        image, label = self.padded[index]
+        y, x, mirrored = rng.integers((2 * self.pad + 1, 2 * self.pad + 1, 2))
+        crop = image[:, y : y + self.size, x : x + self.size]
+        return {"image": (crop.flip(2) if mirrored else crop).float() / 255, "label": label}
 
 
 class LabelledData(PictureData):
@@ -109,13 +117,13 @@ class LabelledData(PictureData):
         num_workers: int = 0,
         seed: int = 0,
     ):
-        super().__init__(train, val, test, image_size, eval_batch_size, num_workers=num_workers, cache=True, seed=seed)
+        super().__init__(train, val, test, image_size, eval_batch_size, num_workers=num_workers, seed=seed)
         self.train_batch, self.pad = batch_size, pad
         if train is not None:
             self.sources["train"] = Drawn(train, train_examples, wrong, classes, seed)
 
     def train_dataloader(self) -> DataLoader:
-        samples = Crops(self.source("train"), self.image_size, self.pad, self.cache)
+        samples = Crops(self.source("train"), self.image_size, self.pad)
         return stream_loader(samples, self.train_batch, self.trainer, self.seed, self.num_workers)
 
     def test_dataloader(self) -> Any:

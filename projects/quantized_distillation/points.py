@@ -30,6 +30,8 @@ class Learned(nn.Module):
     The points are in [0, 1], sorted, of each tensor in the network's order; the norms decided how many it has.
     """
 
+    norms: Tensor
+
     def __init__(self, net: ConvNet, points: list[Tensor], norms: list[float]):
         super().__init__()
         self.net = net

@@ -39,11 +39,11 @@ class Scaled:
     shape: torch.Size
 
     def restore(self, values: Tensor) -> Tensor:
-        """Values in [0, 1], [N, k] -> alpha * values + beta in the tensor's shape, what fills the last bucket cut off."""
+        """Values in [0, 1], [N, k] -> alpha * values + beta, in the tensor's shape."""
         return self.cut(self.alpha * values + self.beta)
 
     def cut(self, values: Tensor) -> Tensor:
-        """[N, k] -> the tensor's shape."""
+        """[N, k] -> the tensor's shape, without what fills the last bucket."""
         return values.flatten()[: self.shape.numel()].view(self.shape)
 
 
