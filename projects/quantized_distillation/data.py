@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from common.data.images import Picture, PictureData, Pictures, PictureSource, square
@@ -65,23 +64,30 @@ class Drawn(PictureSource):
 class Crops(Pictures):
     """Pictures for training: padded with black, cropped to their size at a random place, mirrored half of the time.
 
-    They are decoded and padded once: {image float32 [3, S, S] in [0, 1], label}.
+    They are decoded and padded once: (uint8 [S, S, 3], label).
     """
 
     def __init__(self, source: PictureSource, size: int, pad: int):
         super().__init__(source, size)
         self.pad = pad
-        self.padded: dict[int, tuple[Tensor, int]] = {}
+        self.padded: dict[int, tuple[np.ndarray, int]] = {}
 
-    def draw(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+    def draw(self, index: int, rng: np.random.Generator) -> Any:
+        pad, side = self.pad, self.size
         if index not in self.padded:
             picture = self.picture(index)
-            image = torch.from_numpy(square(picture.image, self.size)).permute(2, 0, 1)
-            self.padded[index] = F.pad(image, (self.pad,) * 4), picture.label
+            self.padded[index] = np.pad(square(picture.image, side), ((pad, pad), (pad, pad), (0, 0))), picture.label
         image, label = self.padded[index]
-        y, x, mirrored = rng.integers((2 * self.pad + 1, 2 * self.pad + 1, 2))
-        crop = image[:, y : y + self.size, x : x + self.size]
-        return {"image": (crop.flip(2) if mirrored else crop).float() / 255, "label": label}
+        down, right, mirror = rng.random(3)
+        y, x = int(down * (2 * pad + 1)), int(right * (2 * pad + 1))
+        return image[y : y + side, x : x + side][:, :: -1 if mirror < 0.5 else 1], label
+
+
+def collate(samples: list[tuple[np.ndarray, int]]) -> dict[str, Tensor]:
+    """{image float32 [B, 3, S, S] in [0, 1], label int64 [B]}."""
+    images = torch.from_numpy(np.stack([image for image, _ in samples]))
+    labels = torch.tensor([label for _, label in samples])
+    return {"image": images.permute(0, 3, 1, 2).float().contiguous() / 255, "label": labels}
 
 
 class LabelledData(PictureData):
@@ -124,7 +130,7 @@ class LabelledData(PictureData):
 
     def train_dataloader(self) -> DataLoader:
         samples = Crops(self.source("train"), self.image_size, self.pad)
-        return stream_loader(samples, self.train_batch, self.trainer, self.seed, self.num_workers)
+        return stream_loader(samples, self.train_batch, self.trainer, self.seed, self.num_workers, collate)
 
     def test_dataloader(self) -> Any:
         return [self.ordered(split) for split in ("test", "val") if split == "test" or split in self.sources]

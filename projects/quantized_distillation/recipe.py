@@ -20,22 +20,18 @@ SIDE = 16
 def arms(scale: Scale) -> dict[str, Arm]:
     """The world of shapes at mini scale; else CIFAR-10 with the paper's networks, of which a rehearsal runs some."""
     if scale == "mini":
-        return on_pictures(world()) | noise()
+        files = world()
+        teacher = trained_teacher(files)
+        return compared(files, teacher, "_2", "_4") | own(files, teacher) | noise()
     if scale == "rehearsal":
         kept = {"teacher", "labels", "pm_2", "qd_2", "qd_4", "qd_8", "dq_2", "dq_4", "deeper_qd_2", "noise"}
         return {name: arm for name, arm in arms("paper").items() if name in kept}
     teacher = trained_teacher({})
-    found = compared({}, teacher, "_2", "_4", "_8", dropout=DROPOUT) | own({}, teacher) | noise()
+    found = compared({}, teacher, "_2", "_4", "_8", dropout=DROPOUT) | noise()
     for name, sizes in SMALLER.items():
         smaller = compared({}, teacher, "_2", "_4", student=sizes, dropout=DROPOUT)
         found |= {f"{arm}{name}": stages for arm, stages in smaller.items() if arm != "teacher"}
     return found | deeper(teacher)
-
-
-def on_pictures(files: dict[str, Any]) -> dict[str, Arm]:
-    """One student at 2 and 4 bits; `files` are where the pictures lie, if not where the configs say."""
-    teacher = trained_teacher(files)
-    return compared(files, teacher, "_2", "_4") | own(files, teacher)
 
 
 def world() -> dict[str, Any]:
@@ -134,7 +130,9 @@ def deeper(teacher: Stage) -> dict[str, Arm]:
     def train(**settings: Any) -> Stage:
         return Stage("deeper", "projects.quantized_distillation.train", settings, base="student")
 
-    found = {"deeper_labels": Arm([evaluation(train(), "deeper", {"model.quantizer": None})], "deeper, whole")}
+    whole: dict[str, Any] = {"model.quantizer": None}
+    words = "a student deeper than the teacher, whole, from labels alone"
+    found = {"deeper_labels": Arm([evaluation(train(**whole), "deeper", whole)], words)}
     for bits in BITS:
         quantized = {"model.quantizer.bits": bits}
         stages = [evaluation(train(**taught, **quantized), "deeper", quantized)]
@@ -161,7 +159,7 @@ RECIPE = Recipe(
     title="Model compression via distillation and quantization",
     modality="model compression",
     arms=arms,
-    arms_with=lambda data: on_pictures({}),
+    arms_with=lambda data: compared({}, trained_teacher({}), "_2", "_4"),
     data={"cifar10": CIFAR, "cifar10_full": CIFAR},
     downloads=(CIFAR,),
     disk=2,
