@@ -69,11 +69,11 @@ def decode(stream: Array, marks: Array, lengths: Array, count: int) -> Array:
     Raises:
         ValueError: marks, lengths and stream do not belong together.
     """
-    order, words = code_words(lengths)
-    blocks = -(-count // BLOCK)
-    whole = sum(1 << (LONGEST - int(length)) for length in lengths[order]) if max(lengths, default=0) <= LONGEST else 0
-    if len(marks) != blocks or not len(order) or (len(order) > 1 and whole != 1 << LONGEST):
+    blocks, used = -(-count // BLOCK), [int(length) for length in lengths if length]
+    taken = sum(1 << (LONGEST - length) for length in used) if max(used, default=LONGEST + 1) <= LONGEST else 0
+    if len(marks) != blocks or taken != 1 << (LONGEST if len(used) > 1 else LONGEST - 1):
         raise ValueError("not a Huffman code of that many symbols")
+    order, words = code_words(lengths)
     padded = np.concatenate([stream, np.zeros(8, np.uint8)])
     places = np.asarray(marks, np.int64).copy()
     found = np.zeros((blocks, BLOCK), np.int64)

@@ -14,22 +14,25 @@ from torch.utils.data import DataLoader
 
 from common.charts import Line, line_chart
 from common.cli import main, one_seed
+from common.errors import UserError
 from common.training.runs import save_picture
-from projects.quantized_distillation.quantize import scale, uniform
+from projects.quantized_distillation.quantize import scale, uniform_codes
 
 CHUNK = 1000
 
 
 class Layers(L.LightningDataModule):
-    """A neuron of each width: weights from a normal distribution, inputs as a ReLU leaves them.
+    """A neuron of each width: weights from a normal distribution, inputs as a ReLU leaves them, and 0.1 more.
 
     Args:
-        widths: numbers of weights n, ascending.
+        widths: numbers of weights n, at least 3: the least and the largest of a bucket are never rounded.
         seed: of weights, inputs and roundings.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (2, 8, 32, 128, 512, 2048), seed: int = 0):
+    def __init__(self, widths: tuple[int, ...] = (4, 16, 64, 256, 1024), seed: int = 0):
         super().__init__()
+        if not widths or min(widths) < 3:
+            raise UserError(f"data.widths is {list(widths)}: give neurons of at least 3 weights")
         self.widths, self.seed = widths, seed
 
     def test_dataloader(self) -> DataLoader:
@@ -63,13 +66,12 @@ class Noise(L.LightningModule):
 
     def errors(self, weights: Tensor, inputs: Tensor) -> np.ndarray:
         """One for each draw, float64."""
-        shape, seen = scale(weights, self.bucket).values.shape, []
+        scaled, seen = scale(weights, self.bucket), []
         for _ in range(0, self.draws, CHUNK):
-            rounded = [
-                uniform(weights, self.levels, self.bucket, torch.rand(shape, device=weights.device))
-                for _ in range(CHUNK)
-            ]
-            seen.append((torch.stack(rounded) - weights).double() @ inputs.double())
+            draws = torch.rand(CHUNK, *scaled.values.shape, device=weights.device)
+            codes = uniform_codes(scaled, self.levels, draws)
+            rounded = (scaled.alpha * codes / (self.levels - 1) + scaled.beta).flatten(1)[:, : len(weights)]
+            seen.append((rounded - weights).double() @ inputs.double())
         return torch.cat(seen).cpu().numpy()
 
     def on_test_epoch_end(self) -> None:

@@ -150,11 +150,9 @@ class Quantizer:
         return {name: value for name, value in named.items() if name not in self.whole}
 
     def projected(self, net: nn.Module) -> dict[str, Tensor]:
-        """Q(w) by name, whose gradient goes to w as it is (straight through)."""
-        return {
-            name: w + (uniform(w.detach(), self.levels, self.bucket) - w.detach())
-            for name, w in self.chosen(net).items()
-        }
+        """Q(w) by name, to the last bit, whose gradient goes to w as it is (straight through)."""
+        chosen = self.chosen(net).items()
+        return {name: uniform(w.detach(), self.levels, self.bucket) + (w - w.detach()) for name, w in chosen}
 
 
 def replace_parameters(net: nn.Module, values: Mapping[str, Tensor]) -> None:

@@ -22,12 +22,12 @@ def arms(scale: Scale) -> dict[str, Arm]:
     if scale == "mini":
         files = world()
         teacher = trained_teacher(files)
-        return compared(files, teacher, "_2", "_4") | own(files, teacher) | noise()
+        return compared(files, teacher, "_2", "_4") | noise()
     if scale == "rehearsal":
         kept = {"teacher", "labels", "pm_2", "qd_2", "qd_4", "qd_8", "dq_2", "dq_4", "deeper_qd_2", "noise"}
         return {name: arm for name, arm in arms("paper").items() if name in kept}
     teacher = trained_teacher({})
-    found = compared({}, teacher, "_2", "_4", "_8", dropout=DROPOUT) | noise()
+    found = compared({}, teacher, "_2", "_4", "_8", dropout=DROPOUT) | own(teacher) | noise()
     for name, sizes in SMALLER.items():
         smaller = compared({}, teacher, "_2", "_4", student=sizes, dropout=DROPOUT)
         found |= {f"{arm}{name}": stages for arm, stages in smaller.items() if arm != "teacher"}
@@ -115,12 +115,12 @@ def evaluation(stage: Stage, name: str, settings: dict[str, Any]) -> Stage:
     return Stage(f"evaluate_{name}", module, given, "test", stage.shared, base="evaluate")
 
 
-def own(files: dict[str, Any], teacher: Stage) -> dict[str, Arm]:
+def own(teacher: Stage) -> dict[str, Arm]:
     """Ours: the soft term as most have it."""
     taught = {"model.teacher_weights": teacher.weights, "model.divided": "batch"}
-    stage = Stage("quantized_2", "projects.quantized_distillation.train", without_test(files) | taught, base="student")
+    stage = Stage("quantized_2", "projects.quantized_distillation.train", taught, base="student")
     words = "2 bits: quantized distillation, the soft term divided by the batch alone"
-    return {"qd_2_batch": Arm([evaluation(stage, "quantized_2", files)], words)}
+    return {"qd_2_batch": Arm([evaluation(stage, "quantized_2", {})], words)}
 
 
 def deeper(teacher: Stage) -> dict[str, Arm]:

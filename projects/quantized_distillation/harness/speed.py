@@ -1,4 +1,4 @@
-"""What `make speed PAPER=quantized_distillation` measures: ImageNet's networks of the paper's timing, and CIFAR-10's."""
+"""What `make speed PAPER=quantized_distillation` measures: ImageNet networks of the paper's timing, and CIFAR-10's."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -7,8 +7,8 @@
 every floating-point tensor of two and more dimensions; vectors (biases, norms and their statistics) stay whole, unless
 --vectors is given, and so does what --keep names. Points are learned for each tensor: there being no data, so that the
 squared error of the weights is small; or they are equally spaced between the least and the largest weight of a bucket.
-It says how large the file was and is, and how far weights have moved. `restore` writes safetensors with the names, shapes
-and types of the model, for whatever reads that one.
+It says how large the file was and is, and how far weights have moved. `restore` writes safetensors with the names,
+shapes and types of the model, for whatever reads that one.
 """
 
 # torch is imported after the command line has been read, so that --help and its errors come at once
