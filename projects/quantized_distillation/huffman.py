@@ -60,7 +60,7 @@ def encode(symbols: Array, lengths: Array) -> tuple[Array, Array]:
     for b in range(int(lengths.max(initial=0))):
         long = np.flatnonzero(sizes > b)
         bits[starts[long] + b] = (by_symbol[symbols[long]] >> np.uint64(63 - b)) & np.uint64(1)
-    return np.packbits(bits), starts[::BLOCK]
+    return np.packbits(bits), starts[::BLOCK].copy()
 
 
 def decode(stream: Array, marks: Array, lengths: Array, count: int) -> Array:

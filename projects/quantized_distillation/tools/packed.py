@@ -24,6 +24,7 @@ from projects.quantized_distillation.huffman import code_lengths, decode, encode
 from projects.quantized_distillation.quantize import Scaled, nearest, quantile_points, scale
 
 FORMAT = "quantized_distillation/1"
+"""The one key of the metadata: several come in any order, and two files of one model should be equal."""
 TYPES = {str(t).removeprefix("torch."): t for t in (torch.float64, torch.float32, torch.float16, torch.bfloat16)}
 STEPS = 30
 """Of learning a tensor's points."""
@@ -104,7 +105,7 @@ def contents(
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """What a file holds: tensors and metadata. `packed` has the parts of each tensor by its name."""
     tensors = {f"{k}.{part}": v for k, entry in enumerate(entries) for part, v in packed[entry.name].items()}
-    return tensors, {"format": FORMAT, "tensors": json.dumps([asdict(entry) for entry in entries])}
+    return tensors, {FORMAT: json.dumps([asdict(entry) for entry in entries])}
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -114,9 +115,9 @@ def read(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, "pt") as opened:
             metadata = opened.metadata() or {}
-            if metadata.get("format") != FORMAT:
+            if FORMAT not in metadata:
                 raise UserError(f"{path} was not written by `compress pack`: restore takes what that has written")
-            entries = parse(ENTRIES, metadata["tensors"].encode())
+            entries = parse(ENTRIES, metadata[FORMAT].encode())
             names = list(opened.keys())
             found = {}
             for k, entry in enumerate(entries):
