@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from common.data.images import Picture, PictureData, Pictures, PictureSource, square
 from common.data.stream import stream_loader
 from common.errors import UserError
+from projects.quantized_distillation.model import CLASSES
 
 
 class Part(PictureSource):
@@ -39,25 +40,24 @@ class Drawn(PictureSource):
     Args:
         count: how many; None takes all.
         wrong: share of wrong labels, each of the other classes as likely.
-        classes: number of classes.
     """
 
-    def __init__(self, source: PictureSource, count: int | None, wrong: float, classes: int, seed: int):
+    def __init__(self, source: PictureSource, count: int | None, wrong: float, seed: int):
         if count is not None and not 1 <= count <= len(source):
             raise UserError(f"data.train_examples is {count}: there are {len(source)} pictures")
         if not 0 <= wrong < 1:
             raise UserError(f"data.wrong is {wrong}: a share from 0 to less than 1")
         rng = np.random.default_rng((seed, 2))
-        self.rows, self.modulus, self.classes = source, classes, source.classes
+        self.rows, self.classes = source, source.classes
         self.order = rng.permutation(len(source))[:count]
-        self.shift = np.where(rng.random(len(self.order)) < wrong, rng.integers(1, classes, len(self.order)), 0)
+        self.shift = np.where(rng.random(len(self.order)) < wrong, rng.integers(1, CLASSES, len(self.order)), 0)
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __getitem__(self, index: int) -> Picture:
         found = self.rows[int(self.order[index])]
-        label = (found.label + int(self.shift[index])) % self.modulus
+        label = (found.label + int(self.shift[index])) % CLASSES
         return Picture(found.image, label, found.caption, found.name)
 
 
@@ -103,7 +103,6 @@ class LabelledData(PictureData):
         pad: black pixels on each side before a random crop.
         train_examples: train on this many pictures; None takes all.
         wrong: share of training pictures whose label is wrong.
-        classes: number of classes.
         num_workers: processes that load data; 0 loads in the training process.
         seed: which pictures, which labels, which order.
     """
@@ -119,14 +118,13 @@ class LabelledData(PictureData):
         pad: int = 4,
         train_examples: int | None = None,
         wrong: float = 0.0,
-        classes: int = 10,
         num_workers: int = 0,
         seed: int = 0,
     ):
         super().__init__(train, val, test, image_size, eval_batch_size, num_workers=num_workers, seed=seed)
         self.train_batch, self.pad = batch_size, pad
         if train is not None:
-            self.sources["train"] = Drawn(train, train_examples, wrong, classes, seed)
+            self.sources["train"] = Drawn(train, train_examples, wrong, seed)
 
     def train_dataloader(self) -> DataLoader:
         samples = Crops(self.source("train"), self.image_size, self.pad)

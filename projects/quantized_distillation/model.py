@@ -9,6 +9,9 @@ from torch.nn import functional as F
 
 from common.errors import UserError
 
+CLASSES = 10
+"""Of the world of shapes, and of CIFAR-10."""
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -21,7 +24,6 @@ class Sizes:
         pool: layers (counted from 0) whose output is pooled.
         dropout: probability by layer; whole channels of convolutions.
         side: of the pictures S, pixels.
-        classes: number of logits.
     """
 
     filters: list[int]
@@ -30,7 +32,6 @@ class Sizes:
     pool: list[int]
     dropout: dict[int, float] = field(default_factory=dict)
     side: int = 32
-    classes: int = 10
 
     def __post_init__(self) -> None:
         layers = len(self.filters) + len(self.units)
@@ -62,12 +63,12 @@ class ConvNet(nn.Module):
         widths = [filters[-1] * sizes.reduced**2, *units]
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.norms = nn.ModuleList([*map(nn.BatchNorm2d, filters), *map(nn.BatchNorm1d, units)])
-        self.out = nn.Linear(widths[-1], sizes.classes)
+        self.out = nn.Linear(widths[-1], CLASSES)
         for layer in (*self.convs, *self.linears, self.out):
             nn.init.xavier_uniform_(layer.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pictures [B, 3, S, S] in [0, 1] -> logits [B, classes], none below 0."""
+        """Pictures [B, 3, S, S] in [0, 1] -> logits [B, CLASSES], none below 0."""
         x = (x - 0.5) / 0.5
         for k, (layer, norm) in enumerate(zip((*self.convs, *self.linears), self.norms, strict=True)):
             if k == len(self.convs):

@@ -115,6 +115,7 @@ def test_a_file_of_torch_save_is_read_and_four_bits_are_seven_times_smaller(tmp_
         (["pack", "model.safetensors", "--out", "no/m.q"], "folder that exists"),
         (["pack", "none.safetensors", "--out", "m.q"], "no weight file"),
         (["pack", "bad.safetensors", "--out", "m.q"], "damaged"),
+        (["pack", "model.safetensors", "--keep", "head.*", "--out", "m.q"], "no tensor has such a name"),
         (["pack", "nan.safetensors", "--out", "m.q"], "--keep 'w'"),
         (["pack", "vector.safetensors", "--out", "m.q"], "--vectors"),
         (["restore", "model.safetensors", "--out", "b.safetensors"], "not written by"),

@@ -3,6 +3,7 @@
 import copy
 from types import SimpleNamespace
 
+import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
@@ -205,17 +206,32 @@ def test_the_rate_is_halved_as_officially():
     assert (twin.stalled, twin.wait, twin.halvings) == (schedule.stalled, schedule.wait, schedule.halvings)
 
 
+def test_a_plateau_is_counted_in_epochs_and_ends_a_training():
+    data = LabelledData(train=Patches(), val=Patches(), image_size=8, batch_size=20, seed=1)
+    stage = Training(SMALL, lr=1e-9)
+    trainer = L.Trainer(
+        max_epochs=300, limit_train_batches=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    trainer.fit(stage, data)
+    schedule = stage.lr_schedulers()
+    assert schedule.stalled == 31 and trainer.current_epoch < 300
+    assert (
+        trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-9 / 2**schedule.halvings) and schedule.halvings
+    )
+
+
 def test_examples_follow_from_the_seed_and_a_share_has_another_class():
     source = Patches(1000)
-    drawn = Drawn(source, 500, 0.2, 10, seed=3)
+    drawn = Drawn(source, 500, 0.2, seed=3)
     names = [drawn[k].name for k in range(500)]
-    assert len(set(names)) == 500 and names == [Drawn(source, 500, 0.2, 10, seed=3)[k].name for k in range(500)]
-    assert names != [Drawn(source, 500, 0.2, 10, seed=4)[k].name for k in range(500)]
+    assert len(set(names)) == 500 and names == [Drawn(source, 500, 0.2, seed=3)[k].name for k in range(500)]
+    assert names != [Drawn(source, 500, 0.2, seed=4)[k].name for k in range(500)]
     wrong = [drawn[k].label != int(names[k]) % 10 for k in range(500)]
     assert 0.14 < np.mean(wrong) < 0.26
     for count, share in ((0, 0.0), (1001, 0.0), (5, 1.0), (5, -0.1)):
         with pytest.raises(UserError):
-            Drawn(source, count, share, 10, seed=0)
+            Drawn(source, count, share, seed=0)
     part = Part(source, 900, 100)
     assert part[0].name == "900" and len(part) == 100
     with pytest.raises(UserError, match="of 1000"):

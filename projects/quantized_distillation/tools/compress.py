@@ -88,6 +88,8 @@ def pack(given: argparse.Namespace) -> None:
     from projects.quantized_distillation.tools import packed
 
     state = load_state(given.model)
+    if lost := [pattern for pattern in given.keep if not any(fnmatchcase(name, pattern) for name in state)]:
+        raise UserError(f"--keep {lost[0]}: no tensor has such a name; the first is {next(iter(state), 'none')}")
     entries, parts, told = [], {}, []
     for name, value in state.items():
         chosen = quantized(name, value, given.vectors, given.keep)
