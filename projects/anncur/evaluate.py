@@ -26,6 +26,7 @@ from projects.anncur.retrieval import (
     fixed_items,
     fixed_items_uncounted,
     oracle,
+    popular,
     tf_idf,
     without_anchors,
 )
@@ -63,8 +64,16 @@ class Evaluation(L.LightningModule):
     def __init__(
         self,
         method: Literal[
-            "random", "tf_idf", "dual_encoder", "anncur", "oracle", "item_cur", "fixed_items", "fixed_items_uncounted"
-        ],
+            "random",
+            "popular",
+            "tf_idf",
+            "dual_encoder",
+            "anncur",
+            "oracle",
+            "item_cur",
+            "fixed_items",
+            "fixed_items_uncounted",
+        ],  # fmt: skip
         scores: str,
         item_scores: str | None = None,
         encoder: BertSizes | None = None,
@@ -116,8 +125,15 @@ class Evaluation(L.LightningModule):
         self.log("test/error", float(np.linalg.norm(approximation.scores - exact) / np.linalg.norm(centred)))
         self.log("test/rank_val", float(effective_rank(rows)))  # on anchor queries, which test nothing
         self.log("test/accuracy_exact_val", float((rows.argmax(1) == gold[anchors]).mean()))
+        known, held_out = dev_split(len(rows), data.seed)
         if first_stage is not None:
-            self._log_retriever(first_stage[len(tests) :], rows, gold[anchors], data.seed)
+            on_anchors = candidates(without_anchors(first_stage[len(tests) :])(0), self.budget)
+            self.log("test/accuracy_val", accuracy(rows, on_anchors, gold[anchors]))
+            chosen_val = on_anchors[held_out]
+        else:
+            index = self._method(data, rows[known], rows[held_out])
+            chosen_val = candidates(index(self._anchors(self.anchor_share or 0.5, self.budget)), self.budget)
+        self.log("test/recall_val", float(found(rows[held_out], chosen_val, [max(self.ks)]).mean()))
 
         if self.explore:
             self._explore(rows, exact, data.seed)
@@ -127,12 +143,6 @@ class Evaluation(L.LightningModule):
             save_picture(self.run_dir, f"{key}, mention", mention, "A mention in its context", reference=True)
             search = draw_search(domain.entities, exact[query], chosen[query], gold[tests[query]])
             save_picture(self.run_dir, key, search, f"Exact top 10: found with {self.budget} calls, or missed (red)")
-
-    def _log_retriever(self, scores: Array, rows: Array, gold: Array, seed: int) -> None:
-        """What claims presuppose of a retriever with scores [k_q, N], on the anchor queries."""
-        chosen, untrained = candidates(without_anchors(scores)(0), self.budget), dev_split(len(rows), seed)[1]
-        self.log("test/accuracy_val", accuracy(rows, chosen, gold))
-        self.log("test/recall_val", float(found(rows[untrained], chosen[untrained], [max(self.ks)]).mean()))
 
     def _first_stage(self, data: LinkingData, queries: Array) -> Array | None:
         """Scores [len(queries), N] of a retriever that asks the cross-encoder nothing; None for the other methods."""
@@ -146,11 +156,13 @@ class Evaluation(L.LightningModule):
         return all_scores(embedded, self.dual_encoder.embed_all("item", data.search.items)).cpu().numpy()
 
     def _method(self, data: LinkingData, rows: Array, exact: Array) -> Method:
-        """A method that asks for exact scores first."""
+        """A method that is made of exact scores."""
         if self.method == "anncur":
             return anncur(rows, exact, data.seed, self.rcond)
         if self.method == "oracle":
             return oracle(rows, exact, data.seed)
+        if self.method == "popular":
+            return popular(rows, exact)
         if self.item_matrix is None:
             raise UserError(f"method {self.method} needs --model.item_scores")
         check_matrix(self.item_matrix, data.items_as_queries(), data.search.items, "model.item_scores")

@@ -65,6 +65,7 @@ def arms(scale: Scale) -> dict[str, Arm]:
         ),
         "anncur_cls": Arm(evaluate("anncur", cls_scores, **EXPLORE), "ANNCUR for the cross-encoder with a [CLS] head"),
         "oracle": Arm(evaluate("oracle"), "CUR with the best possible U, from all scores: a bound"),
+        "oracle_cls": Arm(evaluate("oracle", cls_scores), "that bound for the cross-encoder with a [CLS] head"),
         "item_cur": Arm(evaluate("item_cur", **items), "CUR with anchor items in place of anchor queries"),
         "fixed_items": Arm(evaluate("fixed_items", **items), "scores against fixed items as embeddings"),
         "fixed_items_uncounted": Arm(
@@ -75,12 +76,11 @@ def arms(scale: Scale) -> dict[str, Arm]:
         "de_base_triplet": Arm(distilled("distill_triplet"), "distilled from it, triplet loss"),
         "de_bert_match": Arm(distilled("distill_bert", base=False), "distilled from a BERT, match loss"),
         "tf_idf": Arm(evaluate("tf_idf"), "words in common"),
+        "popular": Arm(evaluate("popular"), "what anchor queries score best, whatever the query: the index's floor"),
         "random": Arm(evaluate("random"), "random items: the lower bound"),
+        "de_base_cls": Arm(dual_encoder(dual.weights, cls_scores), "DE_BASE, for the cross-encoder with a [CLS] head"),
     }
     if mini:
-        found["de_base_cls"] = Arm(
-            dual_encoder(dual.weights, cls_scores), "DE_BASE, for the cross-encoder with a [CLS] head"
-        )
         return found
 
     files = {kind: f"$WEIGHTS_ROOT/{file}" for kind, (_, file, _) in WEIGHTS.items()}

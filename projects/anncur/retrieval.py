@@ -82,6 +82,18 @@ def oracle(rows: Array, exact: Array, seed: int) -> Method:
     return approximate
 
 
+def popular(rows: Array, exact: Array) -> Method:
+    """Every query gets the items that the anchor queries score best on average, and no call is spent on finding them.
+
+    The floor of what an index must find: these scores know nothing of the query.
+
+    Args:
+        rows: exact scores of the anchor queries, [k_q, N].
+        exact: exact scores of the test queries, [Q, N], which are not looked at.
+    """
+    return without_anchors(np.broadcast_to(rows.mean(0), exact.shape))
+
+
 def fixed_items(item_rows: Array, items: Array, exact: Array, seed: int) -> Method:
     """An item's embedding is its scores against fixed items in the query's place, a query's those against them.
 

@@ -62,6 +62,16 @@ class Group:
     noise: float
     persistence: float = 1.0
 
+    def __post_init__(self) -> None:
+        for name, value, sound, wanted in (
+            ("count", self.count, self.count >= 1, "at least 1"),
+            ("latent", self.latent, self.latent > 0, "above 0"),
+            ("noise", self.noise, self.noise >= 0, "0 or more"),
+            ("persistence", self.persistence, 0 < self.persistence <= 1, "above 0 and at most 1"),
+        ):
+            if not sound:
+                raise UserError(f"data.source: {name} {value:g} of a group of features; it has to be {wanted}")
+
 
 class Drawn:
     """Features with lambda and rho from two ranges, the same ones whatever the run's seed is.
@@ -73,6 +83,8 @@ class Drawn:
     """
 
     def __init__(self, count: int, lam: tuple[float, float], rho: tuple[float, float]):
+        if count < 1:
+            raise UserError(f"data.source: count {count}; it has to be at least 1")
         for name, (low, high) in (("lam", lam), ("rho", rho)):
             if not 0 < low <= high:
                 raise UserError(f"data.source: {name} from {low:g} to {high:g}; it has to be above 0, and ascending")
@@ -90,8 +102,13 @@ class Static:
         clean, noisy: the two groups of features.
     """
 
+    in_time = False
+
     def __init__(self, clean: Group, noisy: Group):
         self.groups = (clean, noisy)
+        if any((group.persistence < 1) != self.in_time for group in self.groups):
+            said = "give both groups of Temporal one below 1" if self.in_time else "Static has no time, leave it out"
+            raise UserError(f"data.source: persistence from one moment to the next: {said}")
 
     def features(self) -> Features:
         latent, noise, persistence, group = self._columns()
@@ -118,6 +135,8 @@ class Temporal(Static):
 
     Pairs are taken from one long sequence, every tenth moment: neighbours say much the same.
     """
+
+    in_time = True
 
     def sample(self, count: int, rng: np.random.Generator) -> tuple[Array, Array]:
         latent, noise, persistence, _ = self._columns()
@@ -163,6 +182,8 @@ class Pairs(L.LightningDataModule):
 
     def __init__(self, source: Drawn | Static, samples: int | None = None, seed: int = 0):
         super().__init__()
+        if samples is not None and samples < 1:
+            raise UserError(f"data.samples {samples}: it has to be at least 1, or null for the population itself")
         self.features, self.seed = source.features(), seed
         self.exact = samples is None
         size = len(self.features.lam)

@@ -24,10 +24,11 @@ from projects.jepa_linear.theory import HALF, OBJECTIVES, Array, Objective, fixe
 LEARNED = 0.8
 """Progress from which on a feature counts as learned at the end."""
 WORST = {
-    "deviation": max, "time_error": max, "limit_error": max, "unbalanced": max, "mixed": max, "order": min,
-    "learned": min, "val_learned": min, "growth": min, "lead": min, "noise_made": max, "purity": min,
+    "deviation": np.max, "time_error": np.max, "limit_error": np.max, "unbalanced": np.max, "mixed": np.max,
+    "order": np.min, "learned": np.min, "val_learned": np.min, "growth": np.min, "lead": np.min,
+    "noise_made": np.max, "purity": np.min,
 }  # fmt: skip
-"""Measures, and how several depths become one figure: the worst of them."""
+"""Measures, and how several depths become one figure: the worst of them, NaN where one of them is (NumPy's)."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,11 @@ def read(path: str) -> Trajectory:
 
 
 def measured(run: Trajectory) -> dict[str, float]:
-    """All measures of one training; those of the theory and those of noise where they apply."""
+    """All measures of one training; those of the theory and those of noise where they apply.
+
+    Which features come first is said where all of them have grown and are learned: half of an amplitude that rises and
+    falls again, or rises still, is no time of a feature's.
+    """
     features = run.features
     found = {
         "learned": float((run.progress[-1] >= LEARNED).mean()),
@@ -96,12 +101,12 @@ def measured(run: Trajectory) -> dict[str, float]:
         found["order"] = agreement(times, exact)
         found[f"flips_{run.depth}"] = inversions(times, features.lam, features.rho)
     if features.noisy.any():
-        part = run.amplitude / run.amplitude[-1]
-        times = first_reached(run.time, part, np.full(part.shape[1], HALF))
-        times[(part[0] >= HALF) | (run.progress[-1] < LEARNED)] = np.nan  # never grown, or not learned
-        found["lead"] = lead(times, features.noisy, run.until)
-        found["noise_made"] = noise_made(part, features.noisy)
         found["purity"] = purity(run.amplitude[-1], features.variance, features.latent)
+        part = run.amplitude / run.amplitude[-1]
+        if found["learned"] == 1 and part[0].max() < HALF:
+            times = first_reached(run.time, part, np.full(part.shape[1], HALF))
+            found["lead"] = lead(times, features.noisy)
+            found["noise_made"] = noise_made(part, features.noisy)
     return found
 
 
@@ -130,7 +135,7 @@ class Evaluation(L.LightningModule):
         rows = [measured(run) for run in runs]
         for name in dict.fromkeys(name for row in rows for name in row):
             values = [row[name] for row in rows if name in row]
-            self.log(f"test/{name}", WORST[name](values) if name in WORST else values[0], batch_size=1)
+            self.log(f"test/{name}", float(WORST[name](values)) if name in WORST else values[0], batch_size=1)
         for key, (chart, caption) in pictures.of_runs(runs).items():
             save_picture(self.run_dir, key, chart, caption)
 

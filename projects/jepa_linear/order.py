@@ -51,18 +51,17 @@ def agreement(times: Array, others: Array) -> float:
     return float(((times[i] < times[j]) == (others[i] < others[j])).mean())
 
 
-def lead(times: Array, noisy: Array, until: float) -> float:
-    """How far ahead clean features are of noisy ones: log of the ratio of their mean times, positive where the clean
-    come first. A feature that is never learned (NaN) counts as learned at the end."""
-    logs = np.log(np.where(np.isnan(times), until, times))
+def lead(times: Array, noisy: Array) -> float:
+    """How far ahead clean features are of noisy ones: log of the ratio of their (geometric) mean times, positive where
+    the clean come first."""
+    logs = np.log(times)
     return float(logs[noisy == 1].mean() - logs[noisy == 0].mean())
 
 
 def noise_made(part: Array, noisy: Array) -> float:
-    """What noisy features have of their final amplitude when the clean ones have half of theirs, means of [T, F]; the
-    last record's where they never do."""
-    clean = part[:, noisy == 0].mean(1)
-    moment = int((clean >= 0.5).argmax()) if (clean >= 0.5).any() else len(part) - 1
+    """What noisy features have of their final amplitude when the clean ones have half of theirs, means of [T, F] parts
+    that end at 1."""
+    moment = int((part[:, noisy == 0].mean(1) >= 0.5).argmax())
     return float(part[moment, noisy == 1].mean())
 
 

@@ -56,6 +56,8 @@ class Solution(L.LightningModule):
         super().__init__()
         if not depths or min(depths) < 1:
             raise UserError(f"model.depths {depths}: name at least one depth, each 1 or more")
+        if not 0 < eps < 1:
+            raise UserError(f"model.eps {eps}: it has to be between 0 and 1")
         self.objective, self.depths, self.eps = objective, depths, eps
 
     def test_step(self, batch: Any, batch_idx: int) -> None:

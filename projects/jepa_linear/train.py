@@ -1,7 +1,7 @@
 """Train a deep linear encoder by JEPA or by MAE, and keep how every feature's amplitude grows.
 
-    python -m projects.jepa_linear.train fit --config projects/jepa_linear/configs/mini/base.yaml \\
-        --config projects/jepa_linear/configs/mini/network.yaml --model.objective jepa --model.depth 3
+    python -m projects.jepa_linear.train fit --config projects/jepa_linear/configs/mini/network.yaml \\
+        --model.objective jepa --model.depth 3
 
 Without a learning rate the gradient flow itself is followed. The run ends when, by the theory of aligned starts, the
 last feature is as good as learned; `trajectory.safetensors` then holds the times and what was seen at each.

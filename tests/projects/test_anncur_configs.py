@@ -17,7 +17,7 @@ from projects.anncur.distill import AnchorData
 from projects.anncur.harness.plan import SEARCHED as QUERIES_AND_ITEMS
 from projects.anncur.harness.plan import workload
 from projects.anncur.ranker import Ranker
-from projects.anncur.retrieval import anncur, candidates, fixed_items, fixed_items_uncounted, oracle
+from projects.anncur.retrieval import anncur, candidates, fixed_items, fixed_items_uncounted, oracle, popular
 from projects.anncur.world import LinkingWorld
 
 CONFIGS = ROOT / "projects/anncur/configs"
@@ -180,6 +180,7 @@ def test_every_budget_can_be_spent_by_every_method(scale, monkeypatch):
         method = {
             "anncur": lambda a=rows, b=exact: anncur(a, b, 0),
             "oracle": lambda a=rows, b=exact: oracle(a, b, 0),
+            "popular": lambda a=rows, b=exact: popular(a, b),
             "item_cur": lambda a=item_rows, b=exact, n=queries: anncur(a[:n], b, 0),
             "fixed_items": lambda a=item_rows, b=exact, f=fixed: fixed_items(a, f, b, 0),
             "fixed_items_uncounted": lambda a=item_rows, b=exact, f=fixed, n=queries: fixed_items_uncounted(

@@ -15,6 +15,7 @@ from projects.anncur.retrieval import (
     fixed_items,
     fixed_items_uncounted,
     oracle,
+    popular,
     without_anchors,
 )
 from tests.golden import golden_file
@@ -185,6 +186,19 @@ def test_a_method_reads_the_exact_scores_of_its_anchors_only(method):
     hidden[:, found_.anchors] = exact[:, found_.anchors]
     same = np.allclose(made(hidden)(6).scores, found_.scores)
     assert same == (method != "oracle")  # which is no method
+
+
+def test_what_is_popular_does_not_depend_on_the_query():
+    """Perfect where all queries prefer the same items, chance where each has its own; ANNCUR is perfect at both."""
+    rng = np.random.default_rng(0)
+    same = rng.standard_normal((60, 1)) + rng.standard_normal(100)
+    own = rng.standard_normal((60, 4)) @ rng.standard_normal((4, 100))
+    for scores, wanted in ((same, 1.0), (own, 0.2)):
+        rows, exact = scores[:30], scores[30:]
+        floor, index = popular(rows, exact), anncur(rows, exact, 0)
+        assert found(exact, candidates(floor(0), 20), [10]).mean() == pytest.approx(wanted, abs=0.15)
+        assert found(exact, candidates(index(10), 20), [10]).mean() == 1
+        assert (popular(rows, np.full_like(exact, 7.0))(0).scores == floor(0).scores).all()
 
 
 def test_item_embeddings_are_the_scores_against_fixed_items():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from common.errors import UserError
 from projects.jepa_linear.data import Drawn, Group, Pairs, Static, Temporal, exact_pairs
 from projects.jepa_linear.model import DeepLinear, amplitudes, progress, unbalanced
 from projects.jepa_linear.order import agreement, conflicts, first_reached, inversions, lead, noise_made, purity
@@ -39,16 +40,13 @@ def test_sanity_of_first_reached():
 
 def test_sanity_of_lead_and_of_noise():
     noisy = np.array([0, 0, 1, 1])
-    assert lead(np.array([1.0, 1, 2, 2]), noisy, 9) == pytest.approx(np.log(2))
-    assert lead(np.array([2.0, 2, 1, 1]), noisy, 9) == pytest.approx(-np.log(2))
-    assert lead(np.array([3.0, 3, 3, 3]), noisy, 9) == 0
-    assert lead(np.array([1.0, 1, np.nan, np.nan]), noisy, 9) == pytest.approx(np.log(9))
+    assert lead(np.array([1.0, 1, 2, 2]), noisy) == pytest.approx(np.log(2))
+    assert lead(np.array([20.0, 20, 10, 10]), noisy) == pytest.approx(-np.log(2))
+    assert lead(np.array([3.0, 3, 3, 3]), noisy) == 0
     rise = np.linspace(0, 1, 11)
-    same, late = np.stack([rise] * 4, 1), np.stack([rise, rise, 0 * rise, 0 * rise], 1)
-    assert noise_made(same, noisy) == 0.5 and noise_made(late, noisy) == 0
-    assert (
-        noise_made(same[:, [0, 1, 2, 3]] * [0.1, 0.1, 1, 1], noisy) == 1
-    )  # clean ones never get there: the end counts
+    same, late = np.stack([rise] * 4, 1), np.stack([rise, rise, rise**9, rise**9], 1)
+    assert noise_made(same, noisy) == 0.5 and noise_made(late, noisy) == pytest.approx(0.5**9)
+    assert noise_made(late[:, ::-1], noisy) > 0.9
 
 
 def test_sanity_of_purity():
@@ -64,11 +62,11 @@ def test_sanity_of_purity():
 
 def test_floor_and_ceiling_of_purity_are_those_of_the_page():
     found = []
-    for clean, noisy in (
-        (Group(4, 0.75, 0.05), Group(4, 0.9, 0.3857)),
-        (Group(4, 0.7895, 0.0105, 0.95), Group(4, 1.0, 0.2857, 0.9)),
+    for source in (
+        Static(Group(4, 0.75, 0.05), Group(4, 0.9, 0.3857)),
+        Temporal(Group(4, 0.7895, 0.0105, 0.95), Group(4, 1.0, 0.2857, 0.9)),
     ):
-        features = Temporal(clean, noisy).features()
+        features = source.features()
         ones = np.ones(8)
         found.append([purity(w, features.variance, features.latent) for w in (ones, 1 - features.noisy)])
     assert np.array(found) == pytest.approx(np.array([[0.791, 0.9375], [0.858, 0.987]]), abs=1e-3)
@@ -134,3 +132,31 @@ def test_parts_of_samples_have_nothing_in_common_and_the_seed_turns_the_basis():
     assert len(rows) == 150
     assert not torch.allclose(one.basis, two.basis)
     torch.testing.assert_close(one.basis.T @ one.basis, torch.eye(5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"count": 0}, "count 0 of a group of features; it has to be at least 1"),
+        ({"latent": 0.0}, "latent 0 of a group"),
+        ({"noise": -1.0}, "noise -1 of a group"),
+        ({"persistence": 1.5}, "persistence 1.5 of a group"),
+    ],
+)
+def test_groups_that_mean_nothing_are_refused(changed, said):
+    with pytest.raises(UserError, match=said):
+        Group(**{"count": 2, "latent": 1.0, "noise": 0.1} | changed)
+
+
+def test_time_belongs_to_a_process():
+    still, moving = Group(2, 1.0, 0.1), Group(2, 1.0, 0.1, 0.9)
+    for source, groups, said in (
+        (Static, (still, moving), "Static has no time"),
+        (Temporal, (moving, still), "give both groups of Temporal one below 1"),
+    ):
+        with pytest.raises(UserError, match=said):
+            source(*groups)
+    with pytest.raises(UserError, match="data.samples 0"):
+        Pairs(STATIC, 0)
+    with pytest.raises(UserError, match="count 0"):
+        Drawn(0, (0.5, 1), (0.5, 1))

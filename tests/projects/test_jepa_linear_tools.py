@@ -110,6 +110,12 @@ def test_features_of_any_size_are_answered_without_a_warning(capsys, recwarn):
         ("  1   2\n  3 4\n", ["x1", "x2"], [[1, 2], [3, 4]]),
         ('"a, or b",c\n1,2', ["a, or b", "c"], [[1, 2]]),
         ("7\n8\n", ["x1"], [[7], [8]]),
+        ("a;b\n1,5;-2\n3;4,25\n", ["a", "b"], [[1.5, -2], [3, 4.25]]),
+        ("1,5\t2\n3\t4\n", ["x1", "x2"], [[1.5, 2], [3, 4]]),
+        (",a,b\n0,1,2\n1,3,4\n", ["a", "b"], [[1, 2], [3, 4]]),
+        ('"","a","b"\n"first, row",1,2\n"b",3,4\n', ["a", "b"], [[1, 2], [3, 4]]),
+        ("# a, b\n1, 2\n", ["a", "b"], [[1, 2]]),
+        ('"1"; "2"\n3;4\n', ["x1", "x2"], [[1, 2], [3, 4]]),
     ],
 )
 def test_tables_as_people_have_them(text, names, numbers, tmp_path):
@@ -129,6 +135,10 @@ def test_tables_as_people_have_them(text, names, numbers, tmp_path):
         (b"1,2\n3,nan\n", "line 2: value 2 is nan, no finite number"),
         (b"1,2\n3,\n", "line 2: value 2 is empty"),
         (b"1,\xe9\n", "not UTF-8"),
+        (b"1;2\n1,000,5;3\n", "line 2: value 1 is 1,000,5, no finite number"),
+        (b",a\n0,1\n1,x\n", "line 3: value 2 is x"),
+        (b"," + b"a" * 200_000 + b"\n1,2\n", "line 1: no line of a table"),
+        (b"1e200,2\n2e200,1\n3,4\n5,1\n", "scale the data"),
         (b"<!doctype html><html>", "is a web page"),
         (b"1,1\n2,2\n3,3\n", "some direction does not vary"),
         (b"1,2\n2,5\n", "too few for --lag"),
@@ -158,6 +168,8 @@ def test_bad_tables_are_one_sentence(content, said, tmp_path, capsys):
         (["--lambda", 1, "--rho", 1, "--depth", 0], "--depth 0: it has to be from 1 to 50"),
         (["--lambda", 1, "--rho", 1, "--eps", 1], "--eps 1.0: it has to be from 1e-12 to less than 1"),
         (["--lambda", 1, "--rho", 1, "--out", "a.jpg"], "the picture is a .png"),
+        (["--lambda", 1, "--rho", 1, "--out", "absent/a.png"], "there is no such folder"),
+        (["--lambda", 1e-40, "--rho", 1], "a covariance of 1e-40: scale the data"),
         (["--lambda", 1, "--rho", 0.1, "--depth", 8, "--networks"], "no feature grows at --depth 8"),
         (["--lambda", 1, "--rho", 0.9, "--depth", 8, "--eps", 1e-6, "--networks"], "would be trained for hours"),
     ],
@@ -171,7 +183,10 @@ def test_tables_of_other_kinds_are_refused(tmp_path, capsys):
     np.save(tmp_path / "words.npy", np.array([["a"]]))
     np.save(tmp_path / "flat.npy", np.ones(3))
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
-    for name in ("words", "flat", "objects"):
+    with open(tmp_path / "several.npy", "wb") as file:
+        np.savez(file, x=np.ones((2, 2)))
+    (tmp_path / "bytes.npy").write_bytes(b"no array")
+    for name in ("words", "flat", "objects", "several", "bytes"):
         err = refused(capsys, "--data", tmp_path / f"{name}.npy", "--lag", 1)
         assert f"{name}.npy" in err and err.count("\n") == 1
     (tmp_path / "x.csv").write_text("1,2\n0,1\n2,2\n")
@@ -186,4 +201,9 @@ def test_tables_of_other_kinds_are_refused(tmp_path, capsys):
     (tmp_path / "zero.csv").write_text("0,0\n0,0\n")
     (tmp_path / "one.csv").write_text("1,0\n0,1\n")
     assert "is not symmetric" in refused(capsys, "--inputs", tmp_path / "skew.csv", "--cross", tmp_path / "one.csv")
+    (tmp_path / "negative.csv").write_text("-1,0\n0,1\n")
+    assert "eigenvalue -1, and is none" in refused(
+        capsys, "--inputs", tmp_path / "negative.csv", "--cross", tmp_path / "one.csv"
+    )
+    assert "does not vary" in refused(capsys, "--inputs", tmp_path / "zero.csv", "--cross", tmp_path / "one.csv")
     assert "nothing to learn" in refused(capsys, "--inputs", tmp_path / "one.csv", "--cross", tmp_path / "zero.csv")

@@ -1,6 +1,7 @@
 """Deep linear networks: gradients, what the flow conserves, theory followed, resumed as it was, fixed points."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from safetensors.torch import load_file
 
 from common.cli import main, one_seed
 from common.errors import UserError
-from projects.jepa_linear.data import Drawn, Pairs
-from projects.jepa_linear.evaluate import measured, read
+from projects.jepa_linear.data import Drawn, Group, Pairs, Static
+from projects.jepa_linear.evaluate import Evaluation, Trajectory, measured, read
 from projects.jepa_linear.flow import GradientFlow
 from projects.jepa_linear.model import DeepLinear, amplitudes, half_square, product, unbalanced
 from projects.jepa_linear.theory import OBJECTIVES, fixed_point, learning_time, trajectory
@@ -209,6 +210,33 @@ def test_drawn_features_have_no_samples_and_ranges_ascend():
         Pairs(FEATURES, samples=4)
     with pytest.raises(UserError, match="lam from 1 to 0.5"):
         Drawn(3, (1, 0.5), (0.5, 1))
+
+
+def noisy_run(amplitude, progress):
+    features = Static(Group(1, 0.75, 0.05), Group(1, 0.9, 0.4)).features()
+    time, last = np.arange(5.0), np.array(progress)
+    return Trajectory(
+        "jepa", 2, 0.1, 4.0, False, features, time, np.array(amplitude).T, np.stack([0 * last, last]), last, time, time
+    )
+
+
+def test_an_order_is_that_of_features_that_have_grown_and_are_learned():
+    early, late = [0.1, 0.6, 0.9, 1, 1], [0.1, 0.1, 0.2, 0.9, 1]
+    found = measured(noisy_run([early, late], [0.9, 0.9]))
+    assert found["lead"] > 0.5 and found["noise_made"] == 0.1
+    for run in (noisy_run([early, late], [0.9, 0.7]), noisy_run([early, [0.6, 0, 3, 2, 1]], [0.9, 0.9])):
+        assert {"lead", "noise_made"}.isdisjoint(measured(run)) and "purity" in measured(run)
+
+
+def test_a_feature_that_never_grows_shows_at_whatever_depth_it_is(monkeypatch):
+    logged, rows = {}, [{"time_error": 0.1, "order": 0.9}, {"time_error": float("nan"), "order": 1.0}]
+    evaluation = Evaluation()
+    monkeypatch.setattr(evaluation, "log", lambda name, value, **_: logged.update({name: value}))
+    monkeypatch.setattr("projects.jepa_linear.evaluate.measured", lambda run: rows[run])
+    monkeypatch.setattr("projects.jepa_linear.harness.pictures.of_runs", lambda runs: {})
+    evaluation._trainer = SimpleNamespace(datamodule=SimpleNamespace(runs=[0, 1]))
+    evaluation.test_step(None, 0)
+    assert np.isnan(logged["test/time_error"]) and logged["test/order"] == 0.9
 
 
 def test_what_is_no_trajectory_is_refused(tmp_path):

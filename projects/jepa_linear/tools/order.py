@@ -7,9 +7,10 @@
 
 Give lambda and rho of the features; or the covariances of the inputs, E[x x^T], and of the targets with the inputs,
 E[y x^T]; or a table of samples, a row each, with the targets in another table or so many rows later in the same one.
-Tables are CSV (commas, semicolons or tabs, with or without a line of names) or .npy. Samples are centred; they are not
-scaled. Features are the directions in which both covariances are diagonal. Where the two share no basis the theory is
-an approximation: a warning says so, and --networks trains networks of either kind on the covariances themselves.
+Tables are CSV (commas, semicolons, tabs or spaces, with or without a line of names) or .npy. Samples are centred; they
+are not scaled. Features are the directions in which both covariances are diagonal. Where the two share no basis the
+theory is an approximation: a warning says so, and --networks trains networks of either kind on the covariances
+themselves.
 """
 
 import argparse
@@ -25,7 +26,7 @@ import numpy as np
 from scipy.linalg import eigh
 
 from common.console import printable
-from common.data.files import write_atomic
+from common.data.files import is_folder, write_atomic
 from common.errors import UserError, user_errors
 from common.paths import user_path
 from projects.jepa_linear.order import conflicts, first_reached
@@ -36,6 +37,7 @@ SHOWN = 8  # lines of a chart
 APART = 0.05  # what covariances may lack of a common basis without a warning
 MOST = 256  # features that networks are trained on
 STEPS = 20_000  # of a network's training, about
+SIZES = (1e-30, 1e30)  # of covariances: their products are still numbers
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,13 @@ def features_of(inputs: Array, cross: Array, names: list[str]) -> Found:
     """The directions v with Sigma_yx v = rho Sigma_xx v, Sigma_yx made symmetric; sigma^2 is the input's along them.
 
     Raises:
-        UserError: the inputs' covariance is not positive, so that some direction of theirs never varies.
+        UserError: the inputs' covariance is none, or not positive, so that some direction of theirs never varies.
     """
     smallest = np.linalg.eigvalsh(inputs)[0]
+    if smallest < -1e-6 * np.abs(inputs).max():
+        raise UserError(
+            f"the inputs' covariance has the eigenvalue {smallest:.3g}, and is none: variances are not below 0"
+        )
     if smallest <= 1e-10 * max(inputs.trace(), 0):
         raise UserError(
             f"the inputs' covariance has the eigenvalue {smallest:.3g}: some direction does not vary. Leave out "
@@ -86,8 +92,7 @@ def times_of(objective: Objective, found: Found, depth: int, eps: float) -> Arra
     """Times to half of the fixed point, [F]: NaN for features that do not grow to it."""
     grows = found.rho > 0
     times = np.full(len(found.rho), np.nan)
-    with np.errstate(all="ignore"):  # of features far below the start, whose powers overflow
-        times[grows] = learning_time(objective, found.lam[grows], found.rho[grows], depth, eps)
+    times[grows] = learning_time(objective, found.lam[grows], found.rho[grows], depth, eps)
     return np.where(np.isfinite(times), times, np.nan)
 
 
@@ -210,8 +215,11 @@ def check(given: argparse.Namespace) -> None:
     ):
         if not sound:
             raise UserError(f"--{name} {getattr(given, name)}: it has to be {wanted}")
-    if given.out is not None and given.out.suffix.lower() != ".png":
-        raise UserError(f"--out {printable(given.out)}: the picture is a .png, end the name so")
+    if given.out is not None:
+        if given.out.suffix.lower() != ".png":
+            raise UserError(f"--out {printable(given.out)}: the picture is a .png, end the name so")
+        if not is_folder(user_path(given.out).parent):
+            raise UserError(f"--out {printable(given.out)}: there is no such folder, create it first")
 
 
 def read(given: argparse.Namespace) -> tuple[Array, Array, list[str]]:
@@ -286,6 +294,7 @@ def shown(value: Any) -> str:
 
 
 @user_errors
+@np.errstate(all="ignore")  # powers of features far from the start overflow: they have no time, which is said
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; a user's error is one message and exit code 2."""
     given = parser().parse_args(arguments)
@@ -293,6 +302,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     inputs, cross, names = read(given)
     if not np.any(cross):
         raise UserError("targets and inputs have no covariance at all: there is nothing to learn")
+    sizes = [np.abs(one).max() for one in (inputs, cross)]
+    if wrong := [size for size in sizes if size and not SIZES[0] < size < SIZES[1]]:
+        raise UserError(f"a covariance of {wrong[0]:.3g}: scale the data, so that covariances are nearer to 1")
     found = features_of(inputs, cross, names)
     gap = apart(inputs, cross)
     networks: dict[Objective, Array] = {}

@@ -1,20 +1,24 @@
 """Tables of numbers as people have them: CSV with or without names, or NumPy's own files."""
 
 import csv
+from array import array
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
 
 from common.console import printable
-from common.data.files import is_file, lines_of, readable, shown
+from common.data.files import is_file, lines_of, readable, reason, shown
 from common.errors import UserError
 from projects.jepa_linear.theory import Array
 
-SEPARATORS = (",", ";", "\t", " ")
+SEPARATORS = (";", "\t", ",", " ")  # with the first two a comma may be a decimal one
 
 
 def read_table(path: Path) -> tuple[Array, list[str]]:
     """Numbers [rows, columns] and the columns' names; `x1`, `x2`, ... where the file has none.
+
+    A first column without a name among names holds labels of the rows, as pandas and R write them: it is left out.
 
     Raises:
         UserError: no such file, no numbers, rows of different lengths, or a value that is not finite; with its line.
@@ -25,15 +29,20 @@ def read_table(path: Path) -> tuple[Array, list[str]]:
     lines = [(number, line) for number, line in enumerate(lines_of(path), start=1) if line.strip()]
     if not lines:
         raise UserError(f"{printable(path)} is empty")
-    separator = max(SEPARATORS, key=lambda one: (lines[-1][1].strip().count(one) > 0, -SEPARATORS.index(one)))
-    cells = [(number, [cell.strip() for cell in _cells(line.strip(), separator)]) for number, line in lines]
-    names = [f"x{k + 1}" for k in range(len(cells[0][1]))]
-    if not any(_number(cell) is not None for cell in cells[0][1]):
-        names = cells.pop(0)[1]
-    rows = [_row(path, number, row, len(names)) for number, row in cells]
-    if not rows:
+    separator = _separator(lines[-1][1]) or _separator(lines[0][1]) or ","
+    names, labels = _cells(path, *lines[0], separator), 0
+    if any(_number(cell, separator) is not None for cell in names):
+        names = [f"x{k + 1}" for k in range(len(names))]
+    else:
+        del lines[0]
+        names[0] = names[0].lstrip("# ")  # as np.savetxt begins them
+        labels = int(len(names) > 1 and not names[0])
+    values = array("d")
+    for number, line in lines:
+        values.extend(_row(path, number, line, separator, len(names), labels))
+    if not values:
         raise UserError(f"{printable(path)} has a line of names and no numbers")
-    return np.array(rows), names
+    return np.array(values).reshape(len(lines), -1), names[labels:]
 
 
 def covariances(inputs: Array, targets: Array) -> tuple[Array, Array]:
@@ -42,24 +51,40 @@ def covariances(inputs: Array, targets: Array) -> tuple[Array, Array]:
     return x.T @ x / len(x), y.T @ x / len(x)
 
 
-def _cells(line: str, separator: str) -> list[str]:
-    return line.split() if separator == " " else next(csv.reader([line], delimiter=separator))
+def _separator(line: str) -> str | None:
+    return next((one for one in SEPARATORS if one in line.strip(" ")), None)
 
 
-def _number(cell: str) -> float | None:
+def _cells(path: Path, number: int, line: str, separator: str) -> list[str]:
+    if separator == " ":
+        return line.split()
     try:
-        return float(cell)
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=separator, skipinitialspace=True))]
+    except csv.Error as error:
+        raise UserError(f"{printable(path)}, line {number}: no line of a table ({error})") from error
+
+
+def _number(cell: str, separator: str) -> float | None:
+    try:
+        return float(cell.replace(",", ".") if separator in ";\t" else cell)
     except ValueError:
         return None
 
 
-def _row(path: Path, number: int, cells: list[str], width: int) -> list[float]:
+def _row(path: Path, number: int, line: str, separator: str, width: int, labels: int) -> list[float]:
+    """The numbers of a line behind its labels; plain ones without looking at each cell, for tables may be long."""
+    try:
+        plain = [float(cell) for cell in line.split(None if separator == " " else separator)[labels:]]
+        if len(plain) == width - labels and isfinite(sum(plain)):
+            return plain
+    except ValueError:
+        pass
+    cells, values = _cells(path, number, line, separator), []
     if len(cells) != width:
         raise UserError(f"{printable(path)}, line {number}: {len(cells)} values, {width} in the line before it")
-    values = []
-    for place, cell in enumerate(cells, start=1):
-        value = _number(cell)
-        if value is None or not np.isfinite(value):
+    for place, cell in enumerate(cells[labels:], start=labels + 1):
+        value = _number(cell, separator)
+        if value is None or not isfinite(value):
             said = "is empty" if not cell else f"is {shown(cell, 40)}, no finite number"
             raise UserError(f"{printable(path)}, line {number}: value {place} {said}")
         values.append(value)
@@ -70,10 +95,10 @@ def _numpy(path: Path) -> Array:
     if not is_file(path):
         raise UserError(f"{printable(path)} is missing")
     try:
-        with readable(path):
-            table = np.load(path, allow_pickle=False)
+        with readable(path), open(path, "rb") as file:
+            table = np.lib.format.read_array(file, allow_pickle=False)
     except ValueError as error:
-        raise UserError(f"{printable(path)} is no array of numbers: {error}") from error
+        raise UserError(f"{printable(path)} is no array of numbers ({reason(error)}); np.save writes one") from error
     if table.ndim != 2 or not table.size or table.dtype.kind not in "fiu" or not np.isfinite(table).all():
         raise UserError(
             f"{printable(path)} holds {table.dtype} of shape {table.shape}: a table of finite numbers is needed, a row "
