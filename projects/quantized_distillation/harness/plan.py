@@ -23,7 +23,7 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
         neuron = nn.Linear(max(config["data"]["widths"]), 1).requires_grad_(False)
         return Workload(neuron, lambda n: neuron(torch.zeros(n, neuron.in_features)), 1000, 20_000, unit="rounding")
     model, data = config["model"], config["data"]
-    sizes = Sizes(**model["net"])
+    sizes = _sizes(model["net"])
     side = sizes.side
     nets = nn.ModuleDict({"net": ConvNet(sizes)})
     if stage.run == "test":
@@ -32,7 +32,7 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
     if stage.module.endswith(".points"):
         nets["teacher"] = ConvNet(sizes)
     elif model.get("teacher_weights") is not None:
-        nets["teacher"] = ConvNet(Sizes(**model["teacher"]))
+        nets["teacher"] = ConvNet(_sizes(model["teacher"]))
     if "teacher" in nets:
         nets["teacher"].requires_grad_(False).eval()
 
@@ -51,3 +51,8 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
         optimizer_bytes=SGD_BYTES,
         workers=data["num_workers"],
     )
+
+
+def _sizes(values: Any) -> Sizes:
+    """Without dropout, which has no weights and as good as no work."""
+    return Sizes(**{name: values[name] for name in ("filters", "kernel", "units", "pool")})
