@@ -45,5 +45,5 @@ def test_the_networks_of_the_papers_timing():
     with torch.device("meta"):
         found = {network.name: count(network.build()[0]) for network in speed().networks}
     assert found["ResNet-18"] == 11_689_512 and found["ResNet-34"] == 21_797_672
-    assert 3.8 < found["ResNet-18, twice as wide"] / found["ResNet-18"] < 4
-    assert found["CIFAR-10 teacher"] == 5_346_142 and found["CIFAR-10 student, small"] == 111_935
+    assert 3.8 < found["ResNet-18 twice as wide"] / found["ResNet-18"] < 4
+    assert found["CIFAR-10 teacher"] == 5_346_142 and found["CIFAR-10 student small"] == 111_935

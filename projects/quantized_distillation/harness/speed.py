@@ -1,6 +1,7 @@
 """What `make speed PAPER=quantized_distillation` measures: ImageNet networks of the paper's timing, and CIFAR-10's."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from projects.quantized_distillation.model import ConvNet, Sizes
 from projects.quantized_distillation.recipe import SMALLER
 
 CONFIGS = Path(__file__).parents[1] / "configs/paper"
-DEEP = "ResNet-34"
 
 
 class WideResNet(ResNet):
@@ -35,29 +35,26 @@ class WideResNet(ResNet):
 
 
 def speed() -> Speed:
-    """The paper's seconds are of a whole test set on four GPUs of an unknown type: they stand in the page's table."""
-    teacher, cifar = "CIFAR-10 teacher", (1, 3, 32, 32)
-    student = _sizes("student")
-    smaller = {
-        name: {key.removeprefix("model.net."): value for key, value in sizes.items()} for name, sizes in SMALLER.items()
-    }
+    """The paper's seconds are of a whole test set on four GPUs of an unknown type: they stand in the page's table. Of
+    these networks sizes and operations are compared, so the plain ones do."""
+    imagenet, cifar, deep, teacher = (1, 3, 224, 224), (1, 3, 32, 32), "ResNet-34", "CIFAR-10 teacher"
+    layers = {deep: ([3, 4, 6, 3], 1), "ResNet-18": ([2, 2, 2, 2], 1), "ResNet-18 twice as wide": ([2, 2, 2, 2], 2)}
+    sizes = {teacher: _sizes("teacher"), "CIFAR-10 student": _sizes("student")}
+    for name, given in SMALLER.items():
+        own = {key.removeprefix("model.net."): value for key, value in given.items()}
+        sizes[f"CIFAR-10 student{name.replace('_', ' ')}"] = sizes["CIFAR-10 student"] | own
+    resnets = {name: _built(partial(WideResNet, *given), imagenet) for name, given in layers.items()}
+    convnets = {name: _built(partial(_convnet, given), cifar) for name, given in sizes.items()}
     return Speed(
         networks=(
-            Network(DEEP, _built(lambda: WideResNet([3, 4, 6, 3], 1), (1, 3, 224, 224))),
-            Network("ResNet-18", _built(lambda: WideResNet([2, 2, 2, 2], 1), (1, 3, 224, 224)), DEEP),
-            Network("ResNet-18, twice as wide", _built(lambda: WideResNet([2, 2, 2, 2], 2), (1, 3, 224, 224)), DEEP),
-            Network(teacher, _built(lambda: ConvNet(Sizes(**_sizes("teacher"))), cifar)),
-            Network("CIFAR-10 student", _built(lambda: ConvNet(Sizes(**student)), cifar), teacher),
-            *(
-                Network(
-                    f"CIFAR-10 student{name.replace('_', ', ')}",
-                    _built(lambda own=own: ConvNet(Sizes(**student | own)), cifar),  # type: ignore[misc]
-                    teacher,
-                )
-                for name, own in smaller.items()
-            ),
+            *(Network(name, build, "" if name == deep else deep, giant=True) for name, build in resnets.items()),
+            *(Network(name, build, "" if name == teacher else teacher, giant=True) for name, build in convnets.items()),
         )
     )
+
+
+def _convnet(sizes: dict[str, Any]) -> nn.Module:
+    return ConvNet(Sizes(**sizes))
 
 
 def _sizes(name: str) -> dict[str, Any]:
