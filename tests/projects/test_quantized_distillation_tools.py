@@ -88,7 +88,7 @@ def test_learned_points_beat_equally_spaced_ones_and_no_move_of_one_helps(shape)
 
 
 def test_vectors_and_patterns_are_chosen(model, tmp_path, capsys):
-    there_and_back(tmp_path, "--vectors", "--keep", "brain", "hal*")
+    there_and_back(tmp_path, "--vectors", "--keep", "brain", "--keep", "hal*")
     assert "conv.bias" in capsys.readouterr().out
     with safe_open(tmp_path / "m.q", "pt") as file:
         entries = {entry["name"]: entry["bucket"] for entry in json.loads(file.metadata()[packed.FORMAT])}

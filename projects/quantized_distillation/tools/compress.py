@@ -47,7 +47,13 @@ def parser() -> argparse.ArgumentParser:
     packing.add_argument("--bucket", type=int, default=256, help="weights that are scaled together (default: 256)")
     packing.add_argument("--points", choices=("learned", "uniform"), default="learned", help="default: learned")
     packing.add_argument("--vectors", action="store_true", help="quantize tensors of one dimension too, but statistics")
-    packing.add_argument("--keep", nargs="+", default=[], metavar="PATTERN", help="tensors that stay whole: 'head.*'")
+    packing.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="tensors that stay whole, as 'head.*'; again and again",
+    )
     packing.add_argument("--out", type=given_path, required=True, help="the packed file")
     restoring = commands.add_parser("restore", help="weights as safetensors again")
     restoring.add_argument("packed", type=given_path, help="what pack has written")
