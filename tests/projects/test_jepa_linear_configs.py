@@ -1,7 +1,5 @@
 """Deep linear JEPA's configs: understood by their stages, arms that differ in what they say, scales of one setting."""
 
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,19 +20,14 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_a_stage_understands_its_config_and_settings(case, monkeypatch, capsys):
+def test_a_stage_understands_its_config_and_settings(case, shown_config):
     scale, stage = case[0], CASES[case]
     files = [ROOT / file for file in stage.config(scale)]
     configs = [word for file in files if file.exists() for word in ("--config", str(file))]
     given = [
         f"--{key}={'x.safetensors' if isinstance(value, Output) else value}" for key, value in stage.overrides.items()
     ]
-    monkeypatch.setattr(sys, "argv", [stage.module, stage.run, *configs, *given, "--print_config"])
-    monkeypatch.delitem(sys.modules, stage.module, raising=False)
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_module(stage.module, run_name="__main__")
-    assert not ended.value.code
-    parsed = yaml.safe_load(capsys.readouterr().out)
+    parsed = yaml.safe_load(shown_config(stage.module, stage.run, *configs, *given))
     assert parsed["trainer"]["accelerator"] == "cpu" and parsed["threads"] == 1
     if stage.run == "fit":
         assert parsed["model"]["eps"] == 0.02 and parsed["data"]["source"]["class_path"].startswith(

@@ -1,7 +1,5 @@
 """MobileSAM's configs: each is understood by its stage, and the arms that are compared have the same budget."""
 
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -28,17 +26,12 @@ def read(scale: str, name: str, data: str = "") -> dict:
 
 
 @pytest.mark.parametrize(("scale", "name"), STAGES)
-def test_a_stage_understands_its_config(scale, name, monkeypatch, capsys):
+def test_a_stage_understands_its_config(scale, name, shown_config):
     stage = STAGES[scale, name]
     files = [word for file in configs(stage, scale) for word in ("--config", str(file))]
     # what the recipe sets; without it a required argument is missing
     upstream = [] if scale == "paper" else ["--model.teacher_weights=sam.safetensors"]
-    monkeypatch.setattr(sys, "argv", [stage.module, stage.run, *files, *upstream, "--print_config"])
-    monkeypatch.delitem(sys.modules, stage.module, raising=False)
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_module(stage.module, run_name="__main__")
-    assert not ended.value.code
-    parsed = yaml.safe_load(capsys.readouterr().out)
+    parsed = yaml.safe_load(shown_config(stage.module, stage.run, *files, *upstream))
     assert parsed["data"]["image_size"] == read(scale, name)["data"]["image_size"]
     if scale == "paper":
         assert SamConfig(**tuples(parsed["model"]["teacher"])) == SamConfig()  # ViT-H
@@ -117,15 +110,10 @@ def test_the_budget_of_table_2():
 
 
 @pytest.mark.parametrize("names", [("finetune",), ("finetune", "masks"), ("distill",)], ids="-".join)
-def test_configs_for_ones_own_data_are_understood(names, monkeypatch, capsys):
+def test_configs_for_ones_own_data_are_understood(names, shown_config):
     files = [word for name in names for word in ("--config", str(CONFIGS / "own" / f"{name}.yaml"))]
-    argv = ["distill", "fit", *files, "--model.student_weights=mobile_sam.pt", "--print_config"]
-    monkeypatch.setattr(sys, "argv", argv)
-    monkeypatch.delitem(sys.modules, "projects.mobilesam.distill", raising=False)
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_module("projects.mobilesam.distill", run_name="__main__")
-    assert not ended.value.code
-    parsed = yaml.safe_load(capsys.readouterr().out)
+    words = (*files, "--model.student_weights=mobile_sam.pt")
+    parsed = yaml.safe_load(shown_config("projects.mobilesam.distill", "fit", *words))
     assert SamConfig(**tuples(parsed["model"]["teacher"])) == SamConfig()
     assert TinyViTConfig(**tuples(parsed["model"]["student"])) == TinyViTConfig()
     kind = {"finetune": "CocoInstances", "masks": "MaskFolder", "distill": "MaskFolder"}[names[-1]]

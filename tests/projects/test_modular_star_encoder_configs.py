@@ -1,7 +1,5 @@
 """ModularStarEncoder's configs: understood by their stages, alike where arms are compared, the paper's settings."""
 
-import runpy
-import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -41,16 +39,11 @@ def read(file: str) -> dict:
 
 
 @pytest.mark.parametrize(("scale", "name"), STAGES)
-def test_a_stage_understands_its_config_and_settings(scale, name, monkeypatch, capsys):
+def test_a_stage_understands_its_config_and_settings(scale, name, shown_config):
     stage = STAGES[scale, name]
     settings = [f"--{key}={'x' if isinstance(value, Output) else value}" for key, value in stage.overrides.items()]
     files = [word for file in configs(stage, scale) for word in ("--config", str(file))]
-    monkeypatch.setattr(sys, "argv", [stage.module, stage.run, *files, *settings, "--print_config"])
-    monkeypatch.delitem(sys.modules, stage.module, raising=False)
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_module(stage.module, run_name="__main__")
-    assert not ended.value.code
-    parsed = yaml.safe_load(capsys.readouterr().out)
+    parsed = yaml.safe_load(shown_config(stage.module, stage.run, *files, *settings))
     if name == "evaluate" and scale == "mini":
         assert parsed["model"]["compare"] == dict.fromkeys("124", "x")
         assert parsed["model"]["pretraining"] == "x" and parsed["data"]["validated"]
@@ -62,16 +55,11 @@ STDLIB = {
 
 
 @pytest.mark.parametrize("name", STDLIB)
-def test_the_standard_library_s_configs_are_understood_on_top_of_the_world_s(name, monkeypatch, capsys):
+def test_the_standard_library_s_configs_are_understood_on_top_of_the_world_s(name, shown_config):
     stage = STDLIB[name]
     settings = [f"--{key}={'x' if isinstance(value, Output) else value}" for key, value in stage.overrides.items()]
     files = [word for file in configs(stage, "mini", "stdlib") for word in ("--config", str(file))]
-    monkeypatch.setattr(sys, "argv", [stage.module, stage.run, *files, *settings, "--print_config"])
-    monkeypatch.delitem(sys.modules, stage.module, raising=False)
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_module(stage.module, run_name="__main__")
-    assert not ended.value.code
-    shown = capsys.readouterr().out
+    shown = shown_config(stage.module, stage.run, *files, *settings)
     parsed = yaml.safe_load(shown)
     assert "world.Programs" not in shown and "world.Repositories" not in shown
     if name != "prepare":

@@ -1,7 +1,5 @@
 """Quantized distillation's configs: understood by their stages; arms that differ in what they say."""
 
-import runpy
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,7 +27,7 @@ def place(scale):
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_a_stage_understands_its_config_and_settings(case, monkeypatch, capsys):
+def test_a_stage_understands_its_config_and_settings(case, shown_config):
     scale, stage = case[0], CASES[case]
     files = [ROOT / file for file in stage.config(*place(scale))]
     configs = [word for file in files if file.exists() for word in ("--config", str(file))]
@@ -37,12 +35,7 @@ def test_a_stage_understands_its_config_and_settings(case, monkeypatch, capsys):
     given = [
         f"--{key}={yaml.safe_dump(value, default_flow_style=True).split(chr(10))[0]}" for key, value in values.items()
     ]
-    monkeypatch.setattr(sys, "argv", [stage.module, stage.run, *configs, *given, "--print_config"])
-    monkeypatch.delitem(sys.modules, stage.module, raising=False)
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_module(stage.module, run_name="__main__")
-    assert not ended.value.code
-    parsed = yaml.safe_load(capsys.readouterr().out)
+    parsed = yaml.safe_load(shown_config(stage.module, stage.run, *configs, *given))
     if stage.name.startswith(("quantized", "points", "evaluate_quantized")):
         assert parsed["model"]["quantizer"]["bits"] == int(stage.name[-1])
     if stage.run == "fit":

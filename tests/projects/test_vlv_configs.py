@@ -33,17 +33,12 @@ def read(scale: str, name: str) -> dict:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_stage_understands_its_config_and_settings(case, monkeypatch, capsys):
+def test_a_stage_understands_its_config_and_settings(case, shown_config):
     stage = CASES[case]
     files = [ROOT / file for file in stage.config(case.split("-")[0])]
     configs = [word for file in files if file.exists() for word in ("--config", str(file))]
     settings = [f"--{key}={'x' if isinstance(value, Output) else value}" for key, value in stage.overrides.items()]
-    monkeypatch.setattr(sys, "argv", [stage.module, stage.run, *configs, *settings, "--print_config"])
-    monkeypatch.delitem(sys.modules, stage.module, raising=False)
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_module(stage.module, run_name="__main__")
-    assert not ended.value.code, capsys.readouterr().err
-    parsed = yaml.safe_load(capsys.readouterr().out)
+    parsed = yaml.safe_load(shown_config(stage.module, stage.run, *configs, *settings))
     for key, value in stage.overrides.items():
         found = parsed
         for word in key.split("."):

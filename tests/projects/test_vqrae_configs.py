@@ -1,7 +1,5 @@
 """VQRAE's configs: each is understood by its stage, the arms have one budget, and Table 7 is what it says."""
 
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -45,18 +43,13 @@ def stages(arm: str, scale: str) -> list[Stage]:
 
 
 @pytest.mark.parametrize(("scale", "name"), STAGES)
-def test_a_stage_understands_its_config(scale, name, monkeypatch, capsys):
+def test_a_stage_understands_its_config(scale, name, monkeypatch, shown_config):
     stage = STAGES[scale, name]
     given = {k: "some.file" if isinstance(v, Output) else v for k, v in stage.overrides.items()}
     settings = [f"--{key}={'null' if value is None else value}" for key, value in given.items()]
     files = [f"--config={ROOT / file}" for file in stage.config(scale) if (ROOT / file).exists()]
     monkeypatch.setenv("DATA_ROOT", "data")
-    monkeypatch.setattr(sys, "argv", [stage.module, stage.run, *files, *settings, "--print_config"])
-    monkeypatch.delitem(sys.modules, stage.module, raising=False)
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_module(stage.module, run_name="__main__")
-    assert not ended.value.code
-    parsed = yaml.safe_load(capsys.readouterr().out)
+    parsed = yaml.safe_load(shown_config(stage.module, stage.run, *files, *settings))
     assert parsed["model"]["codebook"]["beta"] == 0.25
     if stage.module == "projects.vqrae.train":
         assert parsed["model"]["ema_decay"] == 0.999
