@@ -149,6 +149,12 @@ class Quantizer:
             raise UserError(f"quantizer.whole: the network has no {unknown[0]}; it has {', '.join(named)}")
         return {name: value for name, value in named.items() if name not in self.whole}
 
+    def codes(self, weights: Tensor, points: Tensor | None = None) -> Tensor:
+        """Number of each weight's point, in the tensor's shape: of the learned points, or else of the uniform ones."""
+        scaled = scale(weights.detach(), self.bucket)
+        found = uniform_codes(scaled, self.levels) if points is None else nearest(scaled.values, points.detach())
+        return scaled.cut(found)
+
     def projected(self, net: nn.Module) -> dict[str, Tensor]:
         """Q(w) by name, to the last bit, whose gradient goes to w as it is (straight through)."""
         chosen = self.chosen(net).items()
