@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from common.data.images import Captions
+from common.data.captions import Captions
 from common.data.pairs import Pair, PairSource, TextsOfPairs
 from common.data.text import LabelledText, PlainTexts, TextsOf, TextSource
 from common.data.worlds.glyph_scenes import GlyphScenes
