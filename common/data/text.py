@@ -1,4 +1,4 @@
-"""Texts, plain or with classes: what language models read, and what text-classification sources yield."""
+"""Texts with one class, or several, each: what every text-classification source yields."""
 
 from abc import ABC, abstractmethod
 from typing import Literal, NamedTuple
@@ -42,25 +42,3 @@ class TextSource(ABC):
     @abstractmethod
     def read(self, split: Split) -> list[LabelledText]:
         """All examples of a split."""
-
-
-class PlainTexts(ABC):
-    """A data set of texts without labels; the same split always gives the same texts in the same order."""
-
-    @abstractmethod
-    def read(self, split: Split) -> list[str]:
-        """All texts of a split."""
-
-
-class TextsOf(PlainTexts):
-    """The texts of a labelled source, those of a pair one after the other.
-
-    Args:
-        source: where they come from; its labels are not looked at.
-    """
-
-    def __init__(self, source: TextSource):
-        self.source = source
-
-    def read(self, split: Split) -> list[str]:
-        return [text for row in self.source.read(split) for text in (row.text, row.pair) if text is not None]
