@@ -81,7 +81,7 @@ def uniform_codes(scaled: Scaled, levels: int, draws: Tensor | None = None) -> T
 def uniform(weights: Tensor, levels: int, bucket: int | None, draws: Tensor | None = None) -> Tensor:
     """Q(v): the nearest of `levels` equally spaced values between the bucket's least and largest."""
     scaled = scale(weights, bucket)
-    return scaled.restore(uniform_codes(scaled, levels, draws) / (levels - 1))
+    return scaled.restore(uniform_codes(scaled, levels, draws).to(scaled.values) / (levels - 1))
 
 
 def nearest(values: Tensor, points: Tensor) -> Tensor:
