@@ -1,0 +1,60 @@
+"""Pipelines of diffusers around a text-to-image model, of latents or of pixels, with a solver; and the noise they start from."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import Tensor
+
+from common.models.text_to_image import TextToImage
+
+SPLITS = 1_000_000  # between the seeds of the splits' noise
+SEEDS = 2 * SPLITS  # between those of a run's
+
+
+def pipeline_of(model: TextToImage, scheduler: Any) -> StableDiffusionPipeline:
+    """diffusers' own pipeline, as it is; a model of pixels has no autoencoder, and what it draws is its latent."""
+    found = StableDiffusionPipeline(
+        vae=model.vae,
+        text_encoder=model.text_encoder,
+        tokenizer=model.tokenizer,
+        unet=model.unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    found.set_progress_bar_config(disable=True)
+    return found
+
+
+def draw(
+    pipe: StableDiffusionPipeline,
+    model: TextToImage,
+    captions: Sequence[str],
+    noise: Tensor,
+    steps: int,
+    guidance: float,
+) -> Tensor:
+    """Pictures [B, 3, S, S] in [0, 1] from noise [B, C, h, w]."""
+    scale = pipe.vae_scale_factor
+    latents = pipe(
+        list(captions),
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        latents=noise.to(pipe.unet.dtype),
+        height=scale * noise.shape[-2],
+        width=scale * noise.shape[-1],
+        output_type="latent",
+    ).images
+    return model.decode(latents).float()
+
+
+def starting_noise(model: TextToImage, indices: Sequence[int], seed: int, split: int = 0) -> Tensor:
+    """z_T of pictures by their numbers, whatever the batches and the arm; [B, C, h, w]."""
+    config = model.unet.config
+    shape = (config.in_channels, config.sample_size, config.sample_size)
+    first = SEEDS * seed + SPLITS * split
+    drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(first + int(k))) for k in indices]
+    return torch.stack(drawn).to(model.unet.device)
