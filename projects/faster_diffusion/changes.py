@@ -22,7 +22,7 @@ from projects.faster_diffusion.solvers import build_solver
 
 
 class Changes(L.LightningModule):
-    """Delta(s) = ||F(z_t) - F(z_(t-1))||^2 / (d s^2) of every block's features F [d, s, s], the mean over pictures (eq. 2).
+    """Delta(s) = ||F(z_t) - F(z_(t-1))||^2 / (d s^2) of a block's features F [d, s, s], the mean over pictures (eq. 2).
 
     Largest and variance are over blocks and steps, of the encoder's and of the decoder's blocks. Raw figures depend on
     how large features are: `relative` is the mean of Delta by the features' own mean square at the step.
@@ -70,7 +70,7 @@ class Changes(L.LightningModule):
                 self.run_dir,
                 "features",
                 component_picture(shown),
-                "First three principal components of blocks' features, over the steps; a row for each block",
+                "The first three principal components of blocks' features, over the steps; a row for each block",
             )
 
     def on_test_epoch_end(self) -> None:
@@ -90,7 +90,8 @@ class Changes(L.LightningModule):
             self.run_dir,
             "changes",
             chart,
-            "Change of features from step to step, of encoder (E), middle (B) and decoder (D): as in eq. 2, and by the features' mean square",
+            "How features change from step to step in encoder (E), middle (B), decoder (D): as in eq. 2, and by their "
+            "mean square",
         )
 
 
@@ -106,8 +107,10 @@ def _keep(seen: list[Tensor], module: nn.Module, args: Any, said: Any) -> None:
 
 
 def changes(features: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Features [B, d, s, s] of successive steps -> mean squared change of each step to the next one, [T - 1]; and the same
-    by their mean square at the former."""
+    """Features [B, d, s, s] of successive steps -> mean squared change of each step to the next one, [T - 1].
+
+    And the same by their mean square at the former step.
+    """
     pairs = list(zip(features[:-1], features[1:], strict=True))
     raw = torch.stack([(after - before).square().mean() for before, after in pairs])
     return raw, raw / torch.stack([before.square().mean() for before, _ in pairs])

@@ -106,7 +106,7 @@ PICTURES: dict[str, tuple[str, Keys, int]] = {  # what is counted -> network, ke
 class Cost(L.LightningModule):
     """Multiply-adds of a guided picture with and without encoder propagation, in millions of millions; parameters.
 
-    An autoencoder and a text encoder, which run once, are not counted; nor are the stages of DeepFloyd IF but the first.
+    Autoencoder and text encoder, which run once, are not counted; nor are the stages of DeepFloyd IF but the first.
     """
 
     def test_step(self, batch: Any, batch_idx: int) -> None:

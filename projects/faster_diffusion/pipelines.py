@@ -1,4 +1,4 @@
-"""Pipelines of diffusers around a text-to-image model, of latents or of pixels, with a solver; and the noise they start from."""
+"""Pipelines of diffusers around a text-to-image model, of latents or of pixels; and the noise that they start from."""
 
 from collections.abc import Sequence
 from typing import Any

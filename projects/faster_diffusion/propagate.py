@@ -4,12 +4,12 @@
         picture = pipe("a cat wearing sunglasses", num_inference_steps=50).images[0]
 
 The pipeline is diffusers' own, and afterwards it is what it was. While the context is open, the modules of the encoder
-answer from memory at all but the key steps, and everything else in the U-Net runs as it always does, with the step's own
-time: so whatever a pipeline adds to a U-Net (guidance, ControlNet, adapters, frames of a video) stays as it is.
+answer from memory at all but the key steps, and everything else in the U-Net runs as it always does, with the step's
+own time: so whatever a pipeline adds to a U-Net (guidance, ControlNet, adapters, frames of a video) stays as it is.
 
 At steps that are not key the noise that is foreseen does not depend on the latent. So, in parallel, a key step's call
-runs the encoder once and the decoder once for all steps up to the next key step, as one batch; the calls that follow get
-their part of it.
+runs the encoder once and the decoder once for all steps up to the next key step, as one batch; the calls that follow
+get their part of it.
 """
 
 from __future__ import annotations
@@ -269,11 +269,11 @@ class Repeated:
 
 @contextmanager
 def injecting(trajectory: Trajectory, alpha: float, before: bool) -> Iterator[None]:
-    """Prior noise injection: z <- z + alpha z_T at every step whose time lies in the later half of the training's times.
+    """Prior noise injection: z <- z + alpha z_T at every step in the later half of the training's times.
 
     Args:
-        before: the network sees the step's noise; otherwise it is added between network and scheduler. The official code
-            does the former in sequence and the latter in parallel.
+        before: the network sees the step's noise; otherwise it is added between network and scheduler. The official
+            code does the former in sequence and the latter in parallel.
     """
     scheduler = trajectory.scheduler
     plain, first = scheduler.step, None

@@ -21,6 +21,7 @@ def build_solver(config: Any, solver: Solver, steps: int, only: Keys | None = No
         solver: "dpm" is DPM-Solver of the second order, "dpm++" the same in its form for guided sampling.
         only: DDIM at the times of these key steps alone, of a trajectory of `steps`.
     """
+    config = {**config, "steps_offset": 1}  # which Stable Diffusion's pipeline would set by itself
     if solver == "ddpm":
         return DDPMScheduler.from_config(config)
     if solver in ("dpm", "dpm++"):

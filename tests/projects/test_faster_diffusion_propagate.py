@@ -1,4 +1,4 @@
-"""Encoder propagation on diffusers' pipelines: exact where it must be, and the pipelines are given back as they were."""
+"""Encoder propagation on diffusers' pipelines: exact where it must be; the pipelines are given back as they were."""
 
 import diffusers
 import pytest

@@ -21,7 +21,7 @@ def change_chart(raw: dict[str, np.ndarray], relative: dict[str, np.ndarray]) ->
 
 
 def component_picture(features: dict[str, Tensor]) -> np.ndarray:
-    """Features [T, d, s, s] of one picture by block -> rows of steps: the first three principal components as colours."""
+    """Features [T, d, s, s] of a picture by block -> rows of steps: the first three principal components as colours."""
     rows = []
     for maps in features.values():
         steps = np.linspace(0, len(maps) - 1, COLUMNS).round().astype(int)
