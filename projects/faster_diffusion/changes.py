@@ -29,18 +29,30 @@ class Changes(L.LightningModule):
 
     Args:
         text_to_image: hub id or folder of the diffusion model.
+        image_size: side in pixels; follows from the data.
         seed: of the noise; follows from the run's.
         steps: of DDIM.
         guidance: scale of the classifier-free guidance.
+        half: the networks compute in float16.
     """
 
     run_dir: Path
 
-    def __init__(self, text_to_image: str, seed: int = 0, steps: PositiveInt = 50, guidance: float = 7.5):
+    def __init__(
+        self,
+        text_to_image: str,
+        image_size: PositiveInt = 512,
+        seed: int = 0,
+        steps: PositiveInt = 50,
+        guidance: float = 7.5,
+        half: bool = False,
+    ):
         super().__init__()
         self.t2i = load_text_to_image(text_to_image).requires_grad_(False).eval()
+        if half:
+            self.t2i.half()
         self.pipe = pipeline_of(self.t2i, build_solver(self.t2i.scheduler.config, "ddim", steps))
-        self.seed, self.steps, self.guidance = seed, steps, guidance
+        self.size, self.seed, self.steps, self.guidance = image_size, seed, steps, guidance
         self.raw: dict[str, list[Tensor]] = {}
         self.relative: dict[str, list[Tensor]] = {}
         self.weights: list[int] = []
@@ -53,7 +65,7 @@ class Changes(L.LightningModule):
         hooks = [
             module.register_forward_hook(partial(_keep, seen[name])) for name, module in blocks(self.t2i.unet).items()
         ]
-        noise = starting_noise(self.t2i, batch["index"].tolist(), self.seed)
+        noise = starting_noise(self.t2i, self.size, batch["index"].tolist(), self.seed)
         try:
             draw(self.pipe, self.t2i, batch["caption"], noise, self.steps, self.guidance)
         finally:

@@ -51,10 +51,10 @@ def draw(
     return model.decode(latents).float()
 
 
-def starting_noise(model: TextToImage, indices: Sequence[int], seed: int, split: int = 0) -> Tensor:
-    """z_T of pictures by their numbers, whatever the batches and the arm; [B, C, h, w]."""
-    config = model.unet.config
-    shape = (config.in_channels, config.sample_size, config.sample_size)
+def starting_noise(model: TextToImage, size: int, indices: Sequence[int], seed: int, split: int = 0) -> Tensor:
+    """z_T of pictures of so many pixels a side by their numbers, whatever the batches and the arm; [B, C, h, w]."""
+    side = size if model.vae is None else size // 2 ** (len(model.vae.config.block_out_channels) - 1)
+    shape = (model.unet.config.in_channels, side, side)
     first = SEEDS * seed + SPLITS * split
     drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(first + int(k))) for k in indices]
     return torch.stack(drawn).to(model.unet.device)

@@ -7,6 +7,7 @@ from common.recipe import Arm, Download, Output, Recipe, Scale, Stage
 T2I = Stage("glyph_text_to_image_loose", "common.foundations.text_to_image", shared=True)
 DRAWING = "drawing"  # the config that all stages which draw have in common
 INJECTED = 0.003
+REHEARSED = ("faster", "decoder", "ddim_keys", "dpmpp_20_faster")
 EQUAL_COST = 36
 """Steps of the full sampler that cost Stable Diffusion's U-Net what 50 with the paper's 9 key steps do (73.3 %)."""
 ARMS: dict[str, tuple[Mapping[str, object], str]] = {
@@ -69,9 +70,12 @@ def arms(scale: Scale) -> dict[str, Arm]:
         return Stage(name, f"projects.faster_diffusion.{script}", {**source, **settings}, "test", base=DRAWING)
 
     full = stage("full" if mini else "sample", "sample", {})
+    chosen = ARMS if mini else ARMS | PAPER_ARMS
+    if scale == "rehearsal":  # arms that differ in a number or a name alone share their stages
+        chosen = {name: (settings if name in REHEARSED else {}, words) for name, (settings, words) in chosen.items()}
     compared = {"model.reference": full.output("drawn.safetensors")} if mini else {}
     found = {"full": Arm([full], "the full sampler: 50 steps of DDIM")}
-    for name, (settings, words) in (ARMS if mini else ARMS | PAPER_ARMS).items():
+    for name, (settings, words) in chosen.items():
         found[name] = Arm([stage("sample", "sample", {**compared, **settings})], words, method=name == "faster")
     if mini:
         found["unguided"] = Arm([stage("full", "sample", {"model.guidance": 1.0})], "the full sampler without guidance")

@@ -57,6 +57,7 @@ class Sampling(L.LightningModule):
 
     Args:
         text_to_image: hub id or folder of the diffusion model.
+        image_size: side S in pixels; follows from the data.
         seed: of the noise; follows from the run's.
         reuse: propagation; None for the full sampler.
         solver: of the reverse process.
@@ -76,6 +77,7 @@ class Sampling(L.LightningModule):
     def __init__(
         self,
         text_to_image: str,
+        image_size: PositiveInt = 512,
         seed: int = 0,
         reuse: Reuse | None = None,
         solver: Solver = "ddim",
@@ -96,6 +98,7 @@ class Sampling(L.LightningModule):
         scheduler = build_solver(self.t2i.scheduler.config, solver, steps, only)
         self.pipe = pipeline_of(self.t2i, scheduler)
         self.reuse, self.steps, self.guidance, self.seed = reuse, steps, guidance, seed
+        self.size = image_size
         self.frechet = frechet_distance(inception) if inception else frechet_of(GlyphFeatures())
         self.clip_score = ClipScore(Clip(clip)) if clip else None
         self.marks = nn.ModuleDict({split: MeanMetric() for split in ("test", "val")} if inception is None else {})
@@ -109,7 +112,7 @@ class Sampling(L.LightningModule):
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """A batch of the test's captions; or of the validation's, from the second loader."""
         captions = batch["caption"]
-        noise = starting_noise(self.t2i, batch["index"].tolist(), self.seed, dataloader_idx)
+        noise = starting_noise(self.t2i, self.size, batch["index"].tolist(), self.seed, dataloader_idx)
         with propagate(self.pipe, **vars(self.reuse)) if self.reuse else nullcontext() as counts:
             drawn = draw(self.pipe, self.t2i, captions, noise, self.steps, self.guidance)
         if self.marks:
@@ -160,6 +163,7 @@ class Captions(PictureData):
 
 
 def links(parser: Any) -> None:
+    parser.link_arguments("data.image_size", "model.image_size")
     for part in ("data.seed", "model.seed"):
         parser.link_arguments("seed_everything", part, compute_fn=int)
 

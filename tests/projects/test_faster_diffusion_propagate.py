@@ -10,7 +10,18 @@ from projects.faster_diffusion.keys import NAMED, groups, key_steps
 from projects.faster_diffusion.propagate import encoder_of, propagate
 from projects.faster_diffusion.solvers import build_solver
 from tests.projects.faster_diffusion_small import (
-    STABLE, animated, controlled, deepfloyd, dit, draw, noise, scheduler, sdxl, stable_diffusion, unet, video,
+    STABLE,
+    animated,
+    controlled,
+    deepfloyd,
+    dit,
+    draw,
+    noise,
+    scheduler,
+    sdxl,
+    stable_diffusion,
+    unet,
+    video,
 )  # fmt: skip
 
 PIPELINES = [sdxl, deepfloyd, controlled, video, animated, dit]
