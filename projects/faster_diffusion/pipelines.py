@@ -1,6 +1,7 @@
 """Pipelines of diffusers around a text-to-image model, of latents or of pixels; and the noise that they start from."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,9 +9,28 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from common.models.text_to_image import TextToImage
+from projects.faster_diffusion.keys import Keys
+from projects.faster_diffusion.propagate import Mode
 
 SPLITS = 1_000_000  # between the seeds of the splits' noise
 SEEDS = 2 * SPLITS  # between those of a run's
+
+
+@dataclass
+class Reuse:
+    """Propagation, as `projects.faster_diffusion.propagate` takes it.
+
+    Attributes:
+        keys: key steps.
+        parallel: decode the steps between as one batch.
+        alpha: of the prior noise injection; 0 for none.
+        mode: what is reused.
+    """
+
+    keys: Keys = "paper"
+    parallel: bool = True
+    alpha: float = 0.0
+    mode: Mode = "encoder"
 
 
 def pipeline_of(model: TextToImage, scheduler: Any) -> StableDiffusionPipeline:

@@ -5,7 +5,6 @@
 """
 
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,28 +27,11 @@ from common.paths import expand
 from common.training.runs import save_picture
 from common.visual import enlarge
 from projects.faster_diffusion.keys import Keys
-from projects.faster_diffusion.pipelines import draw, pipeline_of, starting_noise
-from projects.faster_diffusion.propagate import Counts, Mode, propagate
+from projects.faster_diffusion.pipelines import Reuse, draw, pipeline_of, starting_noise
+from projects.faster_diffusion.propagate import Counts, propagate
 from projects.faster_diffusion.solvers import Solver, build_solver
 
 DRAWN = "drawn.safetensors"
-
-
-@dataclass
-class Reuse:
-    """Propagation, as `projects.faster_diffusion.propagate` takes it.
-
-    Attributes:
-        keys: key steps.
-        parallel: decode the steps between as one batch.
-        alpha: of the prior noise injection; 0 for none.
-        mode: what is reused.
-    """
-
-    keys: Keys = "paper"
-    parallel: bool = True
-    alpha: float = 0.0
-    mode: Mode = "encoder"
 
 
 class Sampling(L.LightningModule):

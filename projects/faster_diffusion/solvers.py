@@ -21,18 +21,18 @@ def build_solver(config: Any, solver: Solver, steps: int, only: Keys | None = No
         solver: "dpm" is DPM-Solver of the second order, "dpm++" the same in its form for guided sampling.
         only: DDIM at the times of these key steps alone, of a trajectory of `steps`.
     """
-    config = {**config, "steps_offset": 1}  # which Stable Diffusion's pipeline would set by itself
+    own = {"steps_offset": 1}  # which Stable Diffusion's pipeline would set by itself
     if solver == "ddpm":
-        return DDPMScheduler.from_config(config)
+        return DDPMScheduler.from_config(config, **own)
     if solver in ("dpm", "dpm++"):
         kind = {"dpm": "dpmsolver", "dpm++": "dpmsolver++"}[solver]
         final = {"dpm": "sigma_min", "dpm++": "zero"}[solver]  # the former cannot step to where no noise is
-        return DPMSolverMultistepScheduler.from_config(config, algorithm_type=kind, final_sigmas_type=final)
+        return DPMSolverMultistepScheduler.from_config(config, algorithm_type=kind, final_sigmas_type=final, **own)
     if only is None:
-        return DDIMScheduler.from_config(config)
-    known = DDIMScheduler.from_config(config)
+        return DDIMScheduler.from_config(config, **own)
+    known = DDIMScheduler.from_config(config, **own)
     times = timesteps(known, steps)
-    found = ListedTimes.from_config(config)
+    found = ListedTimes.from_config(config, **own)
     found.listed = [times[step] for step in key_steps(only, steps)]
     return found
 
