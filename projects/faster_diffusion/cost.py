@@ -19,46 +19,22 @@ from projects.faster_diffusion.propagate import encoder_of, propagate
 
 SD15: dict[str, Any] = {"sample_size": 64, "cross_attention_dim": 768}
 SDXL: dict[str, Any] = {
-    "sample_size": 128,
-    "block_out_channels": (320, 640, 1280),
+    "sample_size": 128, "block_out_channels": (320, 640, 1280), "transformer_layers_per_block": (1, 2, 10),
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "transformer_layers_per_block": (1, 2, 10),
-    "attention_head_dim": (5, 10, 20),
-    "cross_attention_dim": 2048,
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
-IF: dict[str, Any] = {  # what its stages have in common
-    "act_fn": "gelu",
-    "attention_head_dim": 64,
-    "encoder_hid_dim": 4096,
-    "encoder_hid_dim_type": "text_proj",
-    "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
-    "only_cross_attention": False,
-    "cross_attention_norm": "group_norm",
-    "addition_embed_type": "text",
-    "addition_embed_type_num_heads": 64,
-    "time_embedding_act_fn": "gelu",
-    "conv_in_kernel": 3,
-    "conv_out_kernel": 3,
-    "resnet_time_scale_shift": "scale_shift",
-    "mid_block_scale_factor": 2**0.5,
-    "resnet_skip_time_act": True,
-    "resnet_out_scale_factor": 2**0.5,
-    "out_channels": 6,
-}
-IF_I: dict[str, Any] = IF | {
-    "sample_size": 64,
-    "in_channels": 3,
-    "block_out_channels": (704, 1408, 2112, 2816),
-    "layers_per_block": 3,
-    "cross_attention_dim": 2816,
+    "attention_head_dim": (5, 10, 20), "cross_attention_dim": 2048, "use_linear_projection": True,
+    "addition_embed_type": "text_time", "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816,
+}  # fmt: skip
+IF_I: dict[str, Any] = {  # IF-I-XL, DeepFloyd's first stage
+    "sample_size": 64, "in_channels": 3, "out_channels": 6, "block_out_channels": (704, 1408, 2112, 2816),
     "down_block_types": ("ResnetDownsampleBlock2D", *("SimpleCrossAttnDownBlock2D",) * 3),
-    "up_block_types": (*("SimpleCrossAttnUpBlock2D",) * 3, "ResnetUpsampleBlock2D"),
-}
+    "mid_block_type": "UNetMidBlock2DSimpleCrossAttn", "layers_per_block": 3, "cross_attention_dim": 2816,
+    "up_block_types": (*("SimpleCrossAttnUpBlock2D",) * 3, "ResnetUpsampleBlock2D"), "attention_head_dim": 64,
+    "encoder_hid_dim": 4096, "encoder_hid_dim_type": "text_proj", "cross_attention_norm": "group_norm",
+    "addition_embed_type": "text", "addition_embed_type_num_heads": 64, "act_fn": "gelu",
+    "time_embedding_act_fn": "gelu", "resnet_time_scale_shift": "scale_shift", "resnet_skip_time_act": True,
+    "resnet_out_scale_factor": 2**0.5, "mid_block_scale_factor": 2**0.5,
+}  # fmt: skip
 NETWORKS = {"sd15": SD15, "sdxl": SDXL, "if": IF_I}
 TOKENS = 77
 
@@ -69,7 +45,7 @@ def build(name: str) -> UNet2DConditionModel:
         return UNet2DConditionModel(**NETWORKS[name]).eval()
 
 
-def macs(network: UNet2DConditionModel, keys: Keys) -> tuple[int, int]:
+def macs(network: UNet2DConditionModel) -> tuple[int, int]:
     """Multiply-adds of a sample at a key step and at another one."""
     config = network.config
     side = torch.zeros(1, config.in_channels, config.sample_size, config.sample_size, device="meta")
@@ -87,7 +63,7 @@ def macs(network: UNet2DConditionModel, keys: Keys) -> tuple[int, int]:
     pipe = SimpleNamespace(unet=network, scheduler=DDIMScheduler())
     pipe.scheduler.set_timesteps(2)
     found = []
-    with propagate(pipe, keys, parallel=False, alpha=0), torch.no_grad():
+    with propagate(pipe, keys=2, parallel=False, alpha=0), torch.no_grad():
         for t in pipe.scheduler.timesteps:
             with flop_counter() as counter:
                 network(side, t, **given)
@@ -111,7 +87,7 @@ class Cost(L.LightningModule):
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         for name, (network, keys, steps) in PICTURES.items():
-            at_key, between = macs(build(network), 2)
+            at_key, between = macs(build(network))
             count = len(key_steps(keys, steps))
             plain, ours = 2 * steps * at_key, 2 * (count * at_key + (steps - count) * between)
             self.log(f"test/tmacs_{name}", plain / 1e12, batch_size=1)
@@ -120,7 +96,7 @@ class Cost(L.LightningModule):
         parts = encoder_of(build("sd15"))
         self.log("test/params_encoder", float(size(parts[:-1])), batch_size=1)
         self.log("test/params_middle", float(size(parts[-1:])), batch_size=1)
-        at_key, between = macs(build("sd15"), 2)
+        at_key, between = macs(build("sd15"))
         self.log("test/gmacs_encoder", (at_key - between) / 1e9, batch_size=1)
         self.log("test/gmacs_decoder", between / 1e9, batch_size=1)
 

@@ -45,10 +45,9 @@ Call = Callable[..., Any]
 
 @dataclass
 class Counts:
-    """What has run since the context was opened: rows are samples, a guided picture has two."""
+    """What has run since the context was opened; rows are samples, a guided picture has two."""
 
     encoder_calls: int = 0
-    encoder_rows: int = 0
     decoder_calls: int = 0
     decoder_rows: int = 0
 
@@ -244,7 +243,6 @@ class Propagation:
     def count(self, rows: int) -> None:
         if self.mode == "decoder" or not self.reusing:
             self.counts.encoder_calls += 1
-            self.counts.encoder_rows += rows
         if self.mode == "encoder" or not self.reusing:
             self.counts.decoder_calls += 1
             self.counts.decoder_rows += rows * self.copies

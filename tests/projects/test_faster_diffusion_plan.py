@@ -25,7 +25,7 @@ def test_a_picture_costs_less_with_propagation_and_as_much_as_its_control():
 
 
 def test_the_share_of_a_step_between_is_what_is_counted():
-    full, between = macs(build("sd15"), 2)
+    full, between = macs(build("sd15"))
     assert between / full == pytest.approx(BETWEEN, abs=0.001)
     assert calls({"steps": 20, "reuse": {"keys": "paper"}}) == pytest.approx(7 + 13 * BETWEEN)
 

@@ -123,7 +123,7 @@ def test_stable_diffusions_network_is_counted_whole():
     """By hand: a convolution of k x k costs k^2 d_in d_out at every place; the papers' sizes in parameters."""
     network = build("sd15")
     assert sum(p.numel() for p in network.parameters()) == 859_520_964
-    full, between = macs(network, 2)
+    full, between = macs(network)
     assert full == pytest.approx(401.6e9, rel=1e-3)
     assert between / full == pytest.approx(0.6745, abs=1e-3)
     assert 50 * full - 41 * (full - between) == pytest.approx(50 * full * 0.733, rel=1e-3)

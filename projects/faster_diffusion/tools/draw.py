@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -29,9 +29,6 @@ from common.console import printable
 from common.errors import UserError, refuse_control_in, user_errors
 from common.paths import given_path
 from projects.faster_diffusion.keys import NAMED, Keys, key_steps
-
-if TYPE_CHECKING:
-    from projects.faster_diffusion.propagate import Counts
 
 GAP = 8  # white pixels between pictures
 SMALLEST = 256  # pixels: smaller pictures are enlarged by whole factors
@@ -142,20 +139,20 @@ def write(path: Path, panels: list[np.ndarray]) -> None:
         raise UserError(f"cannot write {printable(path)}: {error.strerror or error}") from error
 
 
-def operations(pipe: Any, keys: Keys, steps: int, guided: bool) -> tuple[float, float] | None:
-    """Multiply-adds in 10^12 of the U-Net, in full and with these key steps; None for a network of another kind."""
+def operations(pipe: Any, keys: Keys, steps: int, guided: bool) -> list[str]:
+    """What the U-Net computes in full and with these key steps, in words; nothing of a network of another kind."""
     import torch
     from diffusers import UNet2DConditionModel
 
     from projects.faster_diffusion.cost import macs
 
-    if type(pipe.unet) is not UNet2DConditionModel:
-        return None
+    if type(getattr(pipe, "unet", None)) is not UNet2DConditionModel:
+        return ["", ""]
     with torch.device("meta"):
         network = UNet2DConditionModel.from_config(pipe.unet.config).eval()
-    at_key, between = macs(network, 2)
-    count, rows = len(key_steps(keys, steps)), 1 + guided
-    return rows * steps * at_key / 1e12, rows * (count * at_key + (steps - count) * between) / 1e12
+    (at_key, between), count = macs(network), len(key_steps(keys, steps))
+    found = steps * at_key, count * at_key + (steps - count) * between
+    return [f", {(1 + guided) * value / 1e12:.3g} x 10^12 multiply-adds" for value in found]
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -184,26 +181,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
         raise UserError("--half wants a GPU: a CPU computes faster in float32")
     pipe = load(options.model, options.half, device)
     panels: list[np.ndarray] = []
-    cost = operations(pipe, keys, options.steps, options.guidance > 1) if hasattr(pipe, "unet") else None
+    full, less = operations(pipe, keys, options.steps, options.guidance > 1)
     if options.compare:
         frames, seconds, _ = drawn(pipe, options, nullcontext())
         panels.append(frames)
-        print(
-            f"full:       encoder {options.steps:4d}, decoder {options.steps:4d} steps{tell(cost, 0)}, {seconds:.2f} s"
-        )
+        print(f"full:       encoder {options.steps:4d}, decoder {options.steps:4d} steps{full}, {seconds:.2f} s")
     context = propagate(pipe, keys, parallel=not options.sequential, alpha=options.noise)
-    counts: Counts
     frames, seconds, counts = drawn(pipe, options, context)
     panels.append(frames)
     batches = f" in {counts.decoder_calls} batches" if not options.sequential else ""
-    print(f"propagated: encoder {count:4d}, decoder {options.steps:4d} steps{batches}{tell(cost, 1)}, {seconds:.2f} s")
+    print(f"propagated: encoder {count:4d}, decoder {options.steps:4d} steps{batches}{less}, {seconds:.2f} s")
     write(options.out, panels)
     print(printable(options.out))
     return 0
-
-
-def tell(cost: tuple[float, float] | None, which: int) -> str:
-    return "" if cost is None else f", {cost[which]:.3g} x 10^12 multiply-adds"
 
 
 @user_errors
