@@ -1,10 +1,16 @@
 """The command that draws: pictures, words, and errors of one sentence."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from projects.faster_diffusion.propagate import Counts
+from projects.faster_diffusion.tools import draw
 from projects.faster_diffusion.tools.draw import main, read_keys
+from tests.projects.faster_diffusion_small import controlled
 from tests.projects.test_faster_diffusion_sampling import folder  # noqa: F401
 
 
@@ -47,3 +53,22 @@ def test_keys_are_read_as_they_are_written():
     assert read_keys("4") == 4
     assert read_keys("0,2,5") == [0, 2, 5]
     assert read_keys("paper") == "paper"
+
+
+def test_a_pipeline_that_wants_more_than_a_prompt_is_told_apart(tmp_path, capsys):
+    pipe, _ = controlled()
+    pipe.register_modules(tokenizer=None)
+    pipe.save_pretrained(tmp_path / "pipe")
+    assert main(["a cat", "--model", str(tmp_path / "pipe"), "--out", str(tmp_path / "cat.png")]) == 2
+    assert "in your own code" in capsys.readouterr().err
+
+
+def test_a_model_of_videos_writes_a_gif(tmp_path, monkeypatch):
+    """Frames come out of the pipeline; here they are made up, for its parts that read prompts are not there."""
+    frames = np.linspace(0, 1, 2 * 16 * 16 * 3).reshape(1, 2, 16, 16, 3)
+    pipe = SimpleNamespace(vae=object())
+    monkeypatch.setattr(draw, "load", lambda *_: pipe)
+    monkeypatch.setattr(draw, "drawn", lambda *_: ((frames[0] * 255).astype(np.uint8), 0.1, Counts()))
+    monkeypatch.setattr("projects.faster_diffusion.propagate.propagate", lambda *_, **__: nullcontext())
+    assert main(["a cat", "--model", "x", "--out", str(tmp_path / "cat.gif")]) == 0
+    assert Image.open(tmp_path / "cat.gif").n_frames == 2

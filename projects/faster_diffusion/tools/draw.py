@@ -15,6 +15,7 @@ writes a GIF. Your own code needs one line: `with propagate(pipe): pipe(...)`, f
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
 import time
 from collections.abc import Sequence
@@ -77,7 +78,7 @@ def load(source: str, half: bool, device: str) -> Any:
     """The pipeline; of a folder with the parts of a model of pixels, as the mini scale leaves it, one is made.
 
     Raises:
-        UserError: nothing there, or a pipeline without a U-Net.
+        UserError: nothing there, a pipeline without a U-Net, or one that wants more than a prompt.
     """
     import torch
     from diffusers import DiffusionPipeline
@@ -94,6 +95,12 @@ def load(source: str, half: bool, device: str) -> Any:
     else:
         pipe = from_pretrained(DiffusionPipeline, source, torch_dtype=torch.float16 if half else torch.float32)
     denoiser(pipe)
+    taken = inspect.signature(type(pipe).__call__).parameters
+    if "prompt" not in taken or "image" in taken:
+        raise UserError(
+            f"{type(pipe).__name__} draws from something else than a prompt alone: call it in your own code, "
+            "`with propagate(pipe): pipe(...)`"
+        )
     return pipe.to(device)
 
 
