@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from common.cli import main
 from common.data.images import PictureData, to_uint8
 from common.data.worlds.glyph_scenes import GlyphFeatures, objects_right
 from common.evaluators.clip_score import Clip, ClipScore
-from common.evaluators.frechet import Inception, frechet_distance, frechet_of
+from common.evaluators.frechet import Inception, frechet_distance
 from common.models.text_to_image import load_text_to_image
 from common.paths import expand
 from common.training.runs import save_picture
@@ -81,7 +82,9 @@ class Sampling(L.LightningModule):
         self.pipe = pipeline_of(self.t2i, scheduler)
         self.reuse, self.steps, self.guidance, self.seed = reuse, steps, guidance, seed
         self.size = image_size
-        self.frechet = frechet_distance(inception) if inception else frechet_of(GlyphFeatures())
+        self.frechet = (
+            frechet_distance(inception) if inception else FrechetInceptionDistance(GlyphFeatures(), normalize=True)
+        )
         self.clip_score = ClipScore(Clip(clip)) if clip else None
         self.marks = nn.ModuleDict({split: MeanMetric() for split in ("test", "val")} if inception is None else {})
         self.reference = load_file(expand(reference, "model.reference"))["pictures"] if reference else None

@@ -6,12 +6,12 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 from safetensors.torch import load_file
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from common.cli import main
 from common.data.images import Pictures
 from common.data.words import word_tokenizer
 from common.data.worlds.glyph_scenes import GlyphFeatures, GlyphScenes, objects_right
-from common.evaluators.frechet import frechet_of
 from common.foundations.text_to_image import build_text_encoder, build_unet
 from common.models.text_to_image import TextToImage
 from projects.faster_diffusion.changes import blocks, changes
@@ -61,7 +61,7 @@ def test_measures_of_the_world_have_floor_and_ceiling():
     assert max(right["shuffled"], right["mean"], right["random"]) < 0.3
     distance = {}
     for name, images in shown.items():
-        metric = frechet_of(GlyphFeatures())
+        metric = FrechetInceptionDistance(GlyphFeatures(), normalize=True)
         metric.update(real, real=True)
         metric.update(images, real=False)
         distance[name] = float(metric.compute())
