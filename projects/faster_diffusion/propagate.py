@@ -72,6 +72,8 @@ def propagate(
     if parallel and mode != "encoder":
         raise UserError(f"mode '{mode}' does not decode in parallel: give parallel=False")
     network = denoiser(pipe)
+    if mode != "encoder" and not hasattr(network, "up_blocks"):
+        raise UserError(f"mode '{mode}' reuses up blocks, which {type(network).__name__} has not")
     follow = functools.partial(Trajectory, pipe, pipe.scheduler, keys)
     propagation = Propagation(network, follow(), parallel, mode)
     with ExitStack() as stack:
@@ -90,10 +92,12 @@ def denoiser(pipe: Any) -> nn.Module:
     """The network of a pipeline that foresees the noise; UserError where there is none that can be propagated."""
     network = getattr(pipe, "unet", None)
     network = getattr(pipe, "transformer", None) if network is None else network
-    if hasattr(network, "_orig_mod"):
+    if hasattr(network, "_orig_mod") or getattr(network, "_compiled_call_impl", None) is not None:
         raise UserError("the pipeline's network is compiled: propagate it before torch.compile, or without")
     if not isinstance(network, nn.Module) or not hasattr(pipe, "scheduler"):
         raise UserError(f"{type(pipe).__name__} has no U-Net and scheduler to propagate")
+    if hasattr(network, "_answered"):
+        raise UserError("the pipeline is propagated already: leave the first `with propagate(...)` before the next one")
     encoder_of(network)
     return network
 
@@ -125,7 +129,9 @@ def answering(module: nn.Module, answer: Callable[..., Any]) -> Iterator[None]:
     def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return answer(functools.partial(kind.__call__, self), *args, **kwargs)
 
-    module.__class__ = type(kind.__name__, (kind,), {"__call__": __call__, "__module__": kind.__module__})
+    module.__class__ = type(
+        kind.__name__, (kind,), {"__call__": __call__, "__module__": kind.__module__, "_answered": True}
+    )
     try:
         yield
     finally:

@@ -205,6 +205,14 @@ def test_what_cannot_be_propagated_is_a_users_error():
         pass
     with pytest.raises(UserError, match="no U-Net"), propagate(diffusers.DiffusionPipeline()):
         pass
+    with pytest.raises(UserError, match="has not"), propagate(dit()[0], parallel=False, mode="both"):
+        pass
+    with propagate(pipe), pytest.raises(UserError, match="already"), propagate(pipe):
+        pass
+    compiled = stable_diffusion()
+    compiled.unet.compile()
+    with pytest.raises(UserError, match="compiled"), propagate(compiled):
+        pass
     with pytest.raises(UserError, match="nor a DiT"):
         encoder_of(nn.Linear(1, 1))
     with propagate(pipe), pytest.raises(UserError, match="exchanged"):
