@@ -93,7 +93,7 @@ def denoiser(pipe: Any) -> nn.Module:
     network = getattr(pipe, "unet", None)
     network = getattr(pipe, "transformer", None) if network is None else network
     if hasattr(network, "_orig_mod") or getattr(network, "_compiled_call_impl", None) is not None:
-        raise UserError("the pipeline's network is compiled: propagate it before torch.compile, or without")
+        raise UserError("the pipeline's network is compiled: propagate one that is not")
     if not isinstance(network, nn.Module) or not hasattr(pipe, "scheduler"):
         raise UserError(f"{type(pipe).__name__} has no U-Net and scheduler to propagate")
     if hasattr(network, "_answered"):
