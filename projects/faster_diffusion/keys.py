@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from common.errors import UserError, unknown
 
-Keys = str | int | Sequence[int]
+Keys = int | str | Sequence[int]
 """A set by its name, every how many steps, or the steps themselves."""
 
 

@@ -8,12 +8,12 @@ from benchmarks.running.recipes import ROOT, load
 from common.recipe import Output, Stage, walk
 from projects.faster_diffusion.keys import key_steps
 
-KINDS = ("full", "faster", "decoder", "ddim_keys", "dpmpp_20_faster", "changes", "cost")
+KINDS = ("full", "faster", "uniform_25", "decoder", "ddim_keys", "dpmpp_20_faster", "changes", "cost")
 
 
 def stages(scale: str) -> dict[str, Stage]:
     arms = load("faster_diffusion").arms(scale)
-    return {f"{scale}-{arm}": arms[arm].stages[-1] for arm in KINDS}
+    return {f"{scale}-{arm}": arms[arm].stages[-1] for arm in KINDS if arm in arms}
 
 
 CASES = stages("mini") | stages("paper")
