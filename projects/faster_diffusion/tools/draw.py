@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -104,6 +105,18 @@ def load(source: str, half: bool, device: str) -> Any:
     return pipe.to(device)
 
 
+def check(pipe: Any, options: argparse.Namespace) -> None:
+    """UserError where this pipeline cannot do what was asked for."""
+    taken = inspect.signature(type(pipe).__call__).parameters
+    most = pipe.scheduler.config.num_train_timesteps
+    if options.steps > most:
+        raise UserError(f"--steps={options.steps}: the model was trained with {most} times, more steps there are not")
+    if options.negative and "negative_prompt" not in taken:
+        raise UserError(f"{type(pipe).__name__} takes no --negative: leave it out")
+    if {"num_frames", "video_length"} & {*taken} and options.out.suffix.lower() != ".gif":
+        raise UserError(f"{printable(options.out)}: {type(pipe).__name__} draws videos, which want .gif")
+
+
 def drawn(
     pipe: Any, options: argparse.Namespace, context: AbstractContextManager[Any]
 ) -> tuple[np.ndarray, float, Any]:
@@ -111,7 +124,8 @@ def drawn(
     import torch
 
     given: dict[str, Any] = {"num_inference_steps": options.steps, "guidance_scale": options.guidance}
-    given |= {"generator": torch.Generator().manual_seed(options.seed), "negative_prompt": options.negative}
+    given |= {"generator": torch.Generator().manual_seed(options.seed)}
+    given |= {"negative_prompt": options.negative} if options.negative else {}
     if getattr(pipe, "vae", None) is None and hasattr(pipe, "vae_scale_factor"):  # a model of pixels
         side = pipe.vae_scale_factor * pipe.unet.config.sample_size
         given |= {"output_type": "latent", "height": side, "width": side}
@@ -167,6 +181,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     refuse_control_in(options)
     if options.steps < 1:
         raise UserError(f"--steps={options.steps}: at least 1 is needed")
+    if not math.isfinite(options.guidance):
+        raise UserError(f"--guidance={options.guidance:g}: a finite number is needed")
     if not 0 <= options.noise <= 1:
         raise UserError(f"--noise={options.noise:g}: a share from 0 to 1")
     if not 0 <= options.seed < 2**63:
@@ -176,7 +192,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if options.out.suffix.lower() not in ENDINGS:
         raise UserError(f"{printable(options.out)}: the ending is none of {', '.join(ENDINGS)}")
     keys = read_keys(options.keys)
-    count = len(key_steps(keys, options.steps))
+    key_steps(keys, options.steps)  # says what is wrong with them before anything is loaded
     import torch
 
     from projects.faster_diffusion.propagate import propagate
@@ -187,6 +203,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if options.half and device == "cpu":
         raise UserError("--half wants a GPU: a CPU computes faster in float32")
     pipe = load(options.model, options.half, device)
+    check(pipe, options)
     panels: list[np.ndarray] = []
     full, less = operations(pipe, keys, options.steps, options.guidance > 1)
     if options.compare:
@@ -197,7 +214,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     frames, seconds, counts = drawn(pipe, options, context)
     panels.append(frames)
     batches = f" in {counts.decoder_calls} batches" if not options.sequential else ""
-    print(f"propagated: encoder {count:4d}, decoder {options.steps:4d} steps{batches}{less}, {seconds:.2f} s")
+    ran = f"encoder {counts.encoder_calls:4d}, decoder {options.steps:4d} steps{batches}"
+    print(f"propagated: {ran}{less}, {seconds:.2f} s")
     write(options.out, panels)
     print(printable(options.out))
     return 0
