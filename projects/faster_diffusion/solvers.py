@@ -3,14 +3,14 @@
 from typing import Any, Literal
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from torch import Tensor
 
 from common.models.diffusion_steps import END, NoiseSchedule, timesteps
 from projects.faster_diffusion.keys import Keys, key_steps
 
-Solver = Literal["ddim", "ddpm", "dpm", "dpm++"]
+Solver = Literal["ddim", "dpm", "dpm++"]
 
 
 def build_solver(config: Any, solver: Solver, steps: int, only: Keys | None = None) -> Any:
@@ -22,8 +22,6 @@ def build_solver(config: Any, solver: Solver, steps: int, only: Keys | None = No
         only: DDIM at the times of these key steps alone, of a trajectory of `steps`.
     """
     own = {"steps_offset": 1}  # which Stable Diffusion's pipeline would set by itself
-    if solver == "ddpm":
-        return DDPMScheduler.from_config(config, **own)
     if solver in ("dpm", "dpm++"):
         kind = {"dpm": "dpmsolver", "dpm++": "dpmsolver++"}[solver]
         final = {"dpm": "sigma_min", "dpm++": "zero"}[solver]  # the former cannot step to where no noise is
