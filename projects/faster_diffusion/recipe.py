@@ -17,7 +17,9 @@ ARMS: dict[str, tuple[Mapping[str, object], str]] = {
     ),
     "encoder": ({"model.reuse.keys": "paper"}, "the same without injection"),
     "uniform_9": ({"model.reuse.keys": "uniform-9"}, "the same with 9 uniform key steps"),
-    "nonuniform_2": ({"model.reuse.keys": "nonuniform-2"}, "the same with the 9 key steps of Table 5's set II"),
+    "nonuniform_1": ({"model.reuse.keys": "nonuniform-1"}, "the same with the 9 key steps of Table 5's set I"),
+    "nonuniform_2": ({"model.reuse.keys": "nonuniform-2"}, "the same with the 9 key steps of set II"),
+    "nonuniform_3": ({"model.reuse.keys": "nonuniform-3"}, "the same with the 9 key steps of set III"),
     "decoder": (
         {"model.reuse.keys": "paper", "model.reuse.mode": "decoder", "model.reuse.parallel": False},
         "decoder propagation: the encoder runs at every step, the up blocks but the last at key steps",
@@ -32,6 +34,10 @@ ARMS: dict[str, tuple[Mapping[str, object], str]] = {
     ),
     "ddim_25": ({"model.steps": 25}, "the full sampler in 25 steps"),
     "ddim_9": ({"model.steps": 9}, "the full sampler in 9 steps"),
+    "ddim_9_noise": (
+        {"model.steps": 9, "model.reuse.keys": "all", "model.reuse.alpha": INJECTED},
+        "the full sampler in 9 steps, with injection",
+    ),
     "ddim_keys": ({"model.only": "paper"}, "the full sampler at the times of the 9 key steps alone"),
     "ddim_equal_cost": ({"model.steps": EQUAL_COST}, f"the full sampler in {EQUAL_COST} steps, at the method's cost"),
     "dpmpp_20": ({"model.solver": "dpm++", "model.steps": 20}, "DPM-Solver++ in 20 steps"),
@@ -43,8 +49,6 @@ ARMS: dict[str, tuple[Mapping[str, object], str]] = {
 PAPER_ARMS: dict[str, tuple[Mapping[str, object], str]] = {
     "uniform_25": ({"model.reuse.keys": 2}, "encoder propagation, every second step a key step"),
     "uniform_5": ({"model.reuse.keys": 12}, "encoder propagation, every twelfth step a key step"),
-    "nonuniform_1": ({"model.reuse.keys": "nonuniform-1"}, "encoder propagation with Table 5's set I"),
-    "nonuniform_3": ({"model.reuse.keys": "nonuniform-3"}, "encoder propagation with Table 5's set III"),
     "dpm_20": ({"model.solver": "dpm", "model.steps": 20}, "DPM-Solver in 20 steps"),
     "dpm_20_faster": (
         {"model.solver": "dpm", "model.steps": 20, "model.reuse.keys": "paper", "model.reuse.alpha": INJECTED},
@@ -53,10 +57,6 @@ PAPER_ARMS: dict[str, tuple[Mapping[str, object], str]] = {
     "ddim_25_noise": (
         {"model.steps": 25, "model.reuse.keys": "all", "model.reuse.alpha": INJECTED},
         "the full sampler in 25 steps, with injection",
-    ),
-    "ddim_9_noise": (
-        {"model.steps": 9, "model.reuse.keys": "all", "model.reuse.alpha": INJECTED},
-        "the full sampler in 9 steps, with injection",
     ),
 }
 
