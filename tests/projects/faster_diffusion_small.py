@@ -1,5 +1,7 @@
 """Pipelines of diffusers with tiny networks, for the tests of Faster Diffusion."""
 
+from types import SimpleNamespace
+
 import diffusers
 import torch
 from diffusers import (
@@ -14,6 +16,8 @@ from diffusers import (
     UNet2DConditionModel,
     UNet3DConditionModel,
 )
+
+from projects.faster_diffusion.propagate import Trajectory
 
 STABLE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
 STABLE |= {"steps_offset": 1, "set_alpha_to_one": False}
@@ -38,6 +42,16 @@ def scheduler(kind=DDIMScheduler):
         ).config,
         **({"skip_prk_steps": True} if kind is PNDMScheduler else {}),
     )
+
+
+def groups(keys, total):
+    """(start, length) of the groups that propagation itself goes by, on the way through so many steps."""
+    steps = SimpleNamespace(timesteps=torch.arange(total).flip(0), order=1, num_inference_steps=total)
+    way, found = Trajectory(SimpleNamespace(scheduler=steps), steps, keys), []
+    for t in steps.timesteps:
+        way.at(t)
+        found += [(way.place, len(way.group))] if way.place in way.key else []
+    return found
 
 
 def quiet(pipe):
