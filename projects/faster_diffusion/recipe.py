@@ -16,7 +16,9 @@ ARMS: dict[str, tuple[Mapping[str, object], str]] = {
         "encoder propagation with the paper's 9 key steps, decoders in parallel, prior noise injection",
     ),
     "encoder": ({"model.reuse.keys": "paper"}, "the same without injection"),
+    "uniform_25": ({"model.reuse.keys": 2}, "the same with every second step a key step"),
     "uniform_9": ({"model.reuse.keys": "uniform-9"}, "the same with 9 uniform key steps"),
+    "uniform_5": ({"model.reuse.keys": 12}, "the same with every twelfth step a key step"),
     "nonuniform_1": ({"model.reuse.keys": "nonuniform-1"}, "the same with the 9 key steps of Table 5's set I"),
     "nonuniform_2": ({"model.reuse.keys": "nonuniform-2"}, "the same with the 9 key steps of set II"),
     "nonuniform_3": ({"model.reuse.keys": "nonuniform-3"}, "the same with the 9 key steps of set III"),
@@ -47,8 +49,6 @@ ARMS: dict[str, tuple[Mapping[str, object], str]] = {
     ),
 }
 PAPER_ARMS: dict[str, tuple[Mapping[str, object], str]] = {
-    "uniform_25": ({"model.reuse.keys": 2}, "encoder propagation, every second step a key step"),
-    "uniform_5": ({"model.reuse.keys": 12}, "encoder propagation, every twelfth step a key step"),
     "dpm_20": ({"model.solver": "dpm", "model.steps": 20}, "DPM-Solver in 20 steps"),
     "dpm_20_faster": (
         {"model.solver": "dpm", "model.steps": 20, "model.reuse.keys": "paper", "model.reuse.alpha": INJECTED},
