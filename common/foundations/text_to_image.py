@@ -26,6 +26,7 @@ from common.training.schedules import adamw, optimizer_steps
 from common.visual import enlarge
 
 DRAWN = 8  # pictures for the report
+LINEAR: dict[str, Any] = {"beta_start": 1e-4, "beta_end": 0.02}
 EMBEDDED = 0.1
 """Scale of embedded words and positions at first. CLIP's 0.02 is for a wider net; at 1 the text encoder reads positions
 where embeddings that a net has made stand in the place of words, and hardly the embeddings."""
@@ -51,6 +52,7 @@ class DiffusionTraining(L.LightningModule):
         lr: peak learning rate.
         weight_decay: of AdamW.
         warmup_steps: linear warm-up; a cosine to zero follows.
+        noise: settings of the noise schedule, as diffusers' DDPMScheduler takes them.
     """
 
     run_dir: Path
@@ -66,10 +68,11 @@ class DiffusionTraining(L.LightningModule):
         lr: float = 4e-3,
         weight_decay: float = 0.0,
         warmup_steps: int = 50,
+        noise: dict[str, Any] = LINEAR,
     ):
         super().__init__()
         self.drop, self.lr, self.weight_decay, self.warmup_steps = drop, lr, weight_decay, warmup_steps
-        scheduler = DDPMScheduler(1000, beta_start=1e-4, beta_end=0.02, prediction_type="v_prediction")
+        scheduler = DDPMScheduler(1000, **noise, prediction_type="v_prediction")
         self.net = TextToImage(
             tokenizer, build_text_encoder(tokenizer, width, layers), build_unet(image_size, channels, width), scheduler
         )

@@ -356,7 +356,7 @@ def test_every_net_that_measures_is_given_the_range_it_was_trained_on(nets, fold
     clips = [*normal(0, CLIP_MEAN, CLIP_STD), *normal(1, CLIP_MEAN, CLIP_STD)]
     spies = {
         "videomae": (Spy(measures.video_fd.inception.net), imagenet),
-        "clip": (Spy(measures.clip.net, "pixel_values"), clips),
+        "clip": (Spy(measures.clip.clip.net.vision_model, "pixel_values"), clips),
         "inception": (Spy(measures.frame_fd.inception), [0.0, 255.0]),
         "judge": (Spy(judged.frame_fd.inception.dino), imagenet),
     }
