@@ -23,6 +23,15 @@ STUDENTS: dict[str, tuple[Settings, str]] = {
     "full": ({"model.lora": None}, "conventional distillation: a copy of the whole U-Net is trained"),
 }
 """What an arm changes in the method's configs, and what it is."""
+COSTS: dict[str, tuple[Settings, str]] = {
+    "sd21_lora_4": ({}, "Stable Diffusion 2.1, counted: the method"),
+    "sd21_full": ({"model.lora": None}, "Stable Diffusion 2.1, counted: conventional distillation"),
+    "sd21_finetuned": (
+        {"model.lora": None, "model.training": "finetuning"},
+        "Stable Diffusion 2.1, counted: ordinary finetuning, before any distillation",
+    ),
+}
+"""Costs at the real size, which need no training and no weights."""
 FULL_RATE = {"mini": 1e-3, "paper": 5e-6}
 """Learning rate where all weights are trained; the LoRA's is in the config."""
 REAL = {
@@ -33,21 +42,20 @@ REAL_ARM = "the method, but it learns from the world's own pictures of the same 
 
 
 def arms(scale: Scale) -> dict[str, Arm]:
-    """At mini scale the teacher is trained on the world and draws the pictures itself; else it is Stable Diffusion.
+    """At mini scale the teacher is trained on the world and draws what students learn from. Else it is Stable Diffusion
+    and they learn from DiffusionDB. What they are judged on it draws at every scale.
 
     A rehearsal runs every config, but ranks share their stages there.
     """
     mini = scale == "mini"
     teacher: dict[str, object] = {}
-    shown: dict[str, object] = {}
-    training: dict[str, object] = {}
     if mini:
         foundation = Stage("glyph_text_to_image_loose", "common.foundations.text_to_image", shared=True)
         teacher = {"model.text_to_image": foundation.output("model")}
-        drawn = Stage("pictures", f"{HOME}.pictures", teacher, "predict", shared=True, base="teacher")
-        roots = {split: drawn.output(split) for split in ("train", "val", "test")}
-        shown = {f"data.{split}.init_args.root": roots[split] for split in ("val", "test")}
-        training = {f"data.{split}.init_args.root": roots[split] for split in ("train", "val")}
+    drawn = Stage("pictures", f"{HOME}.pictures", teacher, "predict", shared=True, base="teacher")
+    roots = {f"data.{split}.init_args.root": drawn.output(split) for split in ("train", "val", "test")}
+    shown = {key: root for key, root in roots.items() if "train" not in key}
+    training = {key: root for key, root in roots.items() if "test" not in key and (mini or "train" not in key)}
 
     def evaluate(settings: Settings) -> Stage:
         return Stage("evaluate", f"{HOME}.evaluate", {**teacher, **shown, **settings}, "test", base="teacher")
@@ -68,16 +76,8 @@ def arms(scale: Scale) -> dict[str, Arm]:
     if mini:
         real = {key: value for key, value in training.items() if not key.startswith("data.train")}
         found["lora_4_real"] = Arm([student({}, {**real, "data.train": REAL})], REAL_ARM)
-    costs: dict[str, tuple[Settings, str]] = {
-        "sd21_lora_4": ({}, "Stable Diffusion 2.1, counted: the method"),
-        "sd21_full": ({"model.lora": None}, "Stable Diffusion 2.1, counted: conventional distillation"),
-        "sd21_finetuned": (
-            {"model.lora": None, "model.training": "finetuning"},
-            "Stable Diffusion 2.1, counted: ordinary finetuning, before any distillation",
-        ),
-    }
-    for name, (settings, words) in costs.items():
-        found[name] = Arm([Stage("memory", f"{HOME}.memory", settings, "test", shared=True)], words)
+        for name, (settings, words) in COSTS.items():
+            found[name] = Arm([Stage("memory", f"{HOME}.memory", settings, "test", shared=True)], words)
     return found
 
 
@@ -87,10 +87,10 @@ RECIPE = Recipe(
     arms=arms,
     downloads=(
         Download(
-            name="DiffusionDB: 52 parts of 1,000 pictures that Stable Diffusion has drawn, with their prompts",
+            name="DiffusionDB: 56 parts of 1,000 pictures that Stable Diffusion has drawn, with their prompts",
             path="$DATA_ROOT/diffusiondb",
-            source="huggingface.co/datasets/poloclub/diffusiondb, images/part-000001.zip to part-000052.zip",
-            gigabytes=34,
+            source="huggingface.co/datasets/poloclub/diffusiondb, images/part-000001.zip to part-000056.zip",
+            gigabytes=36,
             licence="CC0 1.0",
             layout="part-000001.zip, part-000002.zip, ... as downloaded, or unpacked folders of those names",
         ),

@@ -1,4 +1,4 @@
-"""DiffusionDB as released: parts of 1,000 pictures that Stable Diffusion has drawn, each with the prompts of all of them.
+"""DiffusionDB as released: parts of 1,000 pictures that Stable Diffusion has drawn, each with all of their prompts.
 
 Zip files are read where they lie: nothing is unpacked, so nothing can leave its folder.
 """

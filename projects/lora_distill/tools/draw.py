@@ -1,7 +1,7 @@
 """Draw with a distilled student: one evaluation a step, at the guidance that it has taken over.
 
 python -m projects.lora_distill.tools.draw "a lighthouse at dusk" --adapter mine/ --out lighthouse.png --compare
-python -m projects.lora_distill.tools.draw "red block blue slash" --run runs/lora_distill/mini/distill-1a2b3c4d5e/seed0 \\
+python -m projects.lora_distill.tools.draw "red block blue slash" --run runs/lora_distill/mini/distill-1a2b/seed0 \\
     --out glyphs.png --compare
 
 `--compare` puts beside it what the teacher draws from the same noise with guidance and without, and prints what each of

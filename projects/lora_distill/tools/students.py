@@ -1,7 +1,7 @@
 """Students for the commands: from a run of this recipe, or from an adapter that `distil` wrote.
 
-An adapter is a folder with pytorch_lora_weights.safetensors, as diffusers' `pipe.load_lora_weights(folder)` reads it; its
-metadata say which guidance it holds.
+An adapter is a folder with pytorch_lora_weights.safetensors, as diffusers' `pipe.load_lora_weights(folder)` reads it;
+its metadata say which guidance it holds.
 """
 
 # torch is imported after the command line has been read, so that --help and its errors come at once
