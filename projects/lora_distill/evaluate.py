@@ -37,7 +37,7 @@ class Measures:
     """What pictures are measured by.
 
     Attributes:
-        glyphs: as the world of glyphs shows itself.
+        glyphs: the world of glyphs, which shows itself what is right; without `clip`.
         inception: for FID.
         clip: hub id, for CLIPScore and CLIP-I.
     """
@@ -61,8 +61,8 @@ class Evaluation(L.LightningModule):
     between unguided and guided prediction that is closed at noised versions of them (see `distill.py`); `fd` is the
     Frechet distance of the drawn pictures to them; `paired` the mean square distance to what the guided teacher draws
     from the same noise, and `clip_i` CLIP's likeness to it. `objects` and `clipscore` say whether the captions are
-    obeyed. `calls`, `gmacs` and `seconds` are the cost of a picture; an evaluation for a caption and one for the empty
-    text are two calls. What ends in `_val` is of the validation split.
+    obeyed, `prompt_val` the one or the other on the validation split, `closed_val` likewise. `calls`, `gmacs` and
+    `seconds` are the cost of a picture; an evaluation for a caption and one for the empty text are two calls.
 
     Args:
         text_to_image: hub id or folder of the teacher.
@@ -72,7 +72,6 @@ class Evaluation(L.LightningModule):
         lora: of its distillation; None where all weights were trained.
         guidance: w.
         steps: of DDIM.
-        compared: pictures of the test split that the guided teacher draws from the same noise.
         shown: pictures for the report.
         seed: of the noise.
     """
@@ -88,13 +87,12 @@ class Evaluation(L.LightningModule):
         lora: Lora | None = None,
         guidance: NonNegativeFloat = 7.5,
         steps: PositiveInt = 50,
-        compared: NonNegativeInt = 64,
         shown: NonNegativeInt = 8,
         seed: NonNegativeInt = 0,
     ):
         super().__init__()
         self.drawer, self.guidance, self.steps, self.seed = drawer, guidance, steps, seed
-        self.compared, self.shown = compared, shown
+        self.shown = shown
         self.teacher = load_text_to_image(text_to_image).requires_grad_(False).eval()
         self.drawing = load_text_to_image(text_to_image).requires_grad_(False).eval()
         if drawer == "student":
@@ -107,9 +105,9 @@ class Evaluation(L.LightningModule):
         elif measures.inception is not None:
             self.fd = frechet_distance(measures.inception)
         clip = None if measures.clip is None else Clip(measures.clip)
-        self.clipscore = None if clip is None else ClipScore(clip)
-        self.clip_i = None if clip is None else ClipImage(clip)
-        names = ("objects", "objects_val", "paired", "seconds", "calls")
+        self.clipscore, self.clip_i = (None, None) if clip is None else (ClipScore(clip), ClipImage(clip))
+        self.prompt_val: Any = MeanMetric() if clip is None else ClipScore(clip)
+        names = ("objects", "paired", "seconds", "calls")
         self.means = nn.ModuleDict({name: MeanMetric() for name in names})
         self.apart = nn.ModuleDict({name: MeanMetric() for name in ("own", "unguided", "own_val", "unguided_val")})
 
@@ -123,10 +121,12 @@ class Evaluation(L.LightningModule):
         with counted_calls(self.drawing.unet) as calls:
             drawn = self.draw(self.drawing, context, noise, self.guidance if self.drawer == "guided" else 1.0)
         spent = self.clock() - started
-        if self.glyphs:
-            self.means[f"objects{suffix}"].update(objects_right(drawn, batch["caption"]))
+        right = objects_right(drawn, batch["caption"]) if self.glyphs else None
         if suffix:
+            self.prompt_val.update(*((drawn, batch["caption"]) if right is None else (right,)))
             return
+        if right is not None:
+            self.means["objects"].update(right)
         self.means["seconds"].update(spent / len(drawn), len(drawn))
         self.means["calls"].update(sum(calls) / len(drawn), len(drawn))
         if self.fd is not None:
@@ -165,11 +165,10 @@ class Evaluation(L.LightningModule):
 
     def compare_pictures(self, drawn: Tensor, context: Tensor, noise: int, captions: list[str]) -> None:
         """Hold the first batch's pictures against the guided teacher's from the same noise; show some."""
-        aim = self.draw(self.teacher, context, noise, self.guidance)[: self.compared]
-        if len(aim):
-            self.means["paired"].update((drawn[: self.compared] - aim).square())
-            if self.clip_i is not None:
-                self.clip_i.update(drawn[: self.compared], aim)
+        aim = self.draw(self.teacher, context, noise, self.guidance)
+        self.means["paired"].update((drawn - aim).square())
+        if self.clip_i is not None:
+            self.clip_i.update(drawn, aim)
         for k, (picture, caption) in enumerate(zip(to_uint8(drawn), captions, strict=True)):
             if k < self.shown:
                 save_picture(self.run_dir, f"caption {k + 1}", enlarge(picture, 128)[0], caption)
@@ -182,7 +181,7 @@ class Evaluation(L.LightningModule):
         for name, metric in self.means.items():
             if metric.update_called:
                 self.log(f"test/{name}", metric.compute())
-        for name in ("fd", "clipscore", "clip_i"):
+        for name in ("fd", "clipscore", "clip_i", "prompt_val"):
             metric = getattr(self, name)
             if metric is not None and metric.update_called:
                 self.log(f"test/{name}", metric.compute().float())
