@@ -69,7 +69,7 @@ class Costs(L.LightningModule):
             t = torch.zeros(self.batch, dtype=torch.long)
 
             def step() -> Tensor:
-                target = noisy
+                target = torch.zeros_like(noisy)  # the noise
                 if self.training_kind == "distillation":
                     target = pair.guided(noisy, t, context, context[:1], 1.0)
                 return distillation_loss(pair.student(noisy, t, context).sample, target)
