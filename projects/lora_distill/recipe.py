@@ -45,7 +45,7 @@ def arms(scale: Scale) -> dict[str, Arm]:
     """At mini scale the teacher is trained on the world and draws what students learn from. Else it is Stable Diffusion
     and they learn from DiffusionDB. What they are judged on it draws at every scale.
 
-    A rehearsal runs every config, but ranks share their stages there.
+    A rehearsal runs every config, but arms that differ in a number or a schedule share their stages there.
     """
     mini = scale == "mini"
     teacher: dict[str, object] = {}
@@ -71,7 +71,7 @@ def arms(scale: Scale) -> dict[str, Arm]:
         "unguided": Arm([evaluate({"model.drawer": "unguided"})], "the teacher without guidance, one evaluation"),
     }
     for name, (settings, words) in STUDENTS.items():
-        changed = {} if scale == "rehearsal" and name in ("lora_1", "lora_16") else settings
+        changed = {} if scale == "rehearsal" and name in ("lora_1", "lora_16", "lora_4_ramp") else settings
         found[name] = Arm([student(changed, training)], words, method=name == "lora_4")
     if mini:
         real = {key: value for key, value in training.items() if not key.startswith("data.train")}

@@ -49,7 +49,10 @@ class Student:
         from projects.lora_distill.model import load_student
 
         found = load_teacher(self.model)
-        found.unet = load_student(found.unet, self.lora, self.weights)
+        try:
+            found.unet = load_student(found.unet, self.lora, self.weights)
+        except ValueError as error:  # peft's word for layers that are not there
+            raise UserError(f"this is no student of {self.model}, which lacks the layers that it changes") from error
         return found
 
 
