@@ -50,7 +50,8 @@ class GuidanceDistillation(L.LightningModule):
         self.guidance, self.schedule = guidance, schedule
         self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
         self.t2i = load_text_to_image(text_to_image).requires_grad_(False).eval()
-        self.pair = Pair(self.t2i.unet, lora)
+        with torch.random.fork_rng():  # the same t and noise for every arm, whatever its updates draw at first
+            self.pair = Pair(self.t2i.unet, lora)
         with torch.no_grad():
             empty = self.t2i.encode_text([""])
         self.register_buffer("empty", empty, persistent=False)  # the same for all: computed once

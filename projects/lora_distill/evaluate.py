@@ -121,21 +121,27 @@ class Evaluation(L.LightningModule):
         with counted_calls(self.drawing.unet) as calls:
             drawn = self.draw(self.drawing, context, noise, self.guidance if self.drawer == "guided" else 1.0)
         spent = self.clock() - started
+        with torch.autocast(self.device.type, enabled=False):  # distances of features are compared without rounding
+            self.measure(batch, drawn.float(), suffix)
+            if not suffix:
+                self.means["seconds"].update(spent / len(drawn), len(drawn))
+                self.means["calls"].update(sum(calls) / len(drawn), len(drawn))
+        if batch_idx == dataloader_idx == 0:
+            self.compare_pictures(drawn, context, noise, batch["caption"])
+
+    def measure(self, batch: dict[str, Any], drawn: Tensor, suffix: str) -> None:
+        """Update what measures pictures [B, 3, S, S] in [0, 1]."""
         right = objects_right(drawn, batch["caption"]) if self.glyphs else None
         if suffix:
             self.prompt_val.update(*((drawn, batch["caption"]) if right is None else (right,)))
             return
         if right is not None:
             self.means["objects"].update(right)
-        self.means["seconds"].update(spent / len(drawn), len(drawn))
-        self.means["calls"].update(sum(calls) / len(drawn), len(drawn))
         if self.fd is not None:
             self.fd.update(batch["image"], real=True)
             self.fd.update(drawn, real=False)
         if self.clipscore is not None:
             self.clipscore.update(drawn, batch["caption"])
-        if batch_idx == 0:
-            self.compare_pictures(drawn, context, noise, batch["caption"])
 
     def draw(self, model: Any, context: Tensor, noise: int, guidance: float) -> Tensor:
         """[B, 3, S, S] in [0, 1]."""
@@ -166,11 +172,12 @@ class Evaluation(L.LightningModule):
     def compare_pictures(self, drawn: Tensor, context: Tensor, noise: int, captions: list[str]) -> None:
         """Hold the first batch's pictures against the guided teacher's from the same noise; show some."""
         aim = self.draw(self.teacher, context, noise, self.guidance)
-        self.means["paired"].update((drawn - aim).square())
-        if self.clip_i is not None:
-            self.clip_i.update(drawn, aim)
+        with torch.autocast(self.device.type, enabled=False):
+            self.means["paired"].update((drawn.float() - aim.float()).square())
+            if self.clip_i is not None:
+                self.clip_i.update(drawn.float(), aim.float())
         for k, (picture, caption) in enumerate(zip(to_uint8(drawn), captions, strict=True)):
-            if k < self.shown:
+            if k < self.shown and self.trainer.global_rank == 0:
                 save_picture(self.run_dir, f"caption {k + 1}", enlarge(picture, 128)[0], caption)
 
     def on_test_epoch_end(self) -> None:

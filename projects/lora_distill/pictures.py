@@ -2,7 +2,7 @@
 
     python -m projects.lora_distill.pictures predict --config projects/lora_distill/configs/mini/pictures.yaml
 
-Writes `<split>/pictures.parquet` for every split, in the hub's format: columns `image` and `caption`.
+Writes `<split>/pictures-<process>.parquet` for every split, in the hub's format: columns `image` and `caption`.
 """
 
 from io import BytesIO
@@ -39,7 +39,7 @@ class TeacherPictures(L.LightningModule):
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         rows = self.rows.setdefault(list(self.trainer.datamodule.sources)[dataloader_idx], [])  # type: ignore[attr-defined]
-        noise = torch.Generator().manual_seed(1000 * dataloader_idx + batch_idx)
+        noise = torch.Generator().manual_seed(10_000 * (10 * self.trainer.global_rank + dataloader_idx) + batch_idx)
         context = self.t2i.encode_text(batch["caption"])
         drawn = to_uint8(self.t2i.sample(context, self.steps, self.guidance, "ddim", generator=noise))
         for image, caption in zip(drawn, batch["caption"], strict=True):
@@ -49,7 +49,8 @@ class TeacherPictures(L.LightningModule):
 
     def on_predict_end(self) -> None:
         for split, rows in self.rows.items():
-            write_image_parquet(self.run_dir / split / "pictures.parquet", rows, {})
+            write_image_parquet(self.run_dir / split / f"pictures-{self.trainer.global_rank:03d}.parquet", rows, {})
+        self.trainer.strategy.barrier()  # the stage is finished when every process is
 
 
 if __name__ == "__main__":

@@ -69,6 +69,16 @@ def base(name):
     return f"{layer}.base_layer.{leaf}"
 
 
+def test_arms_of_a_seed_meet_the_same_noise(folder):
+    met = []
+    for lora in (LORA, Lora(16), None):
+        torch.manual_seed(3)
+        met.append(module(folder, lora=lora).noised(batch())[:2])
+    assert all(torch.equal(a, b) for other in met[1:] for a, b in zip(met[0], other, strict=True))
+    torch.manual_seed(4)
+    assert not torch.equal(module(folder).noised(batch())[0], met[0][0])
+
+
 def test_the_rate_warms_up_and_stays(folder):
     made = module(folder).configure_optimizers()
     schedule = made["lr_scheduler"]["scheduler"].lr_lambdas[0]
@@ -93,7 +103,7 @@ def test_guidance_is_constant_or_grows_from_one(folder):
 
 def test_validation_says_how_much_of_the_gap_is_closed(folder, monkeypatch):
     found, logged = module(folder, lr=1e-2), {}
-    found.log = lambda name, value, **_: logged.update({name: float(value)})
+    found.log = lambda name, value, **_: logged.update({name: value.item()})
     monkeypatch.setattr(found, "all_gather", lambda value: value)
 
     def closed():
@@ -164,7 +174,9 @@ def test_the_teacher_s_pictures_are_a_data_set(folder, tmp_path):
 
     found = TeacherPictures(folder, guidance=2.0, steps=2)
     found.run_dir = tmp_path
-    found._trainer = SimpleNamespace(datamodule=SimpleNamespace(sources={"train": None, "val": None}))
+    strategy = SimpleNamespace(barrier=lambda: None)
+    sources = SimpleNamespace(sources={"train": None, "val": None})
+    found._trainer = SimpleNamespace(datamodule=sources, global_rank=0, strategy=strategy)
     with torch.no_grad():
         for split in (0, 1):
             found.predict_step(batch(4), 0, split)
