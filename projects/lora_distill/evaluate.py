@@ -144,8 +144,10 @@ class Evaluation(L.LightningModule):
             self.clipscore.update(drawn, batch["caption"])
 
     def draw(self, model: Any, context: Tensor, noise: int, guidance: float) -> Tensor:
-        """[B, 3, S, S] in [0, 1]."""
-        return model.sample(context, self.steps, guidance, "ddim", generator=torch.Generator().manual_seed(noise))
+        """[B, 3, S, S] in [0, 1], of the data's side S."""
+        side = self.trainer.datamodule.image_size  # type: ignore[attr-defined]
+        generator = torch.Generator().manual_seed(noise)
+        return model.sample(context, self.steps, guidance, "ddim", side, generator)
 
     def clock(self) -> float:
         """Seconds: of this process's work on a CPU, which others may share; of the wall on a GPU."""
@@ -196,11 +198,12 @@ class Evaluation(L.LightningModule):
 
     def gmacs(self) -> float:
         """Billions of multiply-adds of one evaluation of the U-Net for one picture."""
-        config = self.drawing.unet.config
-        noisy = torch.zeros(1, config.in_channels, config.sample_size, config.sample_size, device=self.device)
-        context = self.drawing.encode_text([""])
+        side = self.trainer.datamodule.image_size  # type: ignore[attr-defined]
+        noisy = self.teacher.latents(torch.zeros(1, 3, side, side, device=self.device))
         with flop_counter() as counted:
-            self.drawing.unet(noisy, torch.zeros(1, dtype=torch.long, device=self.device), context)
+            self.drawing.unet(
+                noisy, torch.zeros(1, dtype=torch.long, device=self.device), self.drawing.encode_text([""])
+            )
         return counted.get_total_flops() / 2e9
 
 

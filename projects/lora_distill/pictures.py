@@ -41,7 +41,8 @@ class TeacherPictures(L.LightningModule):
         rows = self.rows.setdefault(list(self.trainer.datamodule.sources)[dataloader_idx], [])  # type: ignore[attr-defined]
         noise = torch.Generator().manual_seed(10_000 * (10 * self.trainer.global_rank + dataloader_idx) + batch_idx)
         context = self.t2i.encode_text(batch["caption"])
-        drawn = to_uint8(self.t2i.sample(context, self.steps, self.guidance, "ddim", generator=noise))
+        side = batch["image"].shape[-1]
+        drawn = to_uint8(self.t2i.sample(context, self.steps, self.guidance, "ddim", side, noise))
         for image, caption in zip(drawn, batch["caption"], strict=True):
             encoded = BytesIO()
             Image.fromarray(image).save(encoded, "PNG")

@@ -50,7 +50,8 @@ def arms(scale: Scale) -> dict[str, Arm]:
     mini = scale == "mini"
     teacher: dict[str, object] = {}
     if mini:
-        foundation = Stage("glyph_text_to_image_loose", "common.foundations.text_to_image", shared=True)
+        everywhere = {"model.attention": "all"}  # nearly as in Stable Diffusion: there is where the updates stand
+        foundation = Stage("glyph_text_to_image_loose", "common.foundations.text_to_image", everywhere, shared=True)
         teacher = {"model.text_to_image": foundation.output("model")}
     drawn = Stage("pictures", f"{HOME}.pictures", teacher, "predict", shared=True, base="teacher")
     roots = {f"data.{split}.init_args.root": drawn.output(split) for split in ("train", "val", "test")}

@@ -35,7 +35,7 @@ def test_a_stage_understands_its_config_and_settings(case, shown_config):
     assert parsed["model"]
     if stage.run == "fit":
         assert (parsed["model"]["lora"] is None) == (case[1] == "full")
-        assert parsed["model"]["guidance"] == {"mini": 3.0, "paper": 7.5}[case[0]]
+        assert parsed["model"]["guidance"] == {"mini": 2.0, "paper": 7.5}[case[0]]
 
 
 @pytest.mark.parametrize("scale", ARMS)

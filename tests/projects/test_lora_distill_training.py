@@ -122,7 +122,7 @@ def evaluated(folder, run_dir, monkeypatch, **settings):
     """An evaluation's metrics, on two batches of the world's pictures and one of validation."""
     found, logged = Evaluation(folder, Measures(glyphs=True), guidance=3.0, steps=3, **settings), {}
     found.run_dir = run_dir
-    found._trainer = SimpleNamespace(global_rank=0, barebones=False, datamodule=None)
+    found._trainer = SimpleNamespace(global_rank=0, barebones=False, datamodule=SimpleNamespace(image_size=8))
     monkeypatch.setattr(found, "log", lambda name, value, **_: logged.update({name: float(value)}))
     with torch.no_grad():
         for number in range(2):
