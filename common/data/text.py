@@ -1,4 +1,4 @@
-"""Texts with one class each: what every text-classification source yields."""
+"""Texts with one class, or several, each: what every text-classification source yields."""
 
 from abc import ABC, abstractmethod
 from typing import Literal, NamedTuple
@@ -13,11 +13,22 @@ class AbsentSplit(UserError):
 
 
 class LabelledText(NamedTuple):
-    """A text, or a pair of texts, with the index of its class."""
+    """A text, or a pair of texts, with the index of its class.
+
+    Attributes:
+        scores: of a text that may have several classes, how much it has of each, from 0 to 1; `label` is then the first
+            of the highest.
+    """
 
     text: str
     pair: str | None
     label: int
+    scores: tuple[float, ...] = ()
+
+
+def scored(text: str, pair: str | None, scores: tuple[float, ...]) -> LabelledText:
+    """A text that may have several classes, or none."""
+    return LabelledText(text, pair, scores.index(max(scores)), scores)
 
 
 class TextSource(ABC):

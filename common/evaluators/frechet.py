@@ -1,9 +1,8 @@
-"""The Frechet distance between sets of pictures (FID): Inception's features from a local file, or any net's."""
+"""The Frechet distance between sets of pictures (FID), with Inception's features from a local file."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from common.paths import expand
@@ -32,11 +31,3 @@ def frechet_distance(inception: Inception) -> FrechetInceptionDistance:
     weights = expand(inception.weights, "inception.weights")
     load_state(weights)
     return FrechetInceptionDistance(inception.features, normalize=True, feature_extractor_weights_path=str(weights))
-
-
-def frechet_of(net: nn.Module) -> FrechetInceptionDistance:
-    """The same distance by the features of any net: pictures (or whatever it takes) -> [B, D], with D = `num_features`.
-
-    The net is given what `update` is given, unchanged. A distance wants many times as many pictures as D.
-    """
-    return FrechetInceptionDistance(net, normalize=True)

@@ -10,9 +10,10 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from common.data.worlds.moving_glyphs import OBEYS, bar_contrast, centroid_velocity, commanded_velocity
-from common.evaluators.frechet import Inception, frechet_distance, frechet_of
+from common.evaluators.frechet import Inception, frechet_distance
 from common.evaluators.videos import ClipSimilarity, VideoMAEFeatures
 from projects.mcm.features import FrameEncoder, FrameJudge
 
@@ -79,12 +80,12 @@ class VideoMeasures(nn.Module):
         self.world = None if measures.judge is None else WorldMeasures()
         if measures.judge is not None:
             judge = FrameJudge(measures.judge)
-            self.frame_fd = frechet_of(judge)
-            self.video_fd = frechet_of(VideoFeatures(judge))
+            self.frame_fd = FrechetInceptionDistance(judge, normalize=True)
+            self.video_fd = FrechetInceptionDistance(VideoFeatures(judge), normalize=True)
         if measures.inception is not None:
             self.frame_fd = frechet_distance(measures.inception)
         if measures.video is not None:
-            self.video_fd = frechet_of(VideoMAEFeatures(measures.video))
+            self.video_fd = FrechetInceptionDistance(VideoMAEFeatures(measures.video), normalize=True)
         if measures.clip is not None:
             self.clip = ClipSimilarity(measures.clip)
         self.clipsim = None if self.clip is None else MeanMetric()

@@ -37,7 +37,7 @@ def arms(scale: Scale) -> dict[str, Arm]:
 
     def language(**sizes: object) -> Settings:
         settings = {f"model.{name}": value for name, value in sizes.items()}
-        stage = Stage("language", "projects.vlv.language", settings, shared=True)
+        stage = Stage("glyph_qwen2", "common.foundations.causal_lm", settings, shared=True)
         return {"model.language_model": stage.output("model")}
 
     drawing: Settings = {"model.text_to_image": T2I.output("model")} if mini else {}

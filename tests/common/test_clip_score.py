@@ -3,10 +3,10 @@
 import pytest
 import torch
 from torch import nn
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from common.errors import UserError
 from common.evaluators.clip_score import CLIP_MEAN, CLIP_STD, Clip, ClipImage, ClipScore, ClipText, normalised
-from common.evaluators.frechet import frechet_of
 from common.evaluators.videos import ClipSimilarity
 from common.rehearsal.vision_models import clip
 
@@ -87,7 +87,7 @@ def test_the_frechet_distance_of_any_net():
     torch.manual_seed(0)
     pictures = 0.2 + 0.5 * torch.rand(200, 3, 4, 4)
     for moved, expected in ((0.0, 0.0), (0.1, 3 * 0.1**2)):
-        metric = frechet_of(Means())
+        metric = FrechetInceptionDistance(Means(), normalize=True)
         metric.update(pictures, real=True)
         metric.update(pictures + moved, real=False)
         assert metric.compute() == pytest.approx(expected, abs=1e-4)

@@ -54,14 +54,12 @@ def test_a_stage_understands_its_config_and_settings(case, shown_config):
         ("describe", "data.pairs=-5"),
         ("redraw", "model.steps=0"),
         ("evaluate", "model.beams=0"),
-        ("language", "model.hidden=0"),
     ],
 )
 def test_amounts_are_positive(name, setting, monkeypatch, capsys):
     module = f"projects.vlv.{name}"
     run = "test" if name in ("redraw", "evaluate") else "fit"
-    names = [name] if name == "language" else ["encoder", name]
-    configs = [word for file in names for word in ("--config", str(CONFIGS / f"mini/{file}.yaml"))]
+    configs = [word for file in ("encoder", name) for word in ("--config", str(CONFIGS / f"mini/{file}.yaml"))]
     monkeypatch.setattr(sys, "argv", [module, run, *configs, f"--{setting}", "--print_config"])
     monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(SystemExit) as ended:
@@ -93,7 +91,7 @@ def test_all_stages_start_from_the_same_models(scale):
     stages = [
         s for arm in load("vlv").arms(scale).values() for s in walk(arm.stages) if s.module.startswith("projects")
     ]
-    bases = {stage.name: stage.base for stage in stages if stage.name != "language"}
+    bases = {stage.name: stage.base for stage in stages}
     assert bases == dict.fromkeys(("reconstruct", "describe", "redraw", "evaluate"), "encoder")
     shared = read(scale, "encoder")["model"]
     for name in bases:

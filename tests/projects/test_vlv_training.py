@@ -20,7 +20,6 @@ from common.training.runs import saved_pictures
 from projects.vlv.data import CaptionData, JudgedPictures
 from projects.vlv.describe import Description
 from projects.vlv.evaluate import Evaluation
-from projects.vlv.language import Captions, LanguageTraining
 from projects.vlv.measures import drawn_slots, mean_slots
 from projects.vlv.model import VLVEncoder
 from projects.vlv.reconstruct import Reconstruction
@@ -165,18 +164,6 @@ def test_stage_1_can_be_taught(models):
         loss().backward()
         optimizer.step()
     assert loss().item() < 0.99 * first
-
-
-def test_the_language_model_learns_captions_alone(tmp_path):
-    data = Captions(GlyphScenes("train", 64), image_size=8, batch_size=16, augment=False)
-    torch.manual_seed(0)
-    module = LanguageTraining(data.tokenizer, hidden=16, layers=1, warmup_steps=1)
-    module.run_dir = tmp_path
-    before = module.net.get_input_embeddings().weight.detach().clone()
-    trainer(max_steps=2).fit(module, data)
-    assert not torch.equal(before, module.net.get_input_embeddings().weight)
-    assert (tmp_path / "model/config.json").exists() and (tmp_path / "model/tokenizer.json").exists()
-    assert len(data.tokenizer("red block northwest blue slash southeast").input_ids) == 6
 
 
 def save(module: nn.Module, file: Path) -> str:
