@@ -15,13 +15,14 @@ import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from common.cli import main
 from common.data.images import PictureData, to_uint8
 from common.data.worlds.glyph_scenes import GlyphFeatures, objects_right
 from common.errors import UserError
 from common.evaluators.clip_score import Clip, ClipImage, ClipScore
-from common.evaluators.frechet import Inception, frechet_distance, frechet_of
+from common.evaluators.frechet import Inception, frechet_distance
 from common.models.lora import Lora
 from common.models.text_to_image import load_text_to_image
 from common.training.flops import flop_counter
@@ -101,7 +102,7 @@ class Evaluation(L.LightningModule):
             self.drawing.unet = load_student(self.drawing.unet, lora, weights)
         self.fd, self.glyphs = None, measures.glyphs
         if measures.glyphs:
-            self.fd = frechet_of(GlyphFeatures())
+            self.fd = FrechetInceptionDistance(GlyphFeatures(), normalize=True)
         elif measures.inception is not None:
             self.fd = frechet_distance(measures.inception)
         clip = None if measures.clip is None else Clip(measures.clip)
