@@ -41,15 +41,14 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
     model, data = config["model"], config["data"]
     unet, vae, text = UNet2DConditionModel(**UNET), AutoencoderKL(**VAE), CLIPTextModel(CLIPTextConfig(**CLIP))
     frozen = nn.ModuleDict({"vae": vae, "text": text}).requires_grad_(False).eval()
-    described = _distill if stage.run == "fit" else _draw
-    networks, step = described(unet, frozen, model, data["image_size"])
-    return Workload(
-        networks, step, data["batch_size"], SAMPLES[stage.name], unit="picture", workers=data["num_workers"]
-    )
-
-
-def _contexts(frozen: nn.ModuleDict, n: int) -> Tensor:
-    return frozen["text"](input_ids=torch.zeros(n, TOKENS, dtype=torch.long)).last_hidden_state
+    batch, samples, workers = data["batch_size"], SAMPLES[stage.name], data["num_workers"]
+    if stage.run == "fit":
+        networks, step = _distill(unet, frozen, model, data["image_size"])
+        return Workload(networks, step, batch, samples, unit="picture", workers=workers)
+    guided = stage.name == "pictures" or model.get("drawer") == "guided"
+    networks, step = _draw(unet, frozen, data["image_size"])
+    calls = model["steps"] * (2 if guided else 1)
+    return Workload(networks, step, batch, calls * samples, unit="evaluation of the U-Net", workers=workers)
 
 
 def _distill(unet: Any, frozen: nn.ModuleDict, model: dict[str, Any], side: int) -> tuple[nn.Module, Any]:
@@ -58,7 +57,7 @@ def _distill(unet: Any, frozen: nn.ModuleDict, model: dict[str, Any], side: int)
     def step(n: int) -> Tensor:
         with torch.no_grad():
             latents = frozen["vae"].encode(torch.zeros(n, 3, side, side)).latent_dist.mean  # type: ignore[operator]
-            context = _contexts(frozen, n)
+            context = frozen["text"](input_ids=torch.zeros(n, TOKENS, dtype=torch.long)).last_hidden_state
         t = torch.zeros(n, dtype=torch.long)
         target = pair.guided(latents, t, context, context[:1], model["guidance"])
         return distillation_loss(pair.student(latents, t, context).sample, target)
@@ -66,15 +65,12 @@ def _distill(unet: Any, frozen: nn.ModuleDict, model: dict[str, Any], side: int)
     return nn.ModuleDict({"pair": pair, "frozen": frozen}), step
 
 
-def _draw(unet: Any, frozen: nn.ModuleDict, model: dict[str, Any], side: int) -> tuple[nn.Module, Any]:
-    """Two evaluations a step for the guided teacher, else one; what measures is small beside that."""
+def _draw(unet: Any, frozen: nn.ModuleDict, side: int) -> tuple[nn.Module, Any]:
+    """One evaluation, of which a picture takes many; text encoder, autoencoder and what measures are small beside them."""
     unet.requires_grad_(False).eval()
-    calls = model["steps"] * (2 if model.get("drawer", "guided" if "measures" not in model else "") == "guided" else 1)
 
     def step(n: int) -> None:
-        context, latents = _contexts(frozen, n), torch.zeros(n, 4, side // 8, side // 8)
-        for _ in range(calls):
-            unet(latents, torch.zeros(n, dtype=torch.long), encoder_hidden_states=context)
-        frozen["vae"].decode(latents)  # type: ignore[operator]
+        context, latents = torch.zeros(n, TOKENS, UNET["cross_attention_dim"]), torch.zeros(n, 4, side // 8, side // 8)
+        unet(latents, torch.zeros(n, dtype=torch.long), encoder_hidden_states=context)
 
     return nn.ModuleDict({"unet": unet, "frozen": frozen}), step
