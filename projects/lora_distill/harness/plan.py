@@ -66,7 +66,7 @@ def _distill(unet: Any, frozen: nn.ModuleDict, model: dict[str, Any], side: int)
 
 
 def _draw(unet: Any, frozen: nn.ModuleDict, side: int) -> tuple[nn.Module, Any]:
-    """One evaluation, of which a picture takes many; text encoder, autoencoder and what measures are small beside them."""
+    """One evaluation, of which a picture takes many; text encoder, autoencoder and measures are small beside them."""
     unet.requires_grad_(False).eval()
 
     def step(n: int) -> None:
