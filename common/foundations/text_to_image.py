@@ -8,7 +8,7 @@ the foundation is a published checkpoint, and this script is not run.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as L
 import torch
@@ -26,6 +26,7 @@ from common.training.schedules import adamw, optimizer_steps
 from common.visual import enlarge
 
 DRAWN = 8  # pictures for the report
+Attention = Literal["lower", "all"]
 LINEAR: dict[str, Any] = {"beta_start": 1e-4, "beta_end": 0.02}
 EMBEDDED = 0.1
 """Scale of embedded words and positions at first. CLIP's 0.02 is for a wider net; at 1 the text encoder reads positions
@@ -46,6 +47,7 @@ class DiffusionTraining(L.LightningModule):
         tokenizer: follows from the data.
         image_size: side S in pixels; follows from the data.
         channels: of the U-Net at S x S and at S/2 x S/2, where it attends to the caption.
+        attention: "all" lets it attend to the caption at S x S too.
         width: of the text encoder.
         layers: of the text encoder.
         drop: share of captions that are left empty.
@@ -69,13 +71,13 @@ class DiffusionTraining(L.LightningModule):
         weight_decay: float = 0.0,
         warmup_steps: int = 50,
         noise: dict[str, Any] = LINEAR,
+        attention: Attention = "lower",
     ):
         super().__init__()
         self.drop, self.lr, self.weight_decay, self.warmup_steps = drop, lr, weight_decay, warmup_steps
         scheduler = DDPMScheduler(1000, **noise, prediction_type="v_prediction")
-        self.net = TextToImage(
-            tokenizer, build_text_encoder(tokenizer, width, layers), build_unet(image_size, channels, width), scheduler
-        )
+        unet = build_unet(image_size, channels, width, attention)
+        self.net = TextToImage(tokenizer, build_text_encoder(tokenizer, width, layers), unet, scheduler)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         kept = (torch.rand(len(batch["caption"])) >= self.drop).tolist()
@@ -123,14 +125,17 @@ def build_text_encoder(tokenizer: PreTrainedTokenizerBase, width: int, layers: i
     return encoder
 
 
-def build_unet(image_size: int, channels: tuple[int, int], width: int) -> UNet2DConditionModel:
-    """Two resolutions; captions come in at the lower one. A middle block takes time and adds nothing."""
+def build_unet(
+    image_size: int, channels: tuple[int, int], width: int, attention: Attention = "lower"
+) -> UNet2DConditionModel:
+    """Two resolutions; captions come in at the lower one, or at both. A middle block takes time and adds nothing."""
+    upper = "CrossAttn" if attention == "all" else ""
     return UNet2DConditionModel(
         sample_size=image_size,
         in_channels=3,
         out_channels=3,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        down_block_types=(f"{upper}DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", f"{upper}UpBlock2D"),
         mid_block_type=None,
         block_out_channels=channels,
         layers_per_block=1,

@@ -11,7 +11,7 @@ merged(net)                                                          # the same 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -52,7 +52,7 @@ def add_lora(net: Net, lora: Lora, targets: Sequence[str], exclude: str | None =
     """
     settings = LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.rank if lora.alpha is None else lora.alpha,
+        lora_alpha=lora.rank if lora.alpha is None else lora.alpha,  # type: ignore[arg-type]  # it is only divided
         lora_dropout=lora.dropout,
         target_modules=list(targets if lora.targets is None else lora.targets),
         exclude_modules=exclude,
@@ -62,8 +62,8 @@ def add_lora(net: Net, lora: Lora, targets: Sequence[str], exclude: str | None =
     return net
 
 
-def updated_layers(net: nn.Module) -> list[BaseTunerLayer]:
-    """The layers beside which updates stand."""
+def updated_layers(net: nn.Module) -> list[Any]:
+    """The layers beside which updates stand: peft's, which are modules though their class does not say so."""
     return [module for module in net.modules() if isinstance(module, BaseTunerLayer)]
 
 

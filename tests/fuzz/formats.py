@@ -27,6 +27,7 @@ from common.data.readers.clones import BigCloneBench, Poj104, Program
 from common.data.readers.coco_captions import CocoCaptions
 from common.data.readers.coco_panoptic import CocoPanoptic
 from common.data.readers.code_search import CodeSearchNet, CodeTriplets
+from common.data.readers.diffusiondb import DiffusionDB, write_diffusiondb
 from common.data.readers.glue import Glue
 from common.data.readers.goemotions import GoEmotions
 from common.data.readers.image_parquet import ImageParquet
@@ -162,6 +163,13 @@ def tar(files: Files) -> bytes:
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
     return content.getvalue()
+
+
+def diffusiondb(folder: Path) -> None:
+    """Two parts of two pictures."""
+    for part in (1, 2):
+        pictures = {f"{part}-{k}.png": (picture(2 * part + k), f"prompt {part} {k}") for k in range(2)}
+        write_diffusiondb(folder / f"part-{part:06d}.zip", pictures)
 
 
 def written(write: Callable[[Path], None]) -> Files:
@@ -347,6 +355,7 @@ def formats() -> dict[str, Format]:
             4,
             sealed=True,
         ),
+        "diffusiondb": Format(written(diffusiondb), lambda p: indexed(DiffusionDB(str(p))), 4, sealed=True),
         "video_tars": Format({"0.tar": tar(videos)}, read_videos, 3, sealed=True),
         "imagenet": Format(
             {
