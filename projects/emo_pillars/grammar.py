@@ -91,9 +91,10 @@ ONLINE = (
 )
 ONLINE_PLAIN = ("the {thing} came out on {day}", "is there a link to the {thing} ?", "my {thing} is the {day} one")
 DAYS = listed("monday tuesday friday sunday")
-SECOND, OVER, OFF, STRAY, SLIP = 0.35, 0.5, 0.6, 0.05, 0.1
+SECOND, OVER, OFF, STRAY, ASTRAY, SLIP = 0.35, 0.5, 0.6, 0.05, 0.15, 0.1
 """How often an utterance has a second emotion, the grammar sees one that is not there, has its own word for one that it
-does so with, names a character who is not there; and how often a person who labels the gold domain slips."""
+does so with, names a character who is not there or grades a word that is no emotion, explains an utterance by what has
+nothing to do with it; and how often a person who labels the gold domain slips."""
 
 
 def generator(*key: object) -> random.Random:
@@ -198,6 +199,8 @@ def told_context(parts: dict[str, str], cast: Sequence[tuple[str, str, str]], rn
     emotion = parts["emotions"].split(", ")[0]
     kind = 1 if trait in TRAITS["timid"] else 2
     fitting = [situation[0] for situation in SITUATIONS if situation[kind] == emotion] or PLAIN
+    if rng.random() < ASTRAY:
+        fitting = [situation[0] for situation in SITUATIONS]
     thing = next((word for word in said if word in THINGS), rng.choice(THINGS))
     place = next((word for word in said if word in PLACES), rng.choice(PLACES))
     event = rng.choice(fitting).format(actor=actor, other=other, thing=thing, place=place)

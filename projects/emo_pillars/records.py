@@ -191,15 +191,19 @@ class EmoPillars(TextSource):
             records = [record for record in records if str(record.get("plot_id")) in kept]
         found = [example for record in records for example in self._examples(record, split)]
         if not found:
-            raise UserError(f"{self.folder / FILES[split]} has no example with {self._wanted()}.\n{ABOUT}")
+            fields = shown(", ".join(records[0])) if records else "none: it is empty"
+            raise UserError(
+                f"{self.folder / FILES[split]} has no example with {self._wanted()} and a level from the cut "
+                f"on; its fields are {fields}.\n{ABOUT}"
+            )
         return found[: self.limit]
 
     def _wanted(self) -> str:
         return " or ".join(" and ".join(name for name in part if name) for part in self.parts)
 
     def _examples(self, record: Record, split: Split) -> Iterator[LabelledText]:
-        levels = levels_of(record, self.folder / FILES[split])
-        scores = targets(mapped(levels, self.emotions, self.remap), self.emotions, self.cut)
+        levels = mapped(levels_of(record, bool(self.remap), self.folder / FILES[split]), self.emotions, self.remap)
+        scores = targets(levels, self.emotions, self.cut)
         if not any(scores):  # nothing that the classifier could learn: the example is dropped
             return
         for context, utterance in self.parts:
@@ -212,9 +216,9 @@ class EmoPillars(TextSource):
                 yield scored(before, said, scores)
 
 
-def levels_of(record: Record, file: Path) -> list[tuple[str, float]]:
-    """A record's (emotion, level) pairs: the raw ones, so that the remapping is ours, else those that are mapped."""
-    given = record.get("all_emotions") or record.get("all_emotions_mapped") or []
+def levels_of(record: Record, remap: bool, file: Path) -> list[tuple[str, float]]:
+    """A record's (emotion, level) pairs: as its authors have mapped them, or the language model's own words."""
+    given = (record.get("all_emotions_mapped") if remap else None) or record.get("all_emotions") or []
     try:
         return [(str(name).lower(), float(level)) for name, level in given]
     except (TypeError, ValueError) as error:

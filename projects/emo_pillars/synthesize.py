@@ -4,8 +4,8 @@
     python -m projects.emo_pillars.synthesize test --config projects/emo_pillars/configs/mini/utterances.yaml \\
         --data.source.init_args.path <run of characters>/records.jsonl
 
-Every step leaves `records.jsonl`; from the levels on also `train.jsonl`, `dev.jsonl` and `test.jsonl`, split by plot.
-What was answered before an interruption is not asked again.
+Every step leaves `records.jsonl`; from the levels on also `data/` with `train.jsonl`, `dev.jsonl` and
+`test.jsonl`, split by plot. What was answered before an interruption is not asked again.
 """
 
 import json
@@ -210,8 +210,9 @@ class Synthesis(L.LightningModule):
         for record in records:
             told = {name: value for name, value in record.items() if name not in ("plot", "named", "grounded", "list")}
             parts[record.get("split") or plot_split(record["plot_id"], self.shares)].append(told)
+        (self.run_dir / "data").mkdir(exist_ok=True)
         for split, file in FILES.items():
-            write_jsonl(self.run_dir / file, parts[split])
+            write_jsonl(self.run_dir / "data" / file, parts[split])
 
     def statistics(self, records: list[Record]) -> dict[str, float]:
         """What is said of the step's records; see the page of metrics."""
