@@ -40,9 +40,9 @@ def arms(scale: Scale) -> dict[str, Arm]:
 def pipeline(told: bool = True, contexts: bool = True) -> Stage:
     """The steps from plots to a data set, each from what the one before has written."""
     overrides: dict[str, Any] = {} if told else {f"{SOURCE}.told": False}
-    stage = Stage("characters", PIPELINE, overrides, "test")
+    stage = Stage("characters", PIPELINE, overrides, "test", base="pipeline")
     for name in ("utterances", "levels", *(["contexts"] if contexts else [])):
-        stage = Stage(name, PIPELINE, {f"{SOURCE}.path": stage.output("records.jsonl")}, "test")
+        stage = Stage(name, PIPELINE, {f"{SOURCE}.path": stage.output("records.jsonl")}, "test", base="pipeline")
     return stage
 
 
@@ -108,7 +108,7 @@ def comments() -> dict[str, Arm]:
         "model.llm.init_args.weights": teacher.weights,
         "model.llm.init_args.tokenizer": words.output("tokenizer"),
     }
-    graded = Stage("levels", PIPELINE, answers, "test", shared=True)
+    graded = Stage("levels", PIPELINE, answers, "test", shared=True, base="pipeline")
 
     def train(config: str, **settings: Any) -> Stage:
         return Stage(config, TRAIN, {**tokenizer, **settings}, base="contextless")

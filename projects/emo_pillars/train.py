@@ -2,7 +2,8 @@
 
     python -m projects.emo_pillars.train fit --config projects/emo_pillars/configs/mini/contextless.yaml
 
-Leaves the tokenizer in the run folder beside the weights: what is tuned afterwards, and evaluations, read both.
+Leaves net, tokenizer and the classes' names in the run folder's `model/` too, as transformers' `from_pretrained` and
+`pipeline("text-classification")` read them.
 """
 
 from typing import Any
@@ -74,7 +75,12 @@ class EmotionClassifier(L.LightningModule):
 
     def on_train_end(self) -> None:
         if self.trainer.is_global_zero:
-            self.trainer.datamodule.tokenizer.save_pretrained(self.run_dir / "tokenizer")
+            data = self.trainer.datamodule
+            self.net.config.id2label = dict(enumerate(data.task.classes))
+            self.net.config.label2id = {name: k for k, name in enumerate(data.task.classes)}
+            self.net.config.problem_type = "multi_label_classification"
+            for part in (self.net, data.tokenizer):
+                part.save_pretrained(self.run_dir / "model")
 
     def exported(self) -> PreTrainedModel:
         return self.net

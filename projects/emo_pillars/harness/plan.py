@@ -1,7 +1,7 @@
 """What Emo Pillars' stages do at paper scale, for `make plan`: networks without values, and a step through them.
 
-Every text counts as long as the longest that is let through, so times are upper bounds. Of a prompt and its answer every
-token is read once (a cache has the earlier ones); that the answer's are written one by one is not counted.
+Every text counts as long as the longest that is let through, so times are upper bounds. Of a prompt and its answer
+every token is read once (a cache has the earlier ones); that the answer's are written one by one is not counted.
 """
 
 from typing import Any
