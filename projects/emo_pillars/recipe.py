@@ -143,7 +143,7 @@ def gold_sets(rehearsed: bool) -> dict[str, Arm]:
 
     plain = train("contextless", **released)
     written, loose = pipeline(), pipeline(told=False, contexts=False)
-    own = train("contextless", **{f"{DATA}.root": written.output("data")})
+    own = train("contextless", **{f"{DATA}.root": written.upstream()[0].output("data")})
     full = train("contextual")
     found = {
         "gold": test(train("tune"), arm="gold"),

@@ -33,6 +33,8 @@ def read_jsonl(file: Path, about: str = ABOUT) -> Iterator[Record]:
     if not is_file(file):
         raise UserError(f"no {file.name} in {file.parent}.\n{about}")
     for number, line in enumerate(lines_of(file), start=1):
+        if not line.strip():
+            continue
         try:
             found = json.loads(line)
         except (ValueError, RecursionError):
