@@ -25,7 +25,11 @@ TOKENS, BATCH = 128, 32
 def speed() -> Speed:
     """One text of the context-less classifier's longest; batches of contexts and utterances."""
     network = Network(
-        "RoBERTa-large classifier", _classifier, reported={"params": 4e8}, source="model cards, rounded to 0.4 B"
+        "RoBERTa-large classifier",
+        _classifier,
+        giant=True,
+        reported={"params": 4e8},
+        source="model cards, rounded to 0.4 B",
     )
     return Speed(networks=(network,), sources=(Source(f"contexts and utterances, a batch of {BATCH}", _batches),))
 
