@@ -37,12 +37,12 @@ def arms(scale: Scale) -> dict[str, Arm]:
     return stories() if scale == "mini" else gold_sets(scale == "rehearsal")
 
 
-def pipeline(told: bool = True, contexts: bool = True) -> Stage:
-    """The steps from plots to a data set, each from what the one before has written."""
+def pipeline(told: bool = True, contexts: bool = True, shared: bool = False) -> Stage:
+    """The steps from plots to a data set, each from what the one before has written; once for all seeds, or for each."""
     overrides: dict[str, Any] = {} if told else {f"{SOURCE}.told": False}
-    stage = Stage("characters", PIPELINE, overrides, "test", base="pipeline")
+    stage = Stage("characters", PIPELINE, overrides, "test", shared, "pipeline")
     for name in ("utterances", "levels", *(["contexts"] if contexts else [])):
-        stage = Stage(name, PIPELINE, {f"{SOURCE}.path": stage.output("records.jsonl")}, "test", base="pipeline")
+        stage = Stage(name, PIPELINE, {f"{SOURCE}.path": stage.output("records.jsonl")}, "test", shared, "pipeline")
     return stage
 
 
@@ -142,7 +142,7 @@ def gold_sets(rehearsed: bool) -> dict[str, Arm]:
         return Arm([stage], DESCRIPTIONS.get(name, MORE.get(name, "")), name == "tuned")
 
     plain = train("contextless", **released)
-    written, loose = pipeline(), pipeline(told=False, contexts=False)
+    written, loose = pipeline(shared=True), pipeline(told=False, contexts=False, shared=True)
     own = train("contextless", **{f"{DATA}.root": written.upstream()[0].output("data")})
     full = train("contextual")
     found = {

@@ -36,7 +36,7 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
     """The stage's networks, its step and its amounts, from the paper's config."""
     if stage.name in RECORDS:
         return _generate(stage.name, config["data"]["batch_size"])
-    length, net = config["data"]["max_length"], _classifier(config["model"].get("net", {}))
+    length, net = config["data"]["max_length"], _classifier(config["model"].get("net") or {})
     step = _Reading(net, length, stage.run == "fit")
     if stage.run == "test":
         return Workload(net.requires_grad_(False).eval(), step, EVALUATED, TESTED[stage.name], unit="text")
@@ -48,7 +48,7 @@ EVALUATED = 128
 
 
 def _classifier(config: dict[str, Any]) -> nn.Module:
-    if "bert-large" in str(config.get("pretrained")) and "roberta" not in str(config.get("pretrained")).lower():
+    if "/bert-" in (config.get("pretrained") or ""):
         sizes = {**LARGE, "vocab_size": 30522, "max_position_embeddings": 512}
         return BertForSequenceClassification(BertConfig(**sizes))
     return large(config.get("token_types") or 1)
