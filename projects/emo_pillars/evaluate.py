@@ -25,6 +25,8 @@ from projects.emo_pillars.data import EmotionTests
 from projects.emo_pillars.metrics import THRESHOLDS, chosen, f1_scores, macro_f1, micro_f1, sweep
 
 FIXED = 0.5
+DRAWN = {"gold": "the gold test", "rewritten": "rewritten utterances in context"}
+"""Tests of which pictures are made."""
 
 
 class Evaluation(L.LightningModule):
@@ -85,14 +87,13 @@ class Evaluation(L.LightningModule):
         if test == "gold":
             measured |= {"gold_micro": micro_f1(found, labels), "threshold": torch.tensor(threshold)}
             measured |= {"gold_answers": found.float().sum(1).mean(), "gold_floor": floor(labels)}
-            self.draw(values, f1_scores(found, labels), threshold)
+        if test in DRAWN and self.trainer.is_global_zero:
+            self.draw(test, values, f1_scores(found, labels), threshold)
         self.log_dict({f"test/{name}": value.float() for name, value in measured.items()})
 
-    def draw(self, values: Tensor, scores: Tensor, threshold: float) -> None:
-        if not self.trainer.is_global_zero:
-            return
+    def draw(self, test: str, values: Tensor, scores: Tensor, threshold: float) -> None:
         line = Line(THRESHOLDS.tolist(), values.tolist(), "macro F1")
-        chart = line_chart([line], "threshold", "macro F1 on the gold test", limits=(0, 1), mark=threshold)
+        chart = line_chart([line], "threshold", f"macro F1 on {DRAWN[test]}", limits=(0, 1), mark=threshold)
         save_picture(
             self.run_dir, "macro F1 by threshold", chart, "the dashed line is the threshold that validation data choose"
         )
@@ -105,7 +106,7 @@ class Evaluation(L.LightningModule):
             rows=list(self.names),
             size=(260, 40 + 24 * len(scores)),
         )
-        save_picture(self.run_dir, "F1 of each emotion", chart, "on the gold test, with the threshold from validation")
+        save_picture(self.run_dir, "F1 of each emotion", chart, f"on {DRAWN[test]}, with the threshold from validation")
 
 
 def floor(labels: Tensor) -> Tensor:

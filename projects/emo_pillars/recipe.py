@@ -38,7 +38,7 @@ def arms(scale: Scale) -> dict[str, Arm]:
 
 
 def pipeline(told: bool = True, contexts: bool = True, shared: bool = False) -> Stage:
-    """The steps from plots to a data set, each from what the one before has written; once for all seeds, or for each."""
+    """The steps from plots to a data set, each from what the one before has written; for each seed, or once for all."""
     overrides: dict[str, Any] = {} if told else {f"{SOURCE}.told": False}
     stage = Stage("characters", PIPELINE, overrides, "test", shared, "pipeline")
     for name in ("utterances", "levels", *(["contexts"] if contexts else [])):
