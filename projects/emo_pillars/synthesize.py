@@ -18,10 +18,11 @@ from statistics import fmean
 from typing import Any, Literal
 
 import lightning.pytorch as L
+import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from torch.utils.data import DataLoader, Dataset
 
-from common.charts import bar_chart
+from common.charts import heat_map
 from common.cli import main
 from common.errors import UserError
 from common.training.runs import save_picture
@@ -244,7 +245,7 @@ class Synthesis(L.LightningModule):
             for name, label in zip(self.emotions, labels, strict=True):
                 counts[name] += label
         kept = [count for count in positives if count]
-        self._draw(counts)
+        self._draw(counts, len(kept))
         return {
             "outside": len(outside) / max(1, len(raw)),
             "unmapped": len(lost) / max(1, len(raw)),
@@ -253,12 +254,12 @@ class Synthesis(L.LightningModule):
             "neutral": counts.get("neutral", 0.0) / max(1, len(kept)),
         }
 
-    def _draw(self, counts: dict[str, float]) -> None:
+    def _draw(self, counts: dict[str, float], kept: int) -> None:
         if self.global_rank == 0:
-            chart = bar_chart(
-                {"examples": list(counts.values())}, [name[:10] for name in counts], "emotion", "examples"
-            )
-            save_picture(self.run_dir, "labels of the synthetic data", chart, "how many examples have which label")
+            shares = np.array([[count / max(1, kept)] for count in counts.values()])
+            size = (260, 40 + 24 * len(counts))
+            chart = heat_map(shares, "", "", "share", columns=["of the utterances"], rows=list(counts), size=size)
+            save_picture(self.run_dir, "labels of the synthetic data", chart, "share of the utterances with each label")
 
 
 def similarities(records: Sequence[Record]) -> dict[str, float]:
