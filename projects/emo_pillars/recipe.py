@@ -89,12 +89,17 @@ def stories() -> dict[str, Arm]:
 
 CONTEXTUAL: dict[str, Settings] = {
     "contextual": {},
-    "contextual_tenth": {f"{DATA}.plots": 0.1, "trainer.max_epochs": 10},
+    "contextual_tenth": {f"{DATA}.plots": 0.1, "trainer.max_epochs": 10, "trainer.check_val_every_n_epoch": 10},
     "untyped": {"model.net.token_types": None},
 }
 
 
-ALL: Settings = {"data.train_examples": None, "data.batch_size": 64, "trainer.max_epochs": 3}
+ALL: Settings = {
+    "data.train_examples": None,
+    "data.batch_size": 64,
+    "trainer.max_epochs": 3,
+    "trainer.check_val_every_n_epoch": 3,
+}
 """Training on all labels of GoEmotions, or on half of them, in place of a few."""
 
 

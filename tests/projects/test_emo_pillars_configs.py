@@ -54,7 +54,8 @@ def test_an_ablation_differs_in_one_setting():
     for arm, setting in (("unmapped", "remap"), ("cut_0.1", "cut"), ("soft_targets", "cut")):
         assert differences(plain, trained(arm)[0]) == {f"data.task.init_args.{setting}"}
     full, few = trained("contextual")[0], trained("contextual_tenth")[0]
-    assert differences(full, few) == {"data.task.init_args.plots", "trainer.max_epochs"}
+    rhythm = {"trainer.max_epochs", "trainer.check_val_every_n_epoch"}
+    assert differences(full, few) == {"data.task.init_args.plots", *rhythm}
     epochs = settings(full, "mini")["trainer"]["max_epochs"]
     assert few.overrides["trainer.max_epochs"] == 10 * epochs and few.overrides["data.task.init_args.plots"] == 0.1
     assert differences(full, trained("untyped")[0]) == {"model.net.token_types"}
