@@ -37,7 +37,7 @@ def read_jsonl(file: Path, about: str = ABOUT) -> Iterator[Record]:
             continue
         try:
             found = json.loads(line)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError):  # RecursionError: brackets without an end
             found = None
         if not isinstance(found, dict):
             raise UserError(f"{file}, line {number}, is no JSON object: {shown(line)}\n{about}")
@@ -209,7 +209,7 @@ class EmoPillars(TextSource):
         if not any(scores):  # nothing that the classifier could learn: the example is dropped
             return
         for context, utterance in self.parts:
-            before, said = str(record.get(context) or ""), str(record.get(utterance) or "")
+            before, said = (_text(record, name, self.folder / FILES[split]) for name in (context, utterance))
             if not said or (context and not before):
                 continue
             if self.joined or not context:
@@ -222,9 +222,20 @@ def levels_of(record: Record, remap: bool, file: Path) -> list[tuple[str, float]
     """A record's (emotion, level) pairs: as its authors have mapped them, or the language model's own words."""
     given = (record.get("all_emotions_mapped") if remap else None) or record.get("all_emotions") or []
     try:
-        return [(str(name).lower(), float(level)) for name, level in given]
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{file}: {shown(str(given))} are no pairs of an emotion and its level.\n{ABOUT}") from error
+        levels = [(str(name).lower(), float(level)) for name, level in given]
+    except (TypeError, ValueError):
+        levels = [("", -1.0)]
+    if not all(name and 0 <= level <= 1 for name, level in levels):
+        raise UserError(f"{file}: {shown(str(given))} are no pairs of an emotion and its level from 0 to 1.\n{ABOUT}")
+    return levels
+
+
+def _text(record: Record, name: str, file: Path) -> str:
+    """A field's text; empty where the record has none."""
+    value = record.get(name) if name else None
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"{file}: {name} is {shown(str(value))}, no text.\n{ABOUT}")
+    return (value or "").strip()
 
 
 def plot_split(plot_id: object, shares: tuple[float, float]) -> Split:

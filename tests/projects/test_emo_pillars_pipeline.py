@@ -260,6 +260,12 @@ def test_released_records_are_read_with_their_authors_mapping_or_without(tmp_pat
     (tmp_path / "dev.jsonl").write_text('{"utterance": "so", "all_emotions": ["joy"]}\n')
     with pytest.raises(UserError, match="no pairs of an emotion and its level"):
         EmoPillars(str(tmp_path)).read("val")
+    (tmp_path / "dev.jsonl").write_text('{"utterance": "so", "all_emotions": [["joy", 7]]}\n')
+    with pytest.raises(UserError, match="its level from 0 to 1"):
+        EmoPillars(str(tmp_path)).read("val")
+    (tmp_path / "dev.jsonl").write_text('{"utterance": ["so"], "all_emotions": [["joy", 0.7]]}\n')
+    with pytest.raises(UserError, match="no text"):
+        EmoPillars(str(tmp_path)).read("val")
     with pytest.raises(UserError, match="a share is above 0"):
         EmoPillars(str(tmp_path), plots=0)
 
