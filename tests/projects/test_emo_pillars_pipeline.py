@@ -28,6 +28,7 @@ from projects.emo_pillars.records import (
 )
 from projects.emo_pillars.synthesize import Batches, Synthesis
 from projects.emo_pillars.taxonomy import GOEMOTIONS, REMAP, mapped, parse_levels, targets
+from projects.emo_pillars.vocabulary import Texts
 
 LEVELS = [("joy", 0.9), ("love", 0.3), ("hope", 0.5), ("fear", 0.2), ("xyz", 0.8)]
 
@@ -100,6 +101,19 @@ def test_the_world_needs_both_situation_and_character_and_shares_half_of_its_wor
         assert len(set(STORY[emotion]) & set(GOLD[emotion])) == 3 and len(STORY[emotion]) == len(GOLD[emotion]) == 6
         assert BESIDE[BESIDE[emotion]] == emotion != BESIDE[emotion]
     assert not set(grammar.VAGUE) & set(words)
+
+
+def test_the_vocabulary_has_every_word_of_both_registers_whole():
+    tokenizer = build_wordpieces(Texts().texts(), 1000)
+    llm, texts = StoryGrammar(), [example.text for example in OnlineRemarks(val=200).read("val")]
+    for record in StoryPlots(20).read(9):
+        actor = prompts.names(llm.answers([prompt("characters", plot=record["plot"])], 300)[0])[0]
+        [said] = llm.answers([prompt("utterances", plot=record["plot"], actor=actor, emotions="")], 500)
+        for emotion, text in prompts.utterances(said, EMOTIONS):
+            asked = prompt("context", plot=record["plot"], actor=actor, utterance=text, emotions=emotion)
+            texts += [text, *llm.answers([asked, prompt("rewrite", utterance=text, context="")], 300)]
+    split = {piece for text in texts for piece in tokenizer.tokenize(text) if piece.startswith("##")}
+    assert not split and tokenizer.unk_token not in {piece for text in texts for piece in tokenizer.tokenize(text)}
 
 
 def test_contexts_and_rewritten_utterances_name_no_emotion():
