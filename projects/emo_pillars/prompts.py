@@ -19,7 +19,6 @@ TASKS = {
     "rewrite": "Rewrite the utterance with as few changes as possible, so that its emotion cannot be told without the "
     "context.",
 }
-ALONE = "Imagine somebody thinking aloud."
 _NUMBERED = re.compile(r"^\s*(?:\d+\s*[.)]|[-*•])?\s*")
 _UTTERANCE = re.compile(r"^\W*\(?([A-Za-z]+)\)?\W+(.*\w.*)$")
 

@@ -30,7 +30,7 @@ class Texts(L.LightningDataModule):
         self.goemotions = goemotions
 
     def test_dataloader(self) -> DataLoader:
-        return DataLoader(self.texts(), batch_size=10_000, collate_fn=list)  # type: ignore[arg-type]
+        return DataLoader(self.texts(), batch_size=10_000, collate_fn=list)
 
     def texts(self) -> list[str]:
         if self.goemotions is not None:
