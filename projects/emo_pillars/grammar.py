@@ -144,7 +144,7 @@ def monologue(told: str, cast: Sequence[str], rng: random.Random) -> str:
     words = set(told.split())
     things = [thing for thing in THINGS if thing in words] or [THINGS[0]]
     places = [place for place in PLACES if place in words] or [PLACES[0]]
-    shown, cues, first = (SPOKEN, 6, 1.0) if told else (SPOKEN[:2], 2, 0.5)
+    shown, cues = (SPOKEN, 6) if told else (SPOKEN[:2], 2)
     answer = []
     for emotion in rng.sample(FELT, EMOTIONAL):
         thing = rng.choice(THINGS if told and rng.random() < 0.5 else things)
@@ -154,7 +154,7 @@ def monologue(told: str, cast: Sequence[str], rng: random.Random) -> str:
             place=rng.choice(places),
             name=rng.choice(cast or ["Anna"]),
         )
-        if rng.random() < SECOND * first:
+        if rng.random() < SECOND:
             said += f" and a little {rng.choice(STORY[BESIDE[emotion]][:cues])} ."
         answer.append(f"({emotion}) {said}")
     for k in range(NEUTRAL):
