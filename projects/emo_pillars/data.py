@@ -113,7 +113,11 @@ class Isear(Mapped):
         if not is_file(self.file):
             raise UserError(f"no isear.csv in {self.file.parent}.\n{ABOUT_ISEAR}")
         found = []
-        for number, row in enumerate(csv.reader(lines_of(self.file)), start=1):
+        try:
+            rows = list(csv.reader(lines_of(self.file)))
+        except csv.Error as error:
+            raise UserError(f"{self.file} is no table: {error}\n{ABOUT_ISEAR}") from None
+        for number, row in enumerate(rows, start=1):
             emotion = row[0].strip().lower() if row else ""
             if len(row) < 2 or emotion not in ISEAR or not row[1].strip():
                 raise UserError(f"{self.file}, row {number}, is not (emotion, text): {shown(str(row))}\n{ABOUT_ISEAR}")

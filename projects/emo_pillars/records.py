@@ -187,10 +187,15 @@ class EmoPillars(TextSource):
     def read(self, split: Split) -> list[LabelledText]:
         records = list(read_jsonl(self.folder / FILES[split]))
         if split == "train" and self.plots < 1:
-            ids = sorted({str(record.get("plot_id")) for record in records})
+            if lacking := next((record for record in records if record.get("plot_id") is None), None):
+                raise UserError(
+                    f"{self.folder / FILES[split]} has a record without plot_id, by which a share of the plots is "
+                    f"chosen; its fields are {shown(', '.join(lacking))}.\n{ABOUT}"
+                )
+            ids = sorted({str(record["plot_id"]) for record in records})
             few = max(1, round(self.plots * len(ids)))
             kept = {ids[k] for k in np.random.default_rng(0).permutation(len(ids))[:few]}
-            records = [record for record in records if str(record.get("plot_id")) in kept]
+            records = [record for record in records if str(record["plot_id"]) in kept]
         found = [example for record in records for example in self._examples(record, split)]
         if not found:
             fields = shown(", ".join(records[0])) if records else "none: it is empty"

@@ -40,8 +40,8 @@ def parse_levels(answer: str) -> list[tuple[str, float]]:
     for part in _PART.split(answer):
         if name := _NAME.search(part):
             levels = [float(number.replace(",", ".")) for number in _NUMBER.findall(part[name.end() :])]
-            if levels and levels[-1] <= 1:
-                found.append((name[0].strip("-' ").lower(), levels[-1]))
+            if levels and levels[0] <= 1:  # the first: of "0.8/1.0" or "0.8 of 1" the second is the scale
+                found.append((name[0].strip("-' ").lower(), levels[0]))
     return found[:TOP]
 
 

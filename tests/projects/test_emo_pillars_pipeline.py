@@ -61,6 +61,7 @@ def test_the_taxonomy_is_goemotions_and_words_are_remapped_into_it():
         ("1. Joy: 0.8\n2. fear (0.3)\n- Self-doubt - 0.4", [("joy", 0.8), ("fear", 0.3), ("self-doubt", 0.4)]),
         ("joy: 0.8, fear: 0.3 and none", [("joy", 0.8), ("fear", 0.3)]),
         ("Joy (expressiveness level: 0.8)\n**Grief**: .7", [("joy", 0.8), ("grief", 0.7)]),
+        ("joy: 0.8/1.0\nfear: 0.3 (of 1)", [("joy", 0.8), ("fear", 0.3)]),
         ("Admiration - 0,6; pride: 1", [("admiration", 0.6), ("pride", 1.0)]),
         ("Here are the emotions:\njoy: 10\n\nno emotion", []),
         ("\n".join(f"emotion{'x' * k}: 0.5" for k in range(9)), [(f"emotion{'x' * k}", 0.5) for k in range(5)]),
@@ -283,6 +284,10 @@ def test_released_records_are_read_with_their_authors_mapping_or_without(tmp_pat
         EmoPillars(str(tmp_path)).read("val")
     with pytest.raises(UserError, match="a share is above 0"):
         EmoPillars(str(tmp_path), plots=0)
+    (tmp_path / "train.jsonl").write_text('{"utterance": "so", "all_emotions": [["joy", 0.7]]}\n')
+    assert len(EmoPillars(str(tmp_path)).read("train")) == 1
+    with pytest.raises(UserError, match="without plot_id.*its fields are utterance, all_emotions"):
+        EmoPillars(str(tmp_path), plots=0.1).read("train")
 
 
 def test_remarks_are_the_same_every_time_and_in_one_split():

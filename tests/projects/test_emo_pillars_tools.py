@@ -71,6 +71,7 @@ def test_a_file_gives_a_table_in_its_own_order(capsys, model, tmp_path):
         ("a.tsv", "text\tcontext\nso, sad\tx\n", [("x", "so, sad")]),
         ("a.jsonl", '{"text": "so happy", "context": null}\n\n{"text": "é"}\n', [("", "so happy"), ("", "é")]),
         ("a.csv", 'text\n"two\nlines"\n', [("", "two\nlines")]),
+        ("a.csv", "\n\ntext;context\nso;x\n", [("x", "so")]),
     ],
 )
 def test_files_as_people_have_them(name, text, rows, tmp_path):
@@ -81,7 +82,10 @@ def test_files_as_people_have_them(name, text, rows, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.csv", b"comment,label\nx,1\n", "has no column 'text', only comment, label"),
+        ("a.csv", b"comment,label\nx,1\n", "has no column 'text', or several: its columns are comment, label"),
+        ("a.csv", b"text,text\nx,y\n", "or several: its columns are text, text"),
+        ("a.csv", b"", "its columns are none"),
+        ("a.csv", b"text\n" + b"x" * 200_000 + b"\n", "is no table, after line 1: field larger than"),
         ("a.txt", b"\n\n", "has no text"),
         ("a.txt", b"\xe9t\xe9\n", "not UTF-8"),
         ("a.jsonl", b'{"text": 3}\n', "line 1, is no JSON object with a text"),

@@ -192,6 +192,9 @@ def test_isear_has_five_folds_that_are_apart_and_cover_all(tmp_path):
     assert labels == {"joy", "fear", "anger", "sadness", "disgust", "embarrassment", "remorse"}
     with pytest.raises(UserError, match="there are five"):
         Isear(str(tmp_path), 5)
+    (tmp_path / "isear.csv").write_text("joy," + "x" * 200_000 + "\n")
+    with pytest.raises(UserError, match="is no table: field larger than"):
+        Isear(str(tmp_path)).read("test")
     (tmp_path / "isear.csv").write_text("calm,text\n")
     with pytest.raises(UserError, match="row 1, is not"):
         Isear(str(tmp_path)).read("test")

@@ -87,21 +87,25 @@ def read(file: Path) -> list[Row]:
     elif kind == ".jsonl":
         rows = [_object(file, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     else:
-        table = csv.DictReader(
-            io.StringIO("\n".join(lines)), delimiter="\t" if kind == ".tsv" else _delimiter(lines[0])
-        )
-        table.fieldnames = [name.strip().lower() for name in table.fieldnames or ()]
-        if TEXT not in table.fieldnames:
-            raise UserError(f"{printable(file)} has no column 'text', only {shown(', '.join(table.fieldnames))}")
-        rows = [{str(name): value for name, value in row.items()} for row in table]
+        rows = _table(file, "\n".join(lines).lstrip("\n"), "\t" if kind == ".tsv" else None)
     found = [(str(row.get(CONTEXT) or "").strip(), str(row.get(TEXT) or "").strip()) for row in rows]
     if not any(text for _, text in found):
         raise UserError(f"{printable(file)} has no text")
     return [row for row in found if row[1]]
 
 
-def _delimiter(header: str) -> str:
-    return max(",;\t", key=header.count)
+def _table(file: Path, content: str, delimiter: str | None) -> list[dict[str, Any]]:
+    header = content.split("\n", 1)[0]
+    table = csv.DictReader(io.StringIO(content), delimiter=delimiter or max(",;\t", key=header.count))
+    try:
+        table.fieldnames = [name.strip().lower() for name in table.fieldnames or ()]
+        rows = [{str(name): value for name, value in row.items()} for row in table]
+    except csv.Error as error:
+        raise UserError(f"{printable(file)} is no table, after line {table.line_num}: {error}") from None
+    if table.fieldnames.count(TEXT) != 1:
+        columns = shown(", ".join(table.fieldnames))
+        raise UserError(f"{printable(file)} has no column 'text', or several: its columns are {columns or 'none'}")
+    return rows
 
 
 def _object(file: Path, number: int, line: str) -> dict[str, Any]:
