@@ -43,7 +43,6 @@ class EmotionTests(EvaluationData):
         emotions: the taxonomy of the synthetic set; none gives the paper's 28.
         kinds: which tests of the synthetic set.
         joined: contexts and utterances as one text.
-        limit: at most so many examples of a synthetic test.
         max_length: longer inputs are cut to this many tokens; a context before its utterance.
         eval_batch_size: texts per step.
     """
@@ -56,7 +55,6 @@ class EmotionTests(EvaluationData):
         emotions: list[str] | None = None,
         kinds: list[str] | None = None,
         joined: bool = False,
-        limit: int | None = None,
         max_length: int = 128,
         eval_batch_size: int = 128,
     ):
@@ -65,7 +63,7 @@ class EmotionTests(EvaluationData):
         tasks: dict[str, TextSource] = {} if gold is None else {"gold": gold}
         if synthetic is not None:
             for kind in kinds or ["original"]:
-                tasks[kind] = EmoPillars(synthetic, emotions, [KINDS[kind]], joined=joined, limit=limit)
+                tasks[kind] = EmoPillars(synthetic, emotions, [KINDS[kind]], joined=joined)
         if not tasks:
             raise UserError("nothing to test on: give data.gold or data.synthetic")
         super().__init__(tasks, tokenizer, max_length, eval_batch_size, keep_pair=True)

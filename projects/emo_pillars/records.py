@@ -160,7 +160,6 @@ class EmoPillars(TextSource):
         plots: share of the plots that the training examples are of.
         cut: levels from here on are labels; None takes the levels themselves.
         remap: give words outside the taxonomy a place in it; else they are dropped.
-        limit: at most so many examples of a split.
     """
 
     def __init__(
@@ -172,13 +171,12 @@ class EmoPillars(TextSource):
         plots: float = 1.0,
         cut: float | None = CUT,
         remap: bool = True,
-        limit: int | None = None,
     ):
         if not 0 < plots <= 1:
             raise UserError(f"plots is {plots}: a share is above 0 and at most 1")
         self.folder, self.emotions = expand(root, "root of Emo Pillars"), tuple(emotions or GOEMOTIONS)
         self.parts, self.joined = parts or [("", "utterance")], joined
-        self.plots, self.cut, self.remap, self.limit = plots, cut, REMAP if remap else {}, limit
+        self.plots, self.cut, self.remap = plots, cut, REMAP if remap else {}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -203,7 +201,7 @@ class EmoPillars(TextSource):
                 f"{self.folder / FILES[split]} has no example with {self._wanted()} and a level from the cut "
                 f"on; its fields are {fields}.\n{ABOUT}"
             )
-        return found[: self.limit]
+        return found
 
     def _wanted(self) -> str:
         return " or ".join(" and ".join(name for name in part if name) for part in self.parts)

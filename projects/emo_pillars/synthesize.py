@@ -20,7 +20,7 @@ from typing import Any, Literal
 import lightning.pytorch as L
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from common.charts import heat_map
 from common.cli import main
@@ -36,19 +36,6 @@ Step = Literal["characters", "utterances", "levels", "contexts"]
 COMPARED = 400  # utterances whose similarity is measured
 READ = {"characters": "plot", "utterances": "actor", "levels": "utterance", "contexts": "all_emotions"}
 """What a step needs of its records."""
-
-
-class Records(Dataset[Record]):
-    """Records as a loader wants them."""
-
-    def __init__(self, records: Sequence[Record]):
-        self.records = records
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> Record:
-        return self.records[index]
 
 
 class Batches(L.LightningDataModule):
@@ -71,7 +58,7 @@ class Batches(L.LightningDataModule):
         random.Random(0).shuffle(plots)
         kept = set(plots[: max(1, round(self.share * len(plots)))])
         taken = [record for record in records if str(record["plot_id"]) in kept]
-        return DataLoader(Records(taken), self.batch_size, collate_fn=list)
+        return DataLoader(taken, self.batch_size, collate_fn=list)
 
 
 class Synthesis(L.LightningModule):
@@ -101,11 +88,7 @@ class Synthesis(L.LightningModule):
         self.step, self.llm, self.shares = step, llm, shares
         self.emotions = tuple(emotions or GOEMOTIONS)
         self.run_dir = Path()
-        steps: dict[Step, Callable[[list[Record]], list[list[Record]]]] = {
-            "characters": self.characters, "utterances": self.utterances,
-            "levels": self.levels, "contexts": self.contexts,
-        }  # fmt: skip
-        self.work = steps[step]
+        self.work: Callable[[list[Record]], list[list[Record]]] = getattr(self, step)
 
     def ask(self, task: str, records: Sequence[Record], **sections: str) -> list[str]:
         """Answers about records, whose fields (the values) become the prompt's sections (the keys)."""
