@@ -131,6 +131,7 @@ def comments() -> dict[str, Arm]:
         "tuned": Arm(
             test(train("tune", **{"model.weights": plain.weights})), "graded comments, then 600 labelled ones", True
         ),
+        "levels": Arm([graded], "what the classifier has graded"),
     }
 
 
