@@ -62,7 +62,7 @@ def stories() -> dict[str, Arm]:
     tokenizer: Settings = {"data.tokenizer": words.output("tokenizer")}
     written, loose = pipeline(), pipeline(told=False, contexts=False)
 
-    def train(config: str, data: Stage | None = None, **settings: Any) -> Stage:
+    def train(config: str, data: Stage | None = None, /, **settings: Any) -> Stage:
         root = {f"{DATA}.root": data.output("data")} if data else {}
         return Stage(config, TRAIN, {**tokenizer, **root, **settings}, base="contextless")
 
@@ -139,7 +139,7 @@ def gold_sets(rehearsed: bool) -> dict[str, Arm]:
     """RoBERTa-large on the released data; tuned on GoEmotions, ISEAR and EmoContext; and on data made here."""
     released: Settings = {f"{DATA}.root": "$DATA_ROOT/emopillars/context-less"}
 
-    def train(config: str, of: Stage | None = None, **settings: Any) -> Stage:
+    def train(config: str, of: Stage | None = None, /, **settings: Any) -> Stage:
         return Stage(config, TRAIN, {**({"model.weights": of.weights} if of else {}), **settings}, base="train")
 
     def test(of: Stage, config: str = "evaluate", **settings: Any) -> Arm:
