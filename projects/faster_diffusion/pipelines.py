@@ -33,9 +33,9 @@ class Reuse:
     mode: Mode = "encoder"
 
 
-def pipeline_of(model: TextToImage, scheduler: Any) -> StableDiffusionPipeline:
+def pipeline_of(model: TextToImage, scheduler: Any) -> Any:
     """diffusers' own pipeline, as it is; a model of pixels has no autoencoder, and what it draws is its latent."""
-    found = StableDiffusionPipeline(
+    found: Any = StableDiffusionPipeline(
         vae=model.vae,
         text_encoder=model.text_encoder,
         tokenizer=model.tokenizer,
@@ -50,7 +50,7 @@ def pipeline_of(model: TextToImage, scheduler: Any) -> StableDiffusionPipeline:
 
 
 def draw(
-    pipe: StableDiffusionPipeline,
+    pipe: Any,
     model: TextToImage,
     captions: Sequence[str],
     noise: Tensor,

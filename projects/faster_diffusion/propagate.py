@@ -211,7 +211,7 @@ class Propagation:
         if self.trajectory.at(given["timestep"]):
             self.forget()
         number, place = self.trajectory.call, self.trajectory.place
-        sample = given.get("sample", given.get("hidden_states"))
+        sample: Any = given.get("sample", given.get("hidden_states"))
         shapes = [x.shape for x in (sample, given.get("encoder_hidden_states")) if x is not None]
         known = self.shapes.get(number) == shapes
         self.shapes[number] = shapes
@@ -280,7 +280,8 @@ def injecting(trajectory: Trajectory, alpha: float, before: bool) -> Iterator[No
             code does the former in sequence and the latter in parallel.
     """
     scheduler = trajectory.scheduler
-    plain, first = scheduler.step, None
+    plain = scheduler.step
+    first: Any = None
     names = inspect.signature(plain)
 
     def late(place: int) -> bool:

@@ -86,7 +86,7 @@ class Sampling(L.LightningModule):
             frechet_distance(inception) if inception else FrechetInceptionDistance(GlyphFeatures(), normalize=True)
         )
         self.clip_score = ClipScore(Clip(clip)) if clip else None
-        self.marks = nn.ModuleDict({split: MeanMetric() for split in ("test", "val")} if inception is None else {})
+        self.marks: Any = nn.ModuleDict({split: MeanMetric() for split in ("test", "val")} if inception is None else {})
         self.reference = load_file(expand(reference, "model.reference"))["pictures"] if reference else None
         self.keep, self.pictures = keep, pictures
         self.kept: list[Tensor] = []

@@ -38,6 +38,7 @@ def build_solver(config: Any, solver: Solver, steps: int, only: Keys | None = No
 class ListedTimes(DDIMScheduler):
     """DDIM without noise of its own at `listed` times, whatever lies between them. Pipelines ask for as many steps."""
 
+    config: Any
     listed: list[int]
 
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:

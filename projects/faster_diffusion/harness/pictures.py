@@ -15,7 +15,7 @@ def change_chart(raw: dict[str, np.ndarray], relative: dict[str, np.ndarray]) ->
     """Changes [T - 1] by block, raw and relative, on logarithmic scales."""
     panels = []
     for values, up in ((raw, "log10 of the change"), (relative, "log10 of the relative change")):
-        lines = [Line(np.arange(1, len(row) + 1), np.log10(row + 1e-12), name) for name, row in values.items()]
+        lines = [Line(range(1, len(row) + 1), np.log10(row + 1e-12).tolist(), name) for name, row in values.items()]
         panels.append(line_chart(lines, "step", up))
     return side_by_side(*panels)
 

@@ -18,7 +18,12 @@ VAE: dict[str, Any] = {
     "block_out_channels": [128, 256, 512, 512],
     "layers_per_block": 2,
 }
-TEXT = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+TEXT: dict[str, Any] = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+}
 PICTURES = 5000  # of COCO 2017 val
 BETWEEN = 0.675
 """What a step between key steps costs, by one in full (the arm `cost`)."""
@@ -31,7 +36,7 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
         network = nn.Linear(1, 1).requires_grad_(False)  # it counts, and computes nothing
         return Workload(network, lambda n: network(torch.zeros(n, 1)), batch=1, samples=1, unit="count")
     model, data = config["model"], config["data"]
-    parts: dict[str, nn.Module] = {"unet": UNet2DConditionModel(**SD15), "vae": AutoencoderKL(**VAE)}
+    parts: dict[str, Any] = {"unet": UNet2DConditionModel(**SD15), "vae": AutoencoderKL(**VAE)}
     parts["text"] = CLIPTextModel(CLIPTextConfig(**TEXT, max_position_embeddings=TOKENS))
     networks = nn.ModuleDict(parts).requires_grad_(False).eval()
     if model.get("half"):

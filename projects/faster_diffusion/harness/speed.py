@@ -19,7 +19,7 @@ STEPS = 5  # the median group of the paper's key steps
 class Steps(nn.Module):
     """Successive steps of the U-Net, without the solver's between: latents and text of one sample -> the last noise."""
 
-    def __init__(self, unet: UNet2DConditionModel, keys: Keys):
+    def __init__(self, unet: Any, keys: Keys):
         super().__init__()
         self.unet, self.keys = unet, keys
 
@@ -48,6 +48,7 @@ def _steps(keys: Keys) -> Callable[[], tuple[nn.Module, tuple[Tensor, ...]]]:
     def build() -> tuple[nn.Module, tuple[Tensor, ...]]:
         side = SD15["sample_size"]
         given = torch.zeros(1, 4, side, side), torch.zeros(1, TOKENS, SD15["cross_attention_dim"])
-        return Steps(UNet2DConditionModel(**SD15).eval(), keys), given
+        network: Any = UNet2DConditionModel(**SD15)
+        return Steps(network.eval(), keys), given
 
     return build
