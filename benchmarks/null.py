@@ -12,6 +12,7 @@ import math
 import os
 import statistics
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.judging.forms import Better
+from benchmarks.judging.forms import Measure, measures
 from benchmarks.judging.null import Null, null_result, planted
 from benchmarks.judging.tables import Paper
 from benchmarks.judging.verdict import Verdict, judge
@@ -29,37 +30,52 @@ from benchmarks.showing.terminal import STYLES, values
 from common.console import table_console
 from common.errors import UserError, refuse_control_in, user_errors
 from common.paths import runs_folder, user_path
+from common.recipe import walk
 from common.training.runs import locked
 
 OTHER_SEEDS = 1000
 """What the copy's seeds are above the baseline's."""
 
 
-def strongest_baseline(paper: Paper, method: str, scale: str, known: dict[str, Any]) -> str:
-    """Of the arms that claims call worse than the method, the one with the best mean of the first claim's metric.
+def strongest_baseline(paper: Paper, method: str, scale: str, known: dict[str, Any], arms: Iterable[str]) -> str:
+    """Of the arms that claims compare the method with, the one with the best mean.
+
+    Claims of another arm than the method count where no claim is of the method itself: the arm that they call worse,
+    or that the other is not worse than, is then the baseline. The first such claim's metric ranks the arms.
 
     Args:
         known: a results file's content; the first such claim's arm is taken where it has no figures.
+        arms: those that may be copied: of which seeds differ.
 
     Raises:
-        UserError: no claim at this scale says that the method is better than another arm.
+        UserError: no claim at this scale compares two arms of which a seed has runs of its own.
     """
-    tests = [
-        claim.test
-        for claim in paper.claims
-        if scale in claim.scales and isinstance(claim.test, Better) and not claim.test.better.real
-        and claim.test.better.arm == method and not paper.metric(claim.test.better).exact
-    ]  # fmt: skip
-    if not tests:
-        raise UserError(f"{paper.paper} claims at {scale} scale of {method} nowhere that it is better than another arm")
-    metric = paper.metric(tests[0].better)
+    can_be_copied = set(arms)
+    pairs: list[tuple[Measure, Measure]] = []
+    for claim in paper.claims:
+        compared = measures(claim.test) if claim.test and scale in claim.scales else []
+        if len(compared) < 2 or any(one.real or paper.metric(one).exact for one in compared):
+            continue
+        first, second = compared
+        if second.arm == method:
+            first, second = second, first
+        if first.arm != second.arm and second.arm in can_be_copied:
+            pairs.append((first, second))
+    pairs = [pair for pair in pairs if pair[0].arm == method] or pairs
+    if not pairs:
+        raise UserError(
+            f"{paper.paper} claims nowhere at {scale} scale that an arm differs from another in what varies"
+        )
+    metric = next((one for one in (paper.metric(second) for _, second in pairs) if one.better), None)
+    if metric is None:
+        return pairs[0][1].arm
     sign = 1 if metric.better == "higher" else -1
 
     def strength(arm: str) -> float:
         figures = values(known["arms"].get(arm, {"seeds": {}}), metric)
         return sign * statistics.fmean(figures) if figures else -math.inf
 
-    return max(dict.fromkeys(test.worse.arm for test in tests), key=strength)
+    return max(dict.fromkeys(second.arm for _, second in pairs), key=strength)
 
 
 def run(request: Request, console: Console, slots: int = 0) -> list[Verdict]:
@@ -68,14 +84,13 @@ def run(request: Request, console: Console, slots: int = 0) -> list[Verdict]:
     paper = recipes.page(request.paper)
     known = results.read(results.path(request)) or results.read(results.reference(request.paper, request.label))
     method = next(name for name, arm in arms.items() if arm.method)
-    baseline = strongest_baseline(paper, method, request.scale, known or {"arms": {}})
+    varying = [name for name, arm in arms.items() if not all(stage.shared for stage in walk(arm.stages))]
+    baseline = strongest_baseline(paper, method, request.scale, known or {"arms": {}}, varying)
     preflight.preflight(recipe, request)
     variables = preflight.environment(request)
     wanted = replace(request, arms=(baseline,))
     original = recipes.jobs(wanted, variables)[baseline]
     copy = recipes.jobs(replace(wanted, first_seed=OTHER_SEEDS), variables)[baseline]
-    if all(job.stage.shared for job in original[0]):
-        raise UserError(f"{baseline} has one run for all seeds: a copy with other seeds would be the same run")
     chains = [*original.values(), *copy.values()]
     jobs = list({(job.fingerprint, job.seed): job for chain in chains for job in chain}.values())
     said = (
@@ -131,6 +146,11 @@ def main(arguments: list[str] | None = None) -> int:
     wanted = Request(options.paper, options.scale, options.seeds, data=options.data, runs=runs)
     verdicts = run(wanted, console, options.jobs)
     null = null_result(verdicts)
+    if not null.comparisons:
+        raise UserError(
+            f"the two copies have the same figures for every one of {wanted.seeds} seeds: nothing of {wanted.paper} "
+            "varies from seed to seed that could be decided by chance"
+        )
     print_null(verdicts, null, console)
     return int(null.more_than_chance)
 

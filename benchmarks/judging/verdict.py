@@ -14,12 +14,14 @@ Seeds are paired by their number. A verdict rests on the Student-t interval of t
 judged at the looks of `looks.LOOKS`, each with the first so many paired seeds in the order of their numbers, and the
 first look that decides stands: seeds that exist because other claims needed them change nothing.
 
-A premise is judged in the same way, and has to be confirmed; else its claim is inconclusive, "premise not met".
+A premise is judged in the same way, and has to be confirmed; else its claim is inconclusive, "premise not met". One on
+a run that all seeds share (what a teacher reached from which every arm starts) is a fact of that very run: its figure
+decides, without an interval.
 
 Figures that no seed changes need no interval: those of `exact` metrics, of which one seed is enough, and those that
 came out the same for every one of several seeds (with `auto`, of three); a tie is inconclusive. Where all stages behind
-all figures of a comparison are shared by the seeds, there is one figure however many seeds name it: one run, and no
-interval.
+all figures of a claim are shared by the seeds, there is one figure however many seeds name it: one run, and no
+interval; `recipes.page` refuses a page with such a claim.
 An arm that has not run, a figure that is not finite and a single seed leave a claim inconclusive: a diverged seed is
 not dropped.
 """
@@ -136,9 +138,8 @@ def _judge(
         return Verdict(claim.id, "untested", claim.untested[with_data])
     if isinstance(claim.test, OnReported):
         return _judge_reported(claim.id, claim.test)
-    verdict, *premises = (
-        _judge_test(claim.id, test, found, paper, networks, plan, most) for test in (claim.test, *claim.premise)
-    )
+    verdict = _judge_test(claim.id, claim.test, found, paper, networks, plan, most)
+    premises = [_judge_test(claim.id, test, found, paper, networks, plan, most, premise=True) for test in claim.premise]
     failed = [premise for premise in premises if premise.status != "confirmed"]
     if not failed:
         looks = [judged.look for judged in (verdict, *premises) if judged.look is not None]
@@ -183,8 +184,9 @@ def _judge_test(
     networks: dict[str, dict[str, float]],
     plan: Plan,
     most: int,
+    premise: bool = False,
 ) -> Verdict:
-    """The verdict on a test of what was measured."""
+    """The verdict on a test of what was measured; a premise may be one of a run that all seeds share."""
     compared = measures(test)
     metrics = [paper.metric(measure) for measure in compared]
     there = sample(test, found, paper, networks)
@@ -210,7 +212,8 @@ def _judge_test(
     least = min(LOOKS) if plan == "auto" else len(effects)
     first = effects[:least]
     never_varies = all(len({column[seed] for seed in there.seeds[: len(first)]}) == 1 for column in there.columns)
-    if len(set(first)) == 1 and (known["exact"] or (never_varies and len(first) == least > 1)):
+    fact = known["exact"] or (premise and there.one_run)
+    if len(set(first)) == 1 and (fact or (never_varies and len(first) == least > 1)):
         seeds, ends, status = len(first), (first[0], first[0]), decide(first[0], first[0], test)
     elif looks and len(first) == least > 1:
         status, seeds = first_decision(effects, test, looks.items())
@@ -218,7 +221,7 @@ def _judge_test(
         if low_end != high_end or plan == "fixed" or seeds >= ALIKE:
             ends = (low_end, high_end)
             alpha = looks[seeds] if low_end != high_end else None
-    if plan == "auto" and status in DECIDED and not known["exact"]:
+    if plan == "auto" and status in DECIDED and not fact:
         look = seeds
     constant = ends is not None and ends[0] == ends[1]
     if status == "inconclusive" and not constant and problem:
@@ -268,6 +271,8 @@ def _evidence(
         evidence = " on the real architecture, counted"
     elif seeds > 1:
         evidence = f" for each of {counted}"
+    elif there.one_run and not exact:
+        evidence = " in the run that all seeds share"
     else:
         evidence = ", counted: one seed decides"
     return evidence + (": a tie" if decide(*ends, test) == "inconclusive" else "")

@@ -6,7 +6,7 @@ import importlib
 import json
 import os
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.judging import tables
 from benchmarks.judging.checked import read_yaml
+from benchmarks.judging.forms import measures
 from common.errors import UserError, unknown
 from common.recipe import SCALES, Arm, Download, Output, Recipe, Scale, Stage, walk
 from common.training.runs import read_done
@@ -54,7 +55,26 @@ def arm_names(paper: str) -> list[str]:
 
 def page(paper: str) -> tables.Paper:
     """What a paper reports and claims; UserError where its page or its recipe is broken."""
-    return tables.load_paper(paper, arm_names(paper), tables.PAPERS)
+    found = tables.load_paper(paper, arm_names(paper), tables.PAPERS)
+    refuse_one_run(found, load(paper).arms("mini"))
+    return found
+
+
+def refuse_one_run(paper: tables.Paper, arms: Mapping[str, Arm]) -> None:
+    """UserError where a claim at mini scale is tested on figures of arms whose stages all seeds share.
+
+    Such figures are one run however many seeds name it: they have no interval, and no number of seeds decides.
+    """
+    once = {name for name, arm in arms.items() if all(stage.shared for stage in walk(arm.stages))}
+    for claim in paper.claims:
+        compared = measures(claim.test) if claim.test and "mini" in claim.scales else []
+        varying = [one for one in compared if not paper.metric(one).exact]
+        if varying and all(one.arm in once for one in varying):
+            raise UserError(
+                f"{paper.paper}.yaml: claim {claim.id} is tested on {varying[0].metric} of {varying[0].arm}, which is "
+                "one run that all seeds share: no number of seeds could decide it; take an arm that every seed runs, "
+                "or a metric that is `exact`"
+            )
 
 
 @dataclass(frozen=True)

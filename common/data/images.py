@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from common.data.stream import stream_loader
-from common.data.text import PlainTexts, Split
 from common.data.tolerant import Tolerant
 from common.errors import UserError
 
@@ -52,20 +51,6 @@ class PictureSource(ABC):
 
     @abstractmethod
     def __getitem__(self, index: int) -> Picture: ...
-
-
-class Captions(PlainTexts):
-    """What is said of pictures, read without looking at them.
-
-    Args:
-        pictures: whose captions; every split is theirs.
-    """
-
-    def __init__(self, pictures: PictureSource):
-        self.pictures = pictures
-
-    def read(self, split: Split) -> list[str]:
-        return [self.pictures[index].caption for index in range(len(self.pictures))]
 
 
 class Pictures(Dataset):

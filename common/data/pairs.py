@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
-from common.data.text import PlainTexts, Split
+from common.data.text import Split
 
 
 class Pair(NamedTuple):
@@ -43,17 +43,3 @@ class Unlabelled(PairSource):
     def read(self, split: Split) -> list[Pair]:
         pairs = [pair for source in self.sources for part in self.splits for pair in source.read(part)]
         return list(dict.fromkeys(Pair(pair.a, pair.b) for pair in pairs))
-
-
-class TextsOfPairs(PlainTexts):
-    """Both sentences of each pair as one text: the stories of a world.
-
-    Args:
-        source: where they come from; scores are not looked at.
-    """
-
-    def __init__(self, source: PairSource):
-        self.source = source
-
-    def read(self, split: Split) -> list[str]:
-        return [f"{pair.a} {pair.b}" for pair in self.source.read(split)]

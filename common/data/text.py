@@ -1,4 +1,4 @@
-"""Texts, plain or with one class each: what language models read, and what text-classification sources yield."""
+"""Texts with one class, or several, each: what every text-classification source yields."""
 
 from abc import ABC, abstractmethod
 from typing import Literal, NamedTuple
@@ -13,11 +13,22 @@ class AbsentSplit(UserError):
 
 
 class LabelledText(NamedTuple):
-    """A text, or a pair of texts, with the index of its class."""
+    """A text, or a pair of texts, with the index of its class.
+
+    Attributes:
+        scores: of a text that may have several classes, how much it has of each, from 0 to 1; `label` is then the first
+            of the highest.
+    """
 
     text: str
     pair: str | None
     label: int
+    scores: tuple[float, ...] = ()
+
+
+def scored(text: str, pair: str | None, scores: tuple[float, ...]) -> LabelledText:
+    """A text that may have several classes, or none."""
+    return LabelledText(text, pair, scores.index(max(scores)), scores)
 
 
 class TextSource(ABC):
@@ -31,25 +42,3 @@ class TextSource(ABC):
     @abstractmethod
     def read(self, split: Split) -> list[LabelledText]:
         """All examples of a split."""
-
-
-class PlainTexts(ABC):
-    """A data set of texts without labels; the same split always gives the same texts in the same order."""
-
-    @abstractmethod
-    def read(self, split: Split) -> list[str]:
-        """All texts of a split."""
-
-
-class TextsOf(PlainTexts):
-    """The texts of a labelled source, those of a pair one after the other.
-
-    Args:
-        source: where they come from; its labels are not looked at.
-    """
-
-    def __init__(self, source: TextSource):
-        self.source = source
-
-    def read(self, split: Split) -> list[str]:
-        return [text for row in self.source.read(split) for text in (row.text, row.pair) if text is not None]

@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from common.cli import main
+from common.data.plain_texts import PlainTexts
 from common.data.stream import stream_loader
-from common.data.text import PlainTexts
 from common.errors import UserError
 from common.training.schedules import adamw, optimizer_steps
 

@@ -87,6 +87,7 @@ HUB: dict[str, Callable[..., None]] = {
     "lmsys/vicuna-7b-v1.5": llama,
     "lmsys/vicuna-13b-v1.5": partial(llama, layers=40),
     "mistralai/Mistral-7B-v0.1": mistral,
+    "mistralai/Mistral-7B-Instruct-v0.2": partial(mistral, chat=True),
     "Qwen/Qwen2.5-0.5B": partial(qwen, layers=24, tied=True),
     "Qwen/Qwen2.5-1.5B": partial(qwen, layers=28, tied=True),
     "Qwen/Qwen2.5-3B": partial(qwen, layers=36, tied=True),

@@ -47,11 +47,10 @@ def distilbert(folder: Path, layers: int = 6) -> None:
     save(folder, transformers.DistilBertForMaskedLM(settings), tokenizer)
 
 
-def roberta(folder: Path, layers: int = 12, kind: str = "RobertaForMaskedLM") -> None:
+def roberta(folder: Path, layers: int = 12, kind: str = "RobertaForMaskedLM", types: int = 1, **config: Any) -> None:
     tokenizer = tokenizers.byte_level(transformers.RobertaTokenizer, length=512)
-    settings = transformers.RobertaConfig(
-        **SIZES, **vocabulary(tokenizer), num_hidden_layers=layers, max_position_embeddings=514, type_vocab_size=1
-    )
+    sizes = SIZES | {"num_hidden_layers": layers, "max_position_embeddings": 514, "type_vocab_size": types}
+    settings = transformers.RobertaConfig(**sizes, **vocabulary(tokenizer), **config)
     save(folder, getattr(transformers, kind)(settings), tokenizer)
 
 
@@ -134,8 +133,14 @@ def llama(folder: Path, layers: int = 32) -> None:
     save(folder, transformers.LlamaForCausalLM(settings), tokenizer)
 
 
-def mistral(folder: Path, layers: int = 32) -> None:
+def mistral(folder: Path, layers: int = 32, chat: bool = False) -> None:
+    """Mistral; those that chat have a template, without a place for a system's message."""
     tokenizer = tokenizers.byte_level(transformers.LlamaTokenizer)
+    if chat:
+        tokenizer.chat_template = (
+            "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+            "{% else %}{{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
+        )
     settings = transformers.MistralConfig(
         **SIZES, **vocabulary(tokenizer), num_hidden_layers=layers, num_key_value_heads=2, head_dim=WIDTH // HEADS
     )

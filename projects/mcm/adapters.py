@@ -6,16 +6,17 @@ unet = load_student(model.unet, "yhzhai/mcm/modelscopet2v-laion", None)
 import copy
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
-from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 
 from common.errors import UserError
 from common.hub import hub_file
+from common.models.lora import Lora, merged, trained_part
 from common.paths import expand
 from common.training.weights import load_state, load_weights
-from projects.mcm.model import Lora, VideoUNet, build_student, merge_lora, take_inputs_by_name, trained_part
+from projects.mcm.model import VideoUNet, add_updates, build_student
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 WHAT = "the student's weights"
@@ -40,7 +41,7 @@ def load_student(teacher: VideoUNet, weights: str, lora: Lora | None, guidance_d
     else:
         unet = build_student(teacher, lora, guidance_dim)
         load_weights(trained_part(unet), expand(weights, WHAT))
-    return merge_lora(unet).requires_grad_(False)
+    return merged(unet).requires_grad_(False)
 
 
 def is_adapter(weights: str) -> bool:
@@ -64,10 +65,7 @@ def _adapted(teacher: VideoUNet, weights: str) -> VideoUNet:
             f"{weights} adapts {strange[0]} and {len(strange) - 1} more layers that this teacher does not have: it is "
             "an adapter of another model"
         )
-    unet = copy.deepcopy(teacher).requires_grad_(False)
-    settings = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=wanted)
-    inject_adapter_in_model(settings, unet)
-    take_inputs_by_name(unet)
+    unet = add_updates(copy.deepcopy(teacher), replace(lora, targets=tuple(wanted)))
     load_weights(trained_part(unet), state)
     return unet
 

@@ -6,12 +6,12 @@ Formulas follow Luo et al. 2023 (Latent Consistency Models), which MCM builds on
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-Prediction = Literal["epsilon", "v_prediction", "sample"]
+from common.models.diffusion_steps import NoiseSchedule, Prediction
+
 Network = Callable[[Tensor, Tensor], Tensor]
 """(z_t [B, ...], t [B]) -> the network's output [B, ...]."""
 
@@ -117,23 +117,17 @@ class Consistency(nn.Module):
         noisy = abar.sqrt() * latents + (1 - abar).sqrt() * noise
         return torch.where(expand(index == self.knots - 1, latents) > 0, noise, noisy)
 
+    @property
+    def schedule(self) -> NoiseSchedule:
+        return NoiseSchedule(self.alphas_cumprod, self.prediction)
+
     def x0(self, output: Tensor, sample: Tensor, t: Tensor) -> Tensor:
         """The latent that a network's output at (sample, t [B]) stands for."""
-        abar = expand(self.alphas_cumprod[t], sample)
-        if self.prediction == "epsilon":
-            return (sample - (1 - abar).sqrt() * output) / abar.sqrt()
-        if self.prediction == "v_prediction":
-            return abar.sqrt() * sample - (1 - abar).sqrt() * output
-        return output
+        return self.schedule.x0_of(output, sample, t)
 
     def noise(self, output: Tensor, sample: Tensor, t: Tensor) -> Tensor:
         """The noise that a network's output at (sample, t [B]) stands for."""
-        abar = expand(self.alphas_cumprod[t], sample)
-        if self.prediction == "epsilon":
-            return output
-        if self.prediction == "v_prediction":
-            return abar.sqrt() * output + (1 - abar).sqrt() * sample
-        return (sample - abar.sqrt() * output) / (1 - abar).sqrt()
+        return self.schedule.noise_of(output, sample, t)
 
     def consistent(self, network: Network, sample: Tensor, t: Tensor) -> Tensor:
         """f(z_t, t) = c_skip z_t + c_out x0."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from common.cli import main, one_seed
+from common.models.lora import Lora, trained_part
 from common.training.augment import diff_augment
 from common.training.schedules import adamw, optimizer_steps
 from projects.mcm.consistency import Consistency, ema_update, guidance_embedding, pseudo_huber
@@ -29,7 +30,7 @@ from projects.mcm.discriminator import (
     gradient_penalty,
 )
 from projects.mcm.features import FrameEncoder, FrameFeatures, SentenceEncoder, build_sentences
-from projects.mcm.model import Lora, VideoModel, VideoUNet, build_student, denoise, load_video_model, trained_part
+from projects.mcm.model import VideoModel, VideoUNet, build_student, denoise, load_video_model
 from projects.mcm.motion import Motion, motion_head
 
 GUIDANCE_DIM = 256

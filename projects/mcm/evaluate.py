@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from common.cli import main, one_seed
 from common.data.images import Pictures
+from common.models.lora import Lora
 from common.training.runs import save_picture
 from common.visual import filmstrip, to_frames
 from projects.mcm.adapters import load_student
@@ -20,7 +21,7 @@ from projects.mcm.consistency import guidance_embedding
 from projects.mcm.data import VideoData
 from projects.mcm.distill import GUIDANCE_DIM
 from projects.mcm.measures import Measures, VideoMeasures, WorldMeasures
-from projects.mcm.model import Lora, VideoModel, load_video_model
+from projects.mcm.model import VideoModel, load_video_model
 from projects.mcm.sampling import sample_student, sample_teacher
 
 SPLIT = 1_000_000  # between the seeds of the splits' noise

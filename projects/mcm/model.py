@@ -20,13 +20,12 @@ from diffusers import (
     UNetMotionModel,
 )
 from einops import rearrange
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
 from common.hub import from_pretrained
+from common.models.lora import Lora, add_lora, updated_layers
 from common.models.text_to_image import load_text_encoder, load_tokenizer
 from common.paths import expand
 
@@ -55,19 +54,6 @@ class VideoModel:
     motion_adapter: str | None = None
     beta_schedule: str | None = None
     timestep_spacing: str | None = None
-
-
-@dataclass
-class Lora:
-    """Low-rank updates of attention, feed-forward, ResNet, resampling and time-projection layers.
-
-    Attributes:
-        rank: of an update.
-        alpha: the update is scaled by alpha / rank.
-    """
-
-    rank: int = 64
-    alpha: float = 64.0
 
 
 class PixelCodec(nn.Module):
@@ -183,16 +169,7 @@ def build_student(teacher: VideoUNet, lora: Lora | None, guidance_dim: int = 256
         guidance_dim: of that embedding.
     """
     if lora is not None:
-        student = copy.deepcopy(teacher).requires_grad_(False)
-        found = LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=0.0,
-            target_modules=ATTENTION_LAYERS + RESNET_LAYERS,
-            exclude_modules=TEMPORAL_CONVOLUTIONS if isinstance(teacher, UNet3DConditionModel) else None,
-        )
-        inject_adapter_in_model(found, student)
-        take_inputs_by_name(student)
+        student = add_updates(copy.deepcopy(teacher), lora)
         return student
     student = type(teacher).from_config(teacher.config, time_cond_proj_dim=guidance_dim)
     student.load_state_dict(teacher.state_dict(), strict=False)
@@ -200,39 +177,18 @@ def build_student(teacher: VideoUNet, lora: Lora | None, guidance_dim: int = 256
     return student.eval()
 
 
-def take_inputs_by_name(unet: VideoUNet) -> None:
-    """Let peft's layers be called as diffusers' motion modules do."""
-    for module in unet.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.register_forward_pre_hook(_by_position, with_kwargs=True)
+def add_updates(unet: VideoUNet, lora: Lora) -> VideoUNet:
+    """Updates of attention, feed-forward, ResNet, resampling and time-projection layers, in place, unless `lora` names
+    others. diffusers' motion modules call their layers in a way that peft's do not know: see `_by_position`."""
+    exclude = TEMPORAL_CONVOLUTIONS if isinstance(unet, UNet3DConditionModel) and lora.targets is None else None
+    for layer in updated_layers(add_lora(unet, lora, ATTENTION_LAYERS + RESNET_LAYERS, exclude)):
+        layer.register_forward_pre_hook(_by_position, with_kwargs=True)
+    return unet
 
 
 def _by_position(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
     """diffusers' motion modules pass `input` by that name, which peft's layers do not know."""
     return ((kwargs.pop("input"), *args) if "input" in kwargs else args), kwargs
-
-
-def trained_part(module: nn.Module) -> nn.Module:
-    """A module that holds nothing but the trained parameters of `module`, by the same names: what a file keeps."""
-    root = nn.Module()
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            *path, leaf = name.split(".")
-            node = root
-            for part in path:
-                if part not in node._modules:
-                    node.add_module(part, nn.Module())
-                node = node.get_submodule(part)
-            node.register_parameter(leaf, parameter)
-    return root
-
-
-def merge_lora(unet: VideoUNet) -> VideoUNet:
-    """Add the low-rank updates to the weights: the same function, at the teacher's cost."""
-    for module in unet.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.merge()
-    return unet
 
 
 def noise_schedule(scheduler: Any) -> Tensor:

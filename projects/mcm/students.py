@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
+from common.models.lora import Lora
 from common.training.runs import settings_of
 from projects.mcm.adapters import is_adapter, load_student
 from projects.mcm.consistency import guidance_embedding
 from projects.mcm.distill import GUIDANCE_DIM
-from projects.mcm.model import Lora, PixelCodec, VideoDiffusion, VideoModel, VideoUNet, load_video_model
+from projects.mcm.model import PixelCodec, VideoDiffusion, VideoModel, VideoUNet, load_video_model
 from projects.mcm.sampling import sample_student
 
 TEACHERS = {  # of the released students, and the side of their frames

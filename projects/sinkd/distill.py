@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from common.cli import main
+from common.data.classified import Batch, TextData
 from common.errors import UserError
 from common.losses.distillation import (
     annealed_temperature,
@@ -19,12 +20,11 @@ from common.losses.distillation import (
     soft_cross_entropy,
     total_variation,
 )
+from common.models.text_classifier import ClassifierConfig, build_classifier, logits
 from common.paths import expand
 from common.training.distributed import gather
 from common.training.weights import load_weights
-from projects.sinkd.data import Batch, TextData
-from projects.sinkd.finetune import Finetuning, Score, links, logits
-from projects.sinkd.model import ClassifierConfig, build_classifier
+from projects.sinkd.finetune import Finetuning, Score, links
 from projects.sinkd.sinkhorn import sinkhorn_loss
 
 Divergence = Literal["kl", "rkl", "js", "tvd", "none"]

@@ -14,13 +14,13 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from common.charts import heat_map, side_by_side
 from common.cli import main
+from common.data.classified import Batch, EvaluationData
 from common.errors import UserError
+from common.models.text_classifier import ClassifierConfig, build_classifier, logits
 from common.paths import expand
 from common.training.runs import save_picture
 from common.training.weights import load_weights
-from projects.sinkd.data import Batch, EvaluationData
-from projects.sinkd.finetune import Score, logits, score_metric
-from projects.sinkd.model import ClassifierConfig, build_classifier
+from projects.sinkd.finetune import Score, score_metric
 from projects.sinkd.sinkhorn import pairwise_l1, sinkhorn_plan
 
 SHOWN = 16  # texts of the picture, a batch of the paper's size

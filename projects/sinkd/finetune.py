@@ -16,9 +16,9 @@ from torchmetrics.classification import BinaryF1Score, MulticlassAccuracy, Multi
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from common.cli import main
+from common.data.classified import Batch, TextData
+from common.models.text_classifier import ClassifierConfig, build_classifier, logits
 from common.training.schedules import optimizer_steps
-from projects.sinkd.data import Batch, TextData
-from projects.sinkd.model import ClassifierConfig, build_classifier
 
 Score = Literal["accuracy", "f1", "matthews"]
 
@@ -73,7 +73,7 @@ class Finetuning(L.LightningModule):
         self.best_weights: dict[str, Tensor] | None = None
 
     def logits(self, batch: Batch) -> Tensor:
-        """[B, C], in float32 whatever the precision of the network."""
+        """[B, C]"""
         return logits(self.net, batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -112,13 +112,6 @@ class Finetuning(L.LightningModule):
         if self.best_weights is not None:
             self.net.load_state_dict(self.best_weights)
         return self.net
-
-
-def logits(net: PreTrainedModel, batch: Batch) -> Tensor:
-    """A classifier's logits [B, C] in float32."""
-    unread = {"labels"} if hasattr(net.config, "type_vocab_size") else {"labels", "token_type_ids"}  # GPT-Neo has none
-    inputs = {name: value for name, value in batch.items() if name not in unread}
-    return net(**inputs).logits.float()
 
 
 def links(parser: Any) -> None:

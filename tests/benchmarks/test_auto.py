@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import null, reproduce
+from benchmarks.judging.forms import Better, Bound, Measure, Metric, NotWorse, Test
+from benchmarks.judging.tables import Claim, Paper, Source
+from common.errors import UserError
 from tests.benchmarks.demo import ran
 
 NOISE = "(0.8 if kind == 'method' else 0.6) + 0.01 * seed"
@@ -86,3 +89,41 @@ def test_two_copies_that_do_differ_are_noticed(project: Path, capsys: pytest.Cap
     code = null.main(["demo", "--runs", str(project / "runs"), "--jobs", "2", "--seeds", "5"])
     assert "wrongly decided" in capsys.readouterr().out
     assert code in (0, 1)  # one comparison is too few to be more than chance
+
+
+def test_copies_without_any_difference_show_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unsteady(project, "0.6")
+    stage = project / "projects/demo/stage.py"
+    stage.write_text(stage.read_text().replace("0.6 + 0.01 * seed", "0.6"))
+    assert null.main(["demo", "--runs", str(project / "runs"), "--jobs", "2"]) == 2
+    assert "the two copies have the same figures for every one of 3 seeds" in capsys.readouterr().err
+
+
+METRICS = {name: Metric(name, name, better=sign) for name, sign in (("accuracy", "higher"), ("error", "lower"))}
+
+
+def claim(test: Test) -> Claim:
+    return Claim("C", "text", Source("Table 1", "paper"), ("mini",), {}, test)
+
+
+OURS, OTHERS, OLD = (Measure(arm, "accuracy") for arm in ("method", "plain", "old"))
+
+
+@pytest.mark.parametrize(
+    ("tests", "baseline"),
+    [
+        ((Better(OURS, OTHERS), NotWorse(OURS, OLD, 0.1)), "old"),  # the better one of two, in whatever form
+        ((Better(OURS, Measure("method", "error")), Better(OLD, OURS), Better(OTHERS, OLD)), "old"),
+        ((Better(OLD, OTHERS), Better(OURS, Measure("once", "accuracy"))), "plain"),  # none of the method: of another
+    ],
+)
+def test_the_baseline_of_a_null_is_another_arm_than_the_method(tests: tuple[Test, ...], baseline: str) -> None:
+    page = Paper("p", "t", "t", "a", 2020, None, None, None, "m", "", METRICS, (), tuple(map(claim, tests)))
+    known = {"arms": {arm: {"seeds": {"0": {"accuracy": v}}} for arm, v in (("plain", 0.5), ("old", 0.6))}}
+    assert null.strongest_baseline(page, "method", "mini", known, ("method", "plain", "old")) == baseline
+
+
+def test_a_page_without_a_comparison_has_no_null() -> None:
+    page = Paper("p", "t", "t", "a", 2020, None, None, None, "m", "", METRICS, (), (claim(Bound(OURS, above=0.5)),))
+    with pytest.raises(UserError, match="p claims nowhere at mini scale"):
+        null.strongest_baseline(page, "method", "mini", {"arms": {}}, ("method", "plain"))

@@ -14,7 +14,7 @@ from benchmarks import reproduce
 from benchmarks.running import recipes
 from benchmarks.running.recipes import Job, portable
 from common.errors import UserError
-from common.recipe import Arm, Stage
+from common.recipe import Arm, Recipe, Stage
 from tests.benchmarks.demo import RECIPE, request
 
 
@@ -280,3 +280,11 @@ def test_every_recipe_expands_at_every_scale_without_a_model_library() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert shown.stdout == "[]\n", shown.stderr
+
+
+def test_a_claim_about_one_run_of_all_seeds_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage("evaluate", "projects.demo.evaluate", run="test", shared=True)
+    once = Recipe("A demonstration", "numbers", lambda _: dict.fromkeys(("method", "plain"), Arm([stage], "one run")))
+    monkeypatch.setattr(recipes, "load", lambda paper: once)
+    with pytest.raises(UserError, match=r"demo.yaml: claim C1 is tested on accuracy of method, which is one run that"):
+        recipes.page("demo")

@@ -391,6 +391,18 @@ def test_a_premise_may_compare_and_is_judged_at_looks_of_its_own() -> None:
     assert (found.status, found.look, found.seeds) == ("confirmed", 5, 3)  # the premise was shown at the second look
 
 
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize(("reached", "status"), [(0.7, "confirmed"), (0.5, "inconclusive"), (0.3, "inconclusive")])
+def test_a_premise_of_a_run_that_all_seeds_share_is_a_fact_of_it(plan: Plan, reached: float, status: str) -> None:
+    figures = {"a": [0.70, 0.71, 0.72], "b": [0.60, 0.611, 0.62], "c_recall": [reached] * 3}
+    gate = Bound(of("c", "recall"), above=0.5)
+    found = verdict(BETTER, plan=plan, premise=(gate,), shared=("c",), **figures)
+    assert (found.status, found.look) == (status, 3 if plan == "auto" and status == "confirmed" else None)
+    if status == "inconclusive":
+        assert found.reason.startswith(f"premise not met: c {reached:.3f} in the run that all seeds share")
+        assert found.needs == ()
+
+
 # --- looks
 
 

@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from common.data.images import Captions
-from common.data.pairs import Pair, PairSource, TextsOfPairs
-from common.data.text import LabelledText, PlainTexts, TextsOf, TextSource
+from common.data.pairs import Pair, PairSource
+from common.data.plain_texts import Captions, PlainTexts, TextsOf, TextsOfPairs
+from common.data.text import LabelledText, TextSource
 from common.data.worlds.glyph_scenes import GlyphScenes
 from common.errors import UserError
 from common.foundations.causal_lm import IGNORED, NAMES, LanguageTraining, ReadingData

@@ -1,5 +1,7 @@
 """Text-to-image diffusion: closed forms, guidance, gradients through frozen parts, folders; the world of glyphs."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,21 @@ from torch.nn import functional as F
 
 from common.data.readers.coco_captions import CocoCaptions
 from common.data.words import word_tokenizer
-from common.data.worlds.glyph_scenes import HELD_OUT, GlyphScenes, caption, draw, layouts, matching_slots, read_slots
+from common.data.worlds.glyph_scenes import (
+    BACKGROUND,
+    HELD_OUT,
+    KINDS,
+    GlyphFeatures,
+    GlyphScenes,
+    caption,
+    draw,
+    layouts,
+    matching_slots,
+    named_objects,
+    objects_right,
+    pair,
+    read_slots,
+)
 from common.errors import UserError
 from common.foundations.text_to_image import CaptionedPictures, DiffusionTraining, build_text_encoder, build_unet
 from common.models.text_to_image import (
@@ -188,6 +204,74 @@ def test_words_are_marked_in_their_places():
     assert matching_slots(truth, truth) == 1 and matching_slots("", truth) == 0
     assert matching_slots("red bar northwest", truth) == pytest.approx(2 / 6)
     assert matching_slots(f"{truth} and more", truth) == 1
+
+
+def pictures_of(*given: tuple[tuple[int, int], ...]) -> torch.Tensor:
+    """[B, 3, 8, 8] of layouts, with as many objects as they list."""
+    return torch.stack([torch.from_numpy(draw(layout)).permute(2, 0, 1).float() / 255 for layout in given])
+
+
+def test_captions_that_leave_places_open_name_held_out_pairs_in_their_own_split_alone():
+    sizes = {"train": 3000, **HELD_OUT}
+    worlds = {split: GlyphScenes(split, size, places_named=False) for split, size in sizes.items()}
+    said = {split: {world[k].caption for k in range(len(world))} for split, world in worlds.items()}
+    assert all(len(text.split()) == 4 for texts in said.values() for text in texts)
+    pairs = {split: {frozenset(Counter(named_objects(text)).items()) for text in said[split]} for split in said}
+    assert [len(pairs[split]) for split in ("train", "val", "test")] == [171, 13, 26]
+    assert not pairs["val"] & pairs["test"] and not pairs["train"] & (pairs["val"] | pairs["test"])
+    by_caption = Counter(caption(layout, places=False) for layout in layouts())
+    assert set(by_caption.values()) == {6} and len(by_caption) == len(KINDS) ** 2
+
+
+def test_a_share_of_the_training_captions_names_another_object():
+    clean, noisy = (GlyphScenes("train", 2000, 0, False, share) for share in (0.0, 0.25))
+    named = [[Counter(named_objects(w[k].caption)) for k in range(len(w))] for w in (clean, noisy)]
+    wrong = [(a - b).total() for a, b in zip(*named, strict=True)]
+    assert set(wrong) == {0, 1} and 0.22 < np.mean(wrong) < 0.28  # never both
+    assert all(np.array_equal(clean[k].image, noisy[k].image) for k in range(20))
+    allowed = {pair(layouts()[k]) for k in clean.layouts}
+    kinds = {kind: number for number, kind in enumerate(KINDS)}
+    assert all(tuple(sorted(kinds[o] for o in objects.elements())) in allowed for objects in named[1])
+    held_out = GlyphScenes("test", 50, 0, False, 0.25)
+    assert all(held_out[k].caption == GlyphScenes("test", 50, 0, False)[k].caption for k in range(50))
+    placed = GlyphScenes("train", 200, caption_noise=1.0)
+    assert all(placed[k].caption != GlyphScenes("train", 200)[k].caption for k in range(200))
+    with pytest.raises(UserError, match="caption_noise is a share"):
+        GlyphScenes("train", 3, caption_noise=1.5)
+
+
+def test_objects_right_from_the_floor_to_the_ceiling():
+    rng = np.random.default_rng(0)
+    some = [layouts()[k] for k in rng.permutation(2400)[:300]]
+    captions = [caption(layout, places=False) for layout in some]
+    pictures = pictures_of(*some)
+    noisy = (pictures + torch.randn(pictures.shape, generator=generator()) * 6 / 255).clamp(0, 1)
+    assert objects_right(pictures, captions).eq(1).all() and objects_right(noisy, captions).eq(1).all()
+    assert objects_right(pictures, [caption(layout) for layout in some]).eq(1).all()  # names of places are passed over
+    grey = torch.full_like(pictures, BACKGROUND / 255)
+    assert objects_right(grey, captions).eq(0).all()
+    assert objects_right(pictures.mean(0, keepdim=True).expand_as(pictures), captions).mean() < 0.06
+    assert 0.05 < objects_right(pictures.roll(1, 0), captions).mean() < 0.15  # pictures of other captions: the floor
+    assert objects_right(torch.rand(pictures.shape, generator=generator()), captions).mean() < 0.06
+
+
+def test_objects_right_counts_wrong_missing_and_further_objects():
+    (red, blue, other) = (KINDS.index(kind) for kind in (("red", "block"), ("blue", "slash"), ("green", "bar")))
+    text = "red block blue slash"
+    layouts_ = [((0, red), (3, blue)), ((2, blue), (1, red)), ((0, red),), ((0, red), (1, other)), ((0, red), (1, red))]
+    layouts_ += [((0, red), (1, blue), (2, other)), ((0, red), (1, blue), (2, red), (3, blue))]
+    found = objects_right(pictures_of(*layouts_), [text] * len(layouts_))
+    torch.testing.assert_close(found, torch.tensor([1, 1, 1 / 2, 1 / 2, 1 / 2, 2 / 3, 1 / 2]))
+    assert objects_right(pictures_of(((0, red), (1, red))), ["red block red block"]).item() == 1
+
+
+def test_features_of_glyphs_see_objects_and_their_wrongness_and_no_places():
+    (red, blue) = (KINDS.index(kind) for kind in (("red", "block"), ("blue", "slash")))
+    a, b, c = GlyphFeatures()(pictures_of(((0, red), (3, blue)), ((1, red), (2, blue)), ((0, red),)))
+    assert a.shape == (GlyphFeatures.num_features,) and torch.equal(a, b) and a[red] == a[blue] == 0
+    assert c[blue] > 0.1 and a.gt(0).sum() == 18
+    dim = GlyphFeatures()(0.5 * pictures_of(((0, red), (3, blue))))[0]
+    assert dim[red] > 0.1
 
 
 def test_coco_s_captions(tmp_path):

@@ -17,8 +17,9 @@ from common.cli import main, one_seed
 from common.data.images import IMAGENET_MEAN, IMAGENET_STD
 from common.data.worlds.moving_glyphs import MovingGlyphs
 from common.errors import UserError
+from common.evaluators.clip_score import CLIP_MEAN, CLIP_STD
 from common.evaluators.frechet import Inception
-from common.evaluators.videos import CLIP_MEAN, CLIP_STD
+from common.models.lora import Lora, merged, trained_part
 from common.rehearsal.metric_models import write_inception
 from common.rehearsal.vision_models import clip
 from common.training.weights import load_state
@@ -29,7 +30,7 @@ from projects.mcm.distill import Adversary, MotionConsistency
 from projects.mcm.evaluate import Evaluation
 from projects.mcm.features import DinoClassifier, FrameEncoder, FrameFeatures, SentenceEncoder
 from projects.mcm.measures import Measures, VideoMeasures
-from projects.mcm.model import Lora, VideoModel, build_student, denoise, load_video_model, merge_lora, trained_part
+from projects.mcm.model import VideoModel, build_student, denoise, load_video_model
 from projects.mcm.sampling import sample_student, sample_teacher
 from projects.mcm.teacher import TeacherTraining
 from projects.mcm.tools import sample
@@ -97,7 +98,7 @@ def test_merged_updates_compute_what_they_did_apart(teacher):
     z, t, context = torch.randn(2, 4, 6, 4, 4), torch.tensor([3, 900]), teacher.encode_text(CAPTIONS)
     apart = denoise(student, z, t, context)
     assert not torch.allclose(apart, denoise(teacher.unet, z, t, context), atol=1e-3)
-    torch.testing.assert_close(denoise(merge_lora(student), z, t, context), apart, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(denoise(merged(student), z, t, context), apart, atol=1e-4, rtol=1e-4)
 
 
 def test_a_student_of_animatediff_updates_its_motion_modules_too():
@@ -121,7 +122,7 @@ def test_a_student_of_animatediff_updates_its_motion_modules_too():
         for parameter in trained_part(student).parameters():
             parameter.normal_(0, 0.1)
     apart = denoise(student, z, t, context)
-    torch.testing.assert_close(denoise(merge_lora(student), z, t, context), apart, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(denoise(merged(student), z, t, context), apart, atol=1e-4, rtol=1e-4)
 
 
 def test_a_fully_trained_student_is_told_the_guidance_and_ignores_it_at_first(folder):

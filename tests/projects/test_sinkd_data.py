@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from common.data.classified import EvaluationData, TextData, all_texts, collate
 from common.data.readers.glue import TASKS, Glue
 from common.data.readers.goemotions import GoEmotions
 from common.data.text import LabelledText
 from common.data.tokenizers import build_wordpieces
 from common.errors import UserError
 from common.rehearsal.datasets import write_parquet
-from projects.sinkd.data import EvaluationData, TextData, all_texts, collate
 from projects.sinkd.harness.rehearsal import rows
 from projects.sinkd.harness.speed import speed
 from projects.sinkd.world import THINGS, Sentences
@@ -129,21 +129,6 @@ def test_the_real_cola():
     assert batch["labels"].shape == (64,) and unknown < 0.1
 
 
-def test_goemotions_keeps_comments_with_one_emotion(tmp_path):
-    (tmp_path / "labels.txt").write_text("joy\nlove\n")  # "neutral" is not listed in some copies
-    (tmp_path / "train.tsv").write_text("so happy\t0\tid1\nboth\t0,1\tid2\nwell\t2\tid3\n")
-    source = GoEmotions(str(tmp_path))
-    assert source.classes == ("joy", "love", "neutral")
-    assert source.read("train") == [LabelledText("so happy", None, 0), LabelledText("well", None, 2)]
-    with pytest.raises(UserError, match="dev.tsv is missing"):
-        source.read("val")
-    (tmp_path / "train.tsv").write_text("so happy\t0\tid1\nwrong\t3\tid2\n")
-    with pytest.raises(UserError, match="line 2"):
-        source.read("train")
-    with pytest.raises(UserError, match="labels.txt is missing"):
-        GoEmotions(str(tmp_path / "absent"))
-
-
 def test_the_real_goemotions():
     source = GoEmotions(str(real("goemotions")))
     assert len(source.classes) == 28 and source.classes[-1] == "neutral"
@@ -179,14 +164,6 @@ def test_a_sentence_s_topic_is_what_most_of_its_clauses_are_about():
         assert len(named) == 3
         right += max(named, key=named.count) == example.label // 2
     assert 0.75 < right / len(examples) < 0.95  # no reader is always right
-
-
-def test_batches_of_pairs_are_cut_and_padded():
-    pairs = [LabelledText("a b c d e f", "g h i", 1), LabelledText("a", "g", 0)]
-    batch = collate(pairs, build_wordpieces(all_texts(pairs), 1000), max_length=8)
-    assert batch["input_ids"].shape == (2, 8) and batch["labels"].tolist() == [1, 0]
-    assert batch["attention_mask"].sum(1).tolist() == [8, 5]
-    assert batch["token_type_ids"][1].tolist() == [0, 0, 0, 1, 1, 0, 0, 0]
 
 
 def test_a_seed_draws_its_own_training_all_texts():

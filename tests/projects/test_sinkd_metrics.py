@@ -6,9 +6,9 @@ from safetensors.torch import save_model
 from torch import Tensor
 from torch.nn import functional as F
 
+from common.models.text_classifier import ClassifierConfig, build_classifier
 from projects.sinkd.evaluate import Evaluation
 from projects.sinkd.finetune import score_metric
-from projects.sinkd.model import ClassifierConfig, build_classifier
 
 TINY = ClassifierConfig(hidden=8, layers=1, heads=2)
 LABELS = torch.tensor([0, 0, 0, 1, 1, 2])

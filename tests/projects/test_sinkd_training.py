@@ -11,15 +11,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_model
 from torch.nn import functional as F
 
+from common.data.classified import EvaluationData, TextData, all_texts
 from common.data.tokenizers import build_wordpieces
 from common.errors import UserError
 from common.losses.distillation import soft_cross_entropy
+from common.models.text_classifier import ClassifierConfig, build_classifier, logits
 from common.training.runs import saved_pictures
-from projects.sinkd.data import EvaluationData, TextData, all_texts
 from projects.sinkd.distill import DIVERGENCES, Distillation
 from projects.sinkd.evaluate import Evaluation
-from projects.sinkd.finetune import Finetuning, logits, score_metric
-from projects.sinkd.model import ClassifierConfig, build_classifier
+from projects.sinkd.finetune import Finetuning, score_metric
 from projects.sinkd.sinkhorn import sinkhorn_loss
 from projects.sinkd.world import Sentences
 from tests.golden import golden_file

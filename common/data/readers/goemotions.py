@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from common.data.files import is_file, lines_of, shown
-from common.data.text import LabelledText, Split, TextSource
+from common.data.text import LabelledText, Split, TextSource, scored
 from common.errors import UserError
 from common.paths import expand
 
@@ -14,17 +14,19 @@ ABOUT = """GoEmotions (CC BY 4.0).
 
 
 class GoEmotions(TextSource):
-    """Comments that the annotators gave exactly one of 27 emotions or "neutral"; the others (16 %) are left out.
+    """Comments with the emotions that annotators gave them, of 27 and "neutral".
 
     Args:
         root: folder of the files; `$DATA_ROOT` is replaced.
+        several: all comments, with a score of 1 for each of their emotions; without it the comments with exactly one
+            (84 %), with its class.
 
     Raises:
         UserError: a file is missing, or a line is not in its format.
     """
 
-    def __init__(self, root: str):
-        self.folder = expand(root, "root of GoEmotions")
+    def __init__(self, root: str, several: bool = False):
+        self.folder, self.several = expand(root, "root of GoEmotions"), several
         listed = next((self.folder / name for name in ("labels.txt", "emotions.txt") if self._has(name)), None)
         if listed is None:
             raise UserError(f"no GoEmotions in {self.folder}: labels.txt is missing.\n{ABOUT}")
@@ -42,20 +44,24 @@ class GoEmotions(TextSource):
         return self._classes
 
     def read(self, split: Split) -> list[LabelledText]:
-        return list(self.rows(split))
+        rows = self.rows(split)
+        if self.several:
+            classes = range(len(self.classes))
+            return [scored(text, None, tuple(float(k in labels) for k in classes)) for text, labels in rows]
+        return [LabelledText(text, None, labels[0]) for text, labels in rows if len(labels) == 1]
 
-    def rows(self, split: Split) -> Iterator[LabelledText]:
-        """What `read` gives, one by one."""
+    def rows(self, split: Split) -> Iterator[tuple[str, list[int]]]:
+        """Comments and the indices of their classes, one by one."""
         file = self.folder / f"{'dev' if split == 'val' else split}.tsv"
         if not is_file(file):
             raise UserError(f"no GoEmotions in {self.folder}: {file.name} is missing.\n{ABOUT}")
         indices = {str(k): k for k in range(len(self.classes))}
         for number, line in enumerate(lines_of(file), start=1):
             text, *rest = line.split("\t")
-            labels = [indices.get(label) for label in rest[0].split(",")] if len(rest) == 2 else [None]
-            if not text.strip() or None in labels:
+            given = rest[0].split(",") if len(rest) == 2 else []
+            labels = [indices[label] for label in given if label in indices]
+            if not text.strip() or not labels or len(labels) < len(given):
                 raise UserError(
                     f"{file}, line {number}, is not (comment, class indices, comment id): {shown(line)}\n{ABOUT}"
                 )
-            if len(labels) == 1 and labels[0] is not None:
-                yield LabelledText(text, None, labels[0])
+            yield text, labels

@@ -9,11 +9,12 @@ from einops import rearrange
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, Dinov2Config, Dinov2Model
 
+from common.models.lora import Lora
 from common.recipe import Stage
 from common.workload import Workload
 from projects.mcm.consistency import pseudo_huber
 from projects.mcm.discriminator import FrameDiscriminator, discriminator_losses, generator_loss
-from projects.mcm.model import Lora, build_student, denoise
+from projects.mcm.model import build_student, denoise
 from projects.mcm.motion import motion_head
 
 VAE: dict[str, Any] = {

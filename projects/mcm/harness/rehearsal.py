@@ -8,12 +8,13 @@ import transformers
 from diffusers import UNet3DConditionModel
 from safetensors.torch import save_file
 
+from common.models.lora import Lora, trained_part
 from common.rehearsal.datasets import make_webdataset
 from common.rehearsal.hub import snapshot, write_hub
 from common.rehearsal.image_hubs import write_open_clip
 from common.rehearsal.metric_models import write_inception
 from common.rehearsal.videos import make_video_tar
-from projects.mcm.model import Lora, build_student, trained_part
+from projects.mcm.model import build_student
 
 HUB = (
     "ali-vilab/text-to-video-ms-1.7b",

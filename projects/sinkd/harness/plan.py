@@ -24,7 +24,7 @@ DEVELOPMENT = {
     "cola": 1043, "mnli": 9815, "mnli_mm": 9832, "mrpc": 408, "qnli": 5463, "qqp": 40_430, "rte": 277, "sst2": 872,
 }  # fmt: skip
 EVALUATED = 128
-"""Texts of a step that nothing learns from (`data.EvaluationData`)."""
+"""Texts of a step that nothing learns from (`classified.EvaluationData`)."""
 
 
 def workload(stage: Stage, config: dict[str, Any]) -> Workload:
@@ -46,7 +46,7 @@ def _classifier(config: dict[str, Any], task: str) -> BertForSequenceClassificat
 
 
 def _logits(net: nn.Module, texts: int, length: int) -> Tensor:
-    """`finetune.logits` of made-up texts without padding, [n, C]."""
+    """`text_classifier.logits` of made-up texts without padding, [n, C]."""
     return net(input_ids=torch.zeros(texts, length, dtype=torch.long)).logits.float()
 
 

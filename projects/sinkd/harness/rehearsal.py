@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from common.data.readers.glue import TASKS, Layout
+from common.models.text_classifier import ClassifierConfig, build_classifier
 from common.rehearsal.datasets import make_sentences, write_parquet
 from common.rehearsal.hub import snapshot, write_hub
-from projects.sinkd.model import ClassifierConfig, build_classifier
 
 HUB = ("bert-base-uncased", "google/bert_uncased_L-6_H-768_A-12")
 TRAIN, DEV = 260, 12  # two of the largest batches, and some more

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
+from common.data.classified import all_texts, collate
 from common.data.tokenizers import build_wordpieces
 from common.workload import Network, Source, Speed
-from projects.sinkd.data import all_texts, collate
 from projects.sinkd.world import Sentences
 
 TOKENS = 128  # of the paper's longest input
