@@ -120,8 +120,15 @@ def annotate(original: Sequence[str], compressed: Sequence[str], window: int) ->
 
 def kept_samples(variation: Sequence[float], gap: Sequence[float], percentile: float = 90) -> list[int]:
     """Indices of the samples that pass quality control: the variation rate lies below its percentile, and then the
-    alignment gap of what is left below its own. Where most are equal to the percentile, most are dropped, as released.
+    alignment gap of what is left below its own.
+
+    Where nothing lies below, for nearly all are as good as the best, those at the percentile pass as well; the released
+    code would drop every sample.
     """
-    v, g = np.asarray(variation), np.asarray(gap)
-    first = np.flatnonzero(v < np.percentile(v, percentile)) if len(v) else np.arange(0)
-    return first[g[first] < np.percentile(g[first], percentile)].tolist() if len(first) else []
+    kept = np.arange(len(variation))
+    for rates in (np.asarray(variation), np.asarray(gap)):
+        if len(kept):
+            bar = np.percentile(rates[kept], percentile)
+            below = rates[kept] < bar
+            kept = kept[below if below.any() else rates[kept] <= bar]
+    return kept.tolist()

@@ -193,7 +193,8 @@ class PromptCompressor:
         self.device = device_of(device_map)
         self.net = net.to(self.device).eval()
         offset = 2 if self.mark == "▁" else 0  # RoBERTa's positions begin behind the padding's
-        self.positions = min(POSITIONS, net.config.max_position_embeddings - offset)
+        longest = min(net.config.max_position_embeddings - offset, self.tokenizer.model_max_length)
+        self.positions = min(POSITIONS, longest)
         self.count = counter_of(counted_by, self.tokenizer)
 
     def compress_prompt(
@@ -280,7 +281,9 @@ class PromptCompressor:
                     p = word_probabilities(forced, token_to_word)
                     kept = choose(words, p, rate, self.count, force_tokens, drop_consecutive)
                     chosen = [word for word, k in zip(words, kept, strict=True) if k]
-                    out += self.tokenizer.convert_tokens_to_string(chosen) if chosen else ""
+                    more = self.tokenizer.convert_tokens_to_string(chosen) if chosen else ""
+                    # the released code runs chunks together, and makes one word of two where they meet
+                    out += " " + more if out and more and not (out[-1].isspace() or more[0].isspace()) else more
                 labels += [(self._plain(word), k) for word, k in zip(words, kept, strict=True)]
             if stay:
                 texts.append(text if whole else out)

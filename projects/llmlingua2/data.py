@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from common.data.files import is_file, shown
+from common.data.plain_texts import PlainTexts
 from common.data.records import json_lines
 from common.data.stream import stream_loader
-from common.data.text import PlainTexts, Split
+from common.data.text import Split
 from common.data.tokenizers import load_tokenizer
 from common.errors import UserError
 from common.paths import expand
@@ -223,6 +224,7 @@ class LabelledData(L.LightningDataModule):
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(tokenizer)
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.tokenizer.model_max_length = max_length  # which the compressor heeds
         self.max_length, self.batch_size, self.seed = max_length, batch_size, seed
         pairs = source.read(seed)
         samples, self.quality = label(pairs, window)

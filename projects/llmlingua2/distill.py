@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from common.cli import main
 from common.data.files import write_atomic
-from common.data.text import PlainTexts
+from common.data.plain_texts import PlainTexts
 from common.data.tokenizers import load_tokenizer
 from common.hub import from_pretrained
 from projects.llmlingua2.annotate import ENDS, annotate, chunk_lengths, messages, split_words
@@ -53,7 +53,9 @@ class Distilling(L.LightningModule):
         return "\n\n".join(part["content"] for part in asked) + "\n"
 
     def test_step(self, chunks: list[str], batch_idx: int) -> None:
-        coded = self.tokenizer([self.prompt(chunk) for chunk in chunks], return_tensors="pt", padding=True).to(self.device)
+        coded = self.tokenizer([self.prompt(chunk) for chunk in chunks], return_tensors="pt", padding=True).to(
+            self.device
+        )
         warm = {"do_sample": True, "temperature": self.temperature} if self.temperature > 0 else {"do_sample": False}
         tokens = self.teacher.generate(
             **coded, max_new_tokens=self.max_tokens, pad_token_id=self.tokenizer.pad_token_id, **warm

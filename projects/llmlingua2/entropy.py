@@ -1,8 +1,8 @@
 """The baselines: what a causal language model finds surprising stays, whatever it says.
 
 - `SelectiveContext` (Li et al. 2023): of all words those with the highest self-information.
-- `LLMLingua` (Jiang et al. 2023): a budget controller drops whole sentences first; of what is left, segment by segment,
-  the most surprising tokens stay, each surprising after what was *kept* of the segments before.
+- `LLMLingua` (Jiang et al. 2023): a budget controller may drop whole sentences first; of what is left, segment by
+  segment, the most surprising tokens stay, each surprising after what was *kept* of the segments before.
 """
 
 import re
@@ -107,11 +107,11 @@ class SelectiveContext:
         found = []
         for text, (_, places), loss in zip(texts, coded, self.model.read([ids for ids, _ in coded]), strict=True):
             words = [m.span() for m in re.finditer(r"\S+", text)]
-            scores = torch.zeros(len(words))
-            for (start, end), value in zip(places, loss, strict=True):
-                owner = next((k for k, (a, b) in enumerate(words) if start < b and end > a), None)
-                if owner is not None:
-                    scores[owner] += value
+            scores, k = torch.zeros(len(words)), 0
+            for (_, end), value in zip(places, loss.tolist(), strict=True):
+                while k + 1 < len(words) and words[k + 1][0] < end:
+                    k += 1
+                scores[k] += value
             kept = top(scores, rate)
             found.append(" ".join(text[a:b] for k, (a, b) in enumerate(words) if kept[k]))
         return found
@@ -126,10 +126,10 @@ class LLMLingua:
     Args:
         model: hub id or folder of the language model.
         segment: tokens of a segment.
-        sentences: whether the budget controller drops sentences.
+        sentences: whether the budget controller drops sentences first; the released code leaves that out unless told.
     """
 
-    def __init__(self, model: str, segment: int = 200, sentences: bool = True):
+    def __init__(self, model: str, segment: int = 200, sentences: bool = False):
         if segment < 1:
             raise UserError(f"a segment has {segment} tokens: at least 1 is needed")
         self.model, self.segment, self.sentences = LanguageModel(model), segment, sentences
@@ -178,7 +178,7 @@ class LLMLingua:
 
 
 def top(scores: Tensor, rate: float) -> Tensor:
-    """Which are the highest, `rate` of them rounded to the nearest number: bool [N], the earlier of equal ones first."""
+    """Which are the highest, `rate` of them to the nearest number: bool [N], the earlier of equal ones first."""
     kept = torch.zeros(len(scores), dtype=torch.bool)
     kept[scores.argsort(descending=True, stable=True)[: round(rate * len(scores))]] = True
     return kept

@@ -25,7 +25,7 @@ from projects.llmlingua2.compressor import PromptCompressor
 from projects.llmlingua2.data import Document, Documents
 from projects.llmlingua2.entropy import Compressor, LLMLingua, SelectiveContext
 from projects.llmlingua2.harness.pictures import marked
-from projects.llmlingua2.readers import Reader
+from projects.llmlingua2.readers import ChatReader, Reader
 
 Method = Literal["llmlingua2", "selective_context", "llmlingua", "random", "teacher", "full"]
 
@@ -85,7 +85,7 @@ class Evaluation(L.LightningModule):
     """What readers still find in compressed documents.
 
     Metrics, each `<name>_<rate in percent>`: by reader and set of documents exact match (`parser`, `ood_parser`, ...)
-    and, of readers that write sentences, token F1; `words` is the token F1 with what a perfect teacher leaves, `rate`
+    and, of language models, token F1 (`mistral_f1`); `words` is the token F1 with what a perfect teacher leaves, `rate`
     the share of words that is left, `faithful` the share of documents whose words all stand in the original in that
     order. `cpu_seconds` is processor time of this process for compressing 1,000 words, over all rates.
 
@@ -109,7 +109,7 @@ class Evaluation(L.LightningModule):
         compressor: str | None = None,
         rates: list[float] = [0.5, 0.33, 0.2],  # noqa: B006  # jsonargparse shows it
         segment: int = 200,
-        sentences: bool = True,
+        sentences: bool = False,
         forced: list[str] = [],  # noqa: B006
         counted_by: str | None = None,
     ):
@@ -171,7 +171,8 @@ class Evaluation(L.LightningModule):
             metric.update(reader.answer([text for text, _ in asked], [question.text for _, question in asked]), right)
             found = metric.compute()
             self._log(f"{prefix}{name}_{percent}", found["exact_match"].item())
-            self._log(f"{prefix}{name}_f1_{percent}", found["f1"].item())
+            if isinstance(reader, ChatReader):
+                self._log(f"{prefix}{name}_f1_{percent}", found["f1"].item())
         if prefix == "val_":
             return
         pairs = [

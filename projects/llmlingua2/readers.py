@@ -30,6 +30,8 @@ from projects.llmlingua2.world import CUES, NUMBERS, OUTCOMES, THINGS, TOPICS, d
 
 REACH = 12
 """Words behind a thing among which the program looks for what was said of it."""
+PASSAGE = 24
+"""Words that the BERT reads."""
 PROMPT = "Answer the question about the meeting transcript, which may be shortened, in as few words as it takes.\n\
 {text}\nQuestion: {question}\nAnswer:"
 
@@ -69,7 +71,7 @@ class Parser:
 
 
 class SpanReader:
-    """A BERT that points at the answer.
+    """A BERT that looks up what is asked about, reads on from there, and points at the answer.
 
     Args:
         folder: net and tokenizer, as `ReaderTraining` leaves them.
@@ -84,17 +86,19 @@ class SpanReader:
 
     @torch.inference_mode()
     def answer(self, texts: Sequence[str], questions: Sequence[str]) -> list[str]:
-        found: list[str] = []
-        for start in range(0, len(texts), self.batch):
-            part = slice(start, start + self.batch)
-            coded = asked(self.tokenizer, questions[part], texts[part])
-            places = coded.pop("offset_mapping")
+        passages = [passage(text, question) for text, question in zip(texts, questions, strict=True)]
+        found = [""] * len(texts)
+        asked = [k for k, text in enumerate(passages) if text]
+        for start in range(0, len(asked), self.batch):
+            part = asked[start : start + self.batch]
+            coded = encode(self.tokenizer, [questions[k] for k in part], [passages[k] for k in part])
+            places, inside = coded.pop("offset_mapping"), coded["token_type_ids"].bool()
             out = self.net(**{name: value.to(self.device) for name, value in coded.items()})
-            inside = coded["token_type_ids"].bool() & (places[..., 1] > 0)
+            inside &= places[..., 1] > 0
             # the best token: answers of the world are single words
             best = (out.start_logits + out.end_logits).cpu().masked_fill(~inside, -torch.inf).argmax(-1)
-            for text, span in zip(texts[part], places[torch.arange(len(best)), best].tolist(), strict=True):
-                found.append(text[span[0] : span[1]])
+            for k, (begin, end) in zip(part, places[torch.arange(len(best)), best].tolist(), strict=True):
+                found[k] = passages[k][begin:end]
         return found
 
 
@@ -136,14 +140,15 @@ class ChatReader:
         return found
 
 
-def asked(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], texts: Sequence[str]) -> dict[str, Tensor]:
-    """Questions and texts as one input each, with the places of the texts' tokens."""
-    return dict(
-        tokenizer(
-            list(questions), list(texts), truncation="only_second", max_length=128, padding=True,
-            return_offsets_mapping=True, return_tensors="pt",
-        )
-    )  # fmt: skip
+def passage(text: str, question: str) -> str:
+    """The words of a text from the one that a question ends with; empty where it is not there."""
+    words, thing = text.split(), question.split()[-1]
+    return " ".join(words[words.index(thing) :][:PASSAGE]) if thing in words else ""
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], texts: Sequence[str]) -> dict[str, Tensor]:
+    """Questions and passages as one input each, with the places of the tokens."""
+    return dict(tokenizer(list(questions), list(texts), padding=True, return_offsets_mapping=True, return_tensors="pt"))
 
 
 class ReaderTraining(L.LightningModule):
@@ -164,7 +169,7 @@ class ReaderTraining(L.LightningModule):
         self.lr, self.warmup_steps = lr, warmup_steps
 
     def training_step(self, batch: list[tuple[str, Question, int]], batch_idx: int) -> Tensor:
-        coded = asked(self.tokenizer, [q.text for _, q, _ in batch], [text for text, _, _ in batch])
+        coded = encode(self.tokenizer, [q.text for _, q, _ in batch], [text for text, _, _ in batch])
         places = coded.pop("offset_mapping")
         wanted = torch.tensor([place for _, _, place in batch])[:, None]
         here = coded["token_type_ids"].bool() & (places[..., 0] == wanted) & (places[..., 1] > wanted)
@@ -208,7 +213,7 @@ class ReadingTask(L.LightningDataModule):
         return len(self.documents)
 
     def draw(self, index: int, rng: np.random.Generator) -> tuple[str, Question, int]:
-        """A shortened text, a question, and the place of its answer."""
+        """A passage of a shortened text, a question, and the place of its answer."""
         document = self.documents[index]
         question = document.questions[rng.integers(len(document.questions))]
         words = document.text.split()
@@ -220,10 +225,12 @@ class ReadingTask(L.LightningDataModule):
         if corrected and rng.random() < 0.5:  # the whole correction, from which the reader learns what one is
             kept[thing : answer + 1] = True
         elif corrected:  # what is corrected is gone, as a good compressor leaves it
-            kept[thing + 1 : answer] &= np.array([w not in NUMBERS and w not in OUTCOMES for w in words[thing + 1 : answer]])
-        left = [word for word, k in zip(words, kept, strict=True) if k]
-        before = [word for word, k in zip(words[:answer], kept[:answer], strict=True) if k]
-        return " ".join(left), question, len(" ".join(before)) + bool(before)
+            kept[thing + 1 : answer] &= np.array(
+                [w not in NUMBERS and w not in OUTCOMES for w in words[thing + 1 : answer]]
+            )
+        left = passage(" ".join(word for word, k in zip(words, kept, strict=True) if k), question.text)
+        before = [word for word, k in zip(words[thing:answer], kept[thing:answer], strict=True) if k]
+        return left, question, len(" ".join(before)) + 1
 
     def train_dataloader(self) -> DataLoader:
         return stream_loader(self, self.batch_size, self.trainer, self.seed, collate=list)

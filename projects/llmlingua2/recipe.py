@@ -37,8 +37,11 @@ def meetings() -> dict[str, Arm]:
     return {
         "llmlingua2": judged("llmlingua2", "LLMLingua-2: a bidirectional token classifier", read, **trained()),
         "causal_classifier": judged("llmlingua2", "the same labels, learnt by a causal model", read, **trained(gpt)),
-        "selective_context": judged("selective_context", "words with the highest self-information", read, compressor=gpt),
-        "llmlingua": judged("llmlingua", "sentences, then tokens with the highest perplexity", read, compressor=gpt),
+        "selective_context": judged("selective_context", "words with the most self-information", read, compressor=gpt),
+        "llmlingua": judged("llmlingua", "tokens with the highest perplexity, in segments", read, compressor=gpt),
+        "llmlingua_sentences": judged(
+            "llmlingua", "the same after a choice of sentences", read, compressor=gpt, sentences=True
+        ),
         "random": judged("random", "any words: the floor", read),
         "teacher": judged("teacher", "what a teacher without flaws leaves, at every rate: the ceiling", read),
         "full": judged("full", "the whole text", read),
@@ -50,19 +53,19 @@ def meetings() -> dict[str, Arm]:
 def meeting_bank() -> dict[str, Arm]:
     """XLM-R and multilingual BERT on GPT-4's compressions; and on those of an open teacher."""
     released, small = (RELEASED.format(name) for name in ("xlm-roberta-large", "bert-base-multilingual-cased"))
-    taught = Stage("distill", f"{MODULE}.distill", {"model.teacher": TEACHER}, "test", shared=True).output("pairs.jsonl")
+    asked = Stage("distill", f"{MODULE}.distill", {"model.teacher": TEACHER}, "test", shared=True)
 
     def trained(name: str, **data: Any) -> dict[str, Any]:
         given = {f"data.{key}": value for key, value in data.items()}
         return {"compressor": Stage(name, f"{MODULE}.train", given, base="training").output("model")}
 
-    own = {"source.class_path": f"{MODULE}.data.CompressedFile", "source.init_args.file": taught}
+    own = {"source.class_path": f"{MODULE}.data.CompressedFile", "source.init_args.file": asked.output("pairs.jsonl")}
     return {
         "llmlingua2": judged("llmlingua2", "LLMLingua-2: XLM-RoBERTa large", **trained("train")),
         "llmlingua2_small": judged("llmlingua2", "multilingual BERT", **trained("train_small")),
         "released": judged("llmlingua2", "the authors' XLM-RoBERTa, as it is", compressor=released),
         "released_small": judged("llmlingua2", "the authors' multilingual BERT, as it is", compressor=small),
-        "open_teacher": judged("llmlingua2", "taught by Qwen2.5-7B-Instruct in GPT-4's place", **trained("train", **own)),
+        "open_teacher": judged("llmlingua2", "Qwen2.5-7B-Instruct as the teacher", **trained("train", **own)),
         "selective_context": judged("selective_context", "self-information of LLaMA-2-7B", compressor=LLAMA),
         "llmlingua": judged("llmlingua", "perplexity of LLaMA-2-7B, in segments", compressor=LLAMA),
         "random": judged("random", "any words: the floor"),

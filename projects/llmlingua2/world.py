@@ -14,7 +14,9 @@ from random import Random
 from typing import Literal
 
 from common.data.pairs import Pair, PairSource
-from common.data.text import PlainTexts, Split
+from common.data.plain_texts import PlainTexts
+from common.data.text import Split
+from projects.llmlingua2.annotate import chunk_lengths
 from projects.llmlingua2.data import Compressed, Compressions, Document, Documents, Question
 
 Style = Literal["meetings", "reports"]
@@ -61,7 +63,10 @@ GRAMMARS: dict[Style, Grammar] = {
         _made(40, 2, ["k", "t", "r"]),
         _made(24, 3, ["ing", "ade"]),
         _made(400, 4, ["x", "th", "mp", "sk"]),
-        ("{p} says ~the {t} costs {n}", "{p} ~: ~the price ~of ~the {t} ~is {n}", "~the {t} ~will cost ~us {n} ~, ~says {p}"),
+        (
+            "{p} says ~the {t} costs {n}", "{p} ~: ~the price ~of ~the {t} ~is {n}",
+            "~the {t} ~will cost ~us {n} ~, ~says {p}",
+        ),
         ("~the motion ~on {t} ~was {o}", "~we voted ~on {t} ~and ~it ~was {o}", "~as ~for {t} ~, ~the motion ~is {o}"),
         ("no sorry {x}", "i mean {x}", "no wait {x}"),
         (
@@ -78,7 +83,10 @@ GRAMMARS: dict[Style, Grammar] = {
         _made(40, 12, ["p", "b", "lo"]),
         _made(24, 13, ["ion", "ure"]),
         _made(400, 14, ["ff", "nd", "lk", "sh"]),
-        ("{p} quotes ~the {t} ~at {n}", "~for ~the {t} ~a fee ~of {n} ~is due ~to {p}", "{p} wants ~the {t} priced {n}"),
+        (
+            "{p} quotes ~the {t} ~at {n}", "~for ~the {t} ~a fee ~of {n} ~is due ~to {p}",
+            "{p} wants ~the {t} priced {n}",
+        ),
         ("~the bill ~about {t} ~got {o}", "~after debate {t} ~ended ~up {o}", "council ~file {t} ~: {o}"),
         ("rather {x}", "correction {x}", "make that {x}"),
         (
@@ -96,8 +104,8 @@ THINGS = {word for grammar in GRAMMARS.values() for word in grammar.things}
 TOPICS = {word for grammar in GRAMMARS.values() for word in grammar.topics}
 
 
-def draw(style: Style, rng: Random) -> Document:
-    """A transcript with its questions, and what a perfect teacher leaves of it."""
+def said_and_left(style: Style, rng: Random) -> tuple[list[tuple[str, str]], list[Question]]:
+    """A transcript's sentences, each with what a perfect teacher leaves of it, and questions."""
     grammar = GRAMMARS[style]
 
     def fact(templates: Sequence[str], values: Sequence[str], **words: str) -> tuple[str, str, str]:
@@ -114,7 +122,8 @@ def draw(style: Style, rng: Random) -> Document:
             left += [right if value else plain] if word[0] != "~" else []
         return " ".join(said), " ".join(left), right
 
-    said, questions = [], []
+    said: list[tuple[str, str]] = []
+    questions = []
     for thing in rng.sample(grammar.things, PRICES):
         sentence, left, right = fact(grammar.prices, NUMBERS, p=rng.choice(grammar.people), t=thing)
         said.append((sentence, left))
@@ -128,8 +137,14 @@ def draw(style: Style, rng: Random) -> Document:
         words = rng.choice(grammar.idle).split()
         said.append((" ".join(w.format(r=rng.choice(grammar.rare), n=rng.choice(NUMBERS)) for w in words), ""))
     rng.shuffle(said)
-    text = " ".join(f"{sentence} ." for sentence, _ in said)
-    return Document(text, tuple(questions), " ".join(left for _, left in said if left))
+    return [(f"{sentence} .", left) for sentence, left in said], questions
+
+
+def draw(style: Style, rng: Random) -> Document:
+    """A transcript with its questions, and what a perfect teacher leaves of it."""
+    said, questions = said_and_left(style, rng)
+    left = " ".join(left for _, left in said if left)
+    return Document(" ".join(sentence for sentence, _ in said), tuple(questions), left)
 
 
 class Meetings(Documents):
@@ -150,21 +165,29 @@ class Meetings(Documents):
 
 
 class TaughtMeetings(Compressions):
-    """Transcripts with a teacher's compressions: the essence, with words that were never said and words out of place.
+    """Transcripts in chunks with a teacher's compressions: the essence, with words that were never said and words out
+    of place.
 
     Args:
         size: transcripts.
+        chunk: words of a chunk, at most one more; it ends with a sentence.
     """
 
-    def __init__(self, size: int = 1500):
-        self.size = size
+    def __init__(self, size: int = 1500, chunk: int = 30):
+        self.size, self.chunk = size, chunk
 
     def read(self, seed: int = 0) -> list[Compressed]:
         found = []
         for k in range(self.size):
             rng = Random(f"train {seed} {k}")
-            document = draw("meetings", rng)
-            found.append(Compressed(document.text, flawed(str(document.essence).split(), rng)))
+            said, _ = said_and_left("meetings", rng)
+            words = " ".join(sentence for sentence, _ in said).split()
+            rest = iter(said)
+            for length in chunk_lengths(words, self.chunk):
+                part = [next(rest) for _ in range(words[:length].count("."))]
+                words = words[length:]
+                left = " ".join(left for _, left in part if left)
+                found.append(Compressed(" ".join(sentence for sentence, _ in part), flawed(left.split(), rng)))
         return found
 
 
@@ -191,19 +214,22 @@ class Library(PlainTexts):
         return [page(Random(f"library {k}")) for k in range(self.size)]
 
 
-class Halves(PairSource):
-    """The library's texts, each cut in two: what follows what.
+class Neighbours(PairSource):
+    """Sentences of the library with what follows them, a sentence or two each.
 
     Args:
-        size: texts.
+        size: texts of the library.
     """
 
     def __init__(self, size: int = 6000):
         self.size = size
 
     def read(self, split: Split) -> list[Pair]:
-        cut = [text.split() for text in Library(self.size).read(split)]
-        return [Pair(" ".join(w[: len(w) // 2]), " ".join(w[len(w) // 2 :])) for w in cut]
+        found = []
+        for text in Library(self.size).read(split):
+            said = [f"{sentence} ." for sentence in text.removesuffix(" .").split(" . ")]
+            found += [Pair(said[k], " ".join(said[k + 1 : k + 3])) for k in range(0, len(said) - 2, 3)]
+        return found
 
 
 def page(rng: Random) -> str:
@@ -220,7 +246,8 @@ def page(rng: Random) -> str:
         rng.choice([
             f"{word('people')} and {word('people')} sit here", f"the {word('things')} stands by the {word('things')}",
             f"{word('people')} carries a {word('things')}", f"they talk about {word('topics')} and {word('topics')}",
-            f"a {word('rare')} is a kind of {word('rare')}", f"{rng.choice(NUMBERS)} and {rng.choice(NUMBERS)} are numbers",
+            f"a {word('rare')} is a kind of {word('rare')}",
+            f"{rng.choice(NUMBERS)} and {rng.choice(NUMBERS)} are numbers",
         ])
         for _ in range(10)
     ]  # fmt: skip

@@ -6,8 +6,8 @@ python -m projects.llmlingua2.tools.compress notes.txt --model runs/llmlingua2/m
 cat prompt.txt | python -m projects.llmlingua2.tools.compress - --quiet
 
 Several files are several contexts: the least useful are dropped whole, unless --all. The shortened prompt goes to the
-terminal, or to --out; above it stands the prompt with dropped words in grey (in [brackets] where there are no colours),
-below it sizes, ratio and time. Rates and targets mean GPT-3.5's tokens where its tokenizer is at hand, else the model's.
+terminal, or to --out; above it stands the prompt with dropped words in grey (in [brackets] where there are no
+colours), below it sizes, ratio and time. Rates and targets mean GPT-3.5's tokens, with a model in a folder its own.
 """
 
 # torch is imported after the command line has been read, so that --help and its errors come at once
@@ -23,8 +23,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from common.console import printable
-from common.data.files import as_utf8, readable, write_atomic
+from common.console import tolerant_console
+from common.data.files import readable, text_of, write_atomic
 from common.errors import UserError, user_errors
 from common.paths import given_path
 
@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--digits", action="store_true", help="words with digits stay")
     command.add_argument("--tidy", action="store_true", help="of equal kept signs with nothing between, keep one")
     command.add_argument("--all", action="store_true", help="drop no file whole")
+    command.add_argument("--own-tokens", action="store_true", help="rates and targets mean the model's tokens")
     command.add_argument("--device", help="cpu, cuda, ... (default: a GPU where there is one)")
     command.add_argument("--out", type=given_path, help="write the shortened prompt to this file")
     command.add_argument("--json", type=given_path, help="write all results to this file, every word with its label")
@@ -66,9 +67,7 @@ def read(name: str) -> str:
             raise UserError(f"no file at {place}: correct the path, or give - and pipe the prompt in")
         with readable(place):
             content = place.read_bytes()
-    text = as_utf8(content, place)
-    text = text if isinstance(text, str) else bytes(text).decode("utf-8-sig")
-    text = text.replace("\r\n", "\n")
+    text = text_of(content, place).replace("\r\n", "\n")
     if not text.strip():
         raise UserError(f"{place} is empty: there is nothing to compress")
     return text
@@ -88,6 +87,7 @@ def highlighted(labels: Sequence[tuple[str, bool]], colours: bool) -> Text:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
+    tolerant_console()
     options = parser().parse_args(arguments)
     if not 0 < options.rate <= 1:
         raise UserError(f"--rate {options.rate}: the share of the tokens that stays lies above 0 and at most at 1")
@@ -96,14 +96,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     texts = [read(name) for name in options.files]
     from projects.llmlingua2.compressor import GPT, PromptCompressor
 
-    remarks = []
-    try:
-        compressor = PromptCompressor(options.model, options.device)
-    except UserError as error:
-        if GPT not in str(error):
-            raise
-        remarks.append(f"tokens are the model's own, for GPT-3.5's tokenizer ({GPT}) is not at hand")
-        compressor = PromptCompressor(options.model, options.device, counted_by=None)
+    own = options.own_tokens or given_path(options.model).is_dir()
+    compressor = PromptCompressor(options.model, options.device, counted_by=None if own else GPT)
     start = time.perf_counter()
     found = compressor.compress_prompt(
         texts,
@@ -127,10 +121,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         console = Console(highlight=False, soft_wrap=True)
         console.print(highlighted(labels, console.color_system is not None), end="\n\n")
     if options.out is None:
-        print(printable(short))
+        print(short)
     if not options.quiet:
-        sizes = f"{found['origin_tokens']} -> {found['compressed_tokens']} tokens, {found['ratio']}, {seconds:.1f} s"
-        print("\n" + "\n".join([sizes, *remarks]))
+        tokens = "tokens of the model" if own else "tokens of GPT-3.5"
+        print(f"\n{found['origin_tokens']} -> {found['compressed_tokens']} {tokens}, {found['ratio']}, {seconds:.1f} s")
     return 0
 
 
