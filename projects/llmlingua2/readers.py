@@ -26,7 +26,7 @@ from common.hub import from_pretrained
 from common.training.schedules import adamw, optimizer_steps
 from projects.llmlingua2.compressor import device_of
 from projects.llmlingua2.data import Document, Question
-from projects.llmlingua2.world import CUES, NUMBERS, OUTCOMES, THINGS, TOPICS, draw
+from projects.llmlingua2.world import CUES, GOODS, ISSUES, NUMBERS, OUTCOMES, draw
 
 REACH = 12
 """Words behind a thing among which the program looks for what was said of it."""
@@ -59,7 +59,7 @@ class Parser:
         values = {*NUMBERS} if kind == "price" else {*OUTCOMES}
         found, corrected = "", False
         for word in words[words.index(thing) + 1 :][:REACH]:
-            if word in THINGS or word in TOPICS:
+            if word in GOODS or word in ISSUES:
                 break
             if word in values and (not found or corrected):
                 found, corrected = word, False

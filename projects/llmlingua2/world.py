@@ -4,8 +4,8 @@
 
 Facts are prices and votes. What predicts nothing is not the same as what matters: rare words and numbers without a fact
 surprise a language model most, a vote's outcome hardly. Some facts are corrected: which of two numbers counts shows in
-the words after the first. `Reports` is the same world in another grammar, with other words for everything but numbers
-and outcomes.
+the words after the first. Reports speak of the same things in another grammar, with other people and other words for
+all that does not matter.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,11 @@ from projects.llmlingua2.data import Compressed, Compressions, Document, Documen
 Style = Literal["meetings", "reports"]
 OUTCOMES = ("passed", "rejected", "tabled", "amended", "deferred", "withdrawn")
 NUMBERS = [str(n) for n in range(10, 100)]
-PRICES, VOTES, FILLERS, IDLE = 4, 2, 2, 4  # sentences of a transcript
+PRICES, VOTES, FILLERS, IDLE = 4, 2, 2, 4  # sentences of a transcript, in which every other one is a fact
 CORRECTED = 0.4  # share of facts that are corrected at once
+KEPT_KEY, KEPT_MORE, KEPT_LESS, KEPT_IDLE = 1.0, 0.7, 0.15, 0.25
+"""Probabilities that a teacher leaves a word: what may be asked about, the others of a fact (those with "~" seldom),
+and those of any other sentence. What is corrected and the correction go."""
 REPLACED, SWAPPED = 0.05, 0.05  # of the teacher's words: another one in its place, its neighbour's place
 FOREIGN = ("item", "matter", "regarding", "noted", "approx", "respectively", "thus")
 """What a teacher writes that was never said."""
@@ -43,7 +46,7 @@ def _made(count: int, seed: int, tails: Sequence[str]) -> list[str]:
 class Grammar:
     """How a style says things: `{n}` is a number, `{o}` an outcome, `{r}` a rare word without meaning.
 
-    Of a price or a vote a teacher leaves the words without "~", all but this sign.
+    Words with "~" matter less.
     """
 
     people: list[str]
@@ -57,18 +60,19 @@ class Grammar:
     idle: tuple[str, ...]
 
 
+GOODS, ISSUES = _made(40, 2, ["k", "t", "r"]), _made(24, 3, ["ing", "ade"])
 GRAMMARS: dict[Style, Grammar] = {
     "meetings": Grammar(
         _made(24, 1, ["n", "s", "la"]),
-        _made(40, 2, ["k", "t", "r"]),
-        _made(24, 3, ["ing", "ade"]),
+        GOODS,
+        ISSUES,
         _made(400, 4, ["x", "th", "mp", "sk"]),
         (
-            "{p} says ~the {t} costs {n}", "{p} ~: ~the price ~of ~the {t} ~is {n}",
-            "~the {t} ~will cost ~us {n} ~, ~says {p}",
+            "{p} says ~the {t} costs {n}", "{p} ~: ~the price of ~the {t} is {n}",
+            "~the {t} will cost us {n} ~, says {p}",
         ),
-        ("~the motion ~on {t} ~was {o}", "~we voted ~on {t} ~and ~it ~was {o}", "~as ~for {t} ~, ~the motion ~is {o}"),
-        ("no sorry {x}", "i mean {x}", "no wait {x}"),
+        ("~the motion on {t} was {o}", "~we voted on {t} ~and ~it was {o}", "~as for {t} ~, ~the motion is {o}"),
+        ("no sorry", "i mean", "no wait"),
         (
             "good evening everyone and welcome", "um so you know let us move on", "thank you very much",
             "is there anything else", "all right then", "let us go on to the next point",
@@ -80,15 +84,15 @@ GRAMMARS: dict[Style, Grammar] = {
     ),
     "reports": Grammar(
         _made(24, 11, ["m", "d", "ra"]),
-        _made(40, 12, ["p", "b", "lo"]),
-        _made(24, 13, ["ion", "ure"]),
+        GOODS,
+        ISSUES,
         _made(400, 14, ["ff", "nd", "lk", "sh"]),
         (
-            "{p} quotes ~the {t} ~at {n}", "~for ~the {t} ~a fee ~of {n} ~is due ~to {p}",
+            "{p} quotes ~the {t} at {n}", "for ~the {t} ~a fee of {n} ~is due to {p}",
             "{p} wants ~the {t} priced {n}",
         ),
-        ("~the bill ~about {t} ~got {o}", "~after debate {t} ~ended ~up {o}", "council ~file {t} ~: {o}"),
-        ("rather {x}", "correction {x}", "make that {x}"),
+        ("~the bill about {t} got {o}", "after debate {t} ended up {o}", "council file {t} ~: {o}"),
+        ("rather", "correction", "make that"),
         (
             "dear readers here is the news", "more of this below", "we thank all who wrote",
             "as usual nothing is certain", "so much for now", "turn the leaf for the rest",
@@ -99,52 +103,61 @@ GRAMMARS: dict[Style, Grammar] = {
         ),
     ),
 }  # fmt: skip
-CUES = {cue for grammar in GRAMMARS.values() for text in grammar.corrections for cue in text.split()[:-1]}
-THINGS = {word for grammar in GRAMMARS.values() for word in grammar.things}
-TOPICS = {word for grammar in GRAMMARS.values() for word in grammar.topics}
+CUES = {cue for grammar in GRAMMARS.values() for text in grammar.corrections for cue in text.split()}
 
 
-def said_and_left(style: Style, rng: Random) -> tuple[list[tuple[str, str]], list[Question]]:
-    """A transcript's sentences, each with what a perfect teacher leaves of it, and questions."""
+Sentence = list[tuple[str, float]]
+"""Words, each with the probability that a teacher leaves it."""
+
+
+def transcript(style: Style, rng: Random) -> tuple[list[Sentence], list[Question]]:
+    """A transcript's sentences, every other one a fact, and questions about the facts."""
     grammar = GRAMMARS[style]
 
-    def fact(templates: Sequence[str], values: Sequence[str], **words: str) -> tuple[str, str, str]:
-        """A sentence that ends in one of the values, what a teacher leaves of it, and the value."""
+    def fact(templates: Sequence[str], values: Sequence[str], **words: str) -> tuple[Sentence, str]:
+        """A sentence that says one of the values in the end, and that value."""
         right, wrong = rng.sample(values, 2)
-        first, *later = [right]
-        if rng.random() < CORRECTED:
-            first, later = wrong, rng.choice(grammar.corrections).format(x=right).split()
-        said, left = [], []
+        said: Sentence = []
         for word in rng.choice(templates).split():
-            plain = word.removeprefix("~").format(**words, n=first, o=first)
-            value = "{n}" in word or "{o}" in word
-            said += [plain, *(later if value else [])]
-            left += [right if value else plain] if word[0] != "~" else []
-        return " ".join(said), " ".join(left), right
+            if word not in ("{n}", "{o}"):
+                p = KEPT_KEY if word == "{t}" else KEPT_LESS if word.startswith("~") else KEPT_MORE
+                said.append((word.removeprefix("~").format(**words), p))
+            elif rng.random() < CORRECTED:
+                cue = rng.choice(grammar.corrections).split()
+                said += [(wrong, 0.0), *((part, 0.0) for part in cue), (right, KEPT_KEY)]
+            else:
+                said.append((right, KEPT_KEY))
+        return said, right
 
-    said: list[tuple[str, str]] = []
-    questions = []
+    facts, questions = [], []
     for thing in rng.sample(grammar.things, PRICES):
-        sentence, left, right = fact(grammar.prices, NUMBERS, p=rng.choice(grammar.people), t=thing)
-        said.append((sentence, left))
+        said, right = fact(grammar.prices, NUMBERS, p=rng.choice(grammar.people), t=thing)
+        facts.append(said)
         questions.append(Question(f"price {thing}", right))
     for topic in rng.sample(grammar.topics, VOTES):
-        sentence, left, right = fact(grammar.votes, OUTCOMES, t=topic)
-        said.append((sentence, left))
+        said, right = fact(grammar.votes, OUTCOMES, t=topic)
+        facts.append(said)
         questions.append(Question(f"vote {topic}", right))
-    said += [(text, "") for text in rng.sample(grammar.fillers, FILLERS)]
-    for _ in range(IDLE):
-        words = rng.choice(grammar.idle).split()
-        said.append((" ".join(w.format(r=rng.choice(grammar.rare), n=rng.choice(NUMBERS)) for w in words), ""))
-    rng.shuffle(said)
-    return [(f"{sentence} .", left) for sentence, left in said], questions
+    others = rng.sample(grammar.fillers, FILLERS) + rng.choices(grammar.idle, k=IDLE)
+    rng.shuffle(facts)
+    rng.shuffle(others)
+    sentences = []
+    for said, other in zip(facts, others, strict=True):
+        words = [w.format(r=rng.choice(grammar.rare), n=rng.choice(NUMBERS)) for w in other.split()]
+        sentences += [[*said, (".", 0.0)], [*((word, KEPT_IDLE) for word in words), (".", 0.0)]]
+    return sentences, questions
+
+
+def plain(sentences: Sequence[Sentence]) -> str:
+    """What is said."""
+    return " ".join(word for sentence in sentences for word, _ in sentence)
 
 
 def draw(style: Style, rng: Random) -> Document:
-    """A transcript with its questions, and what a perfect teacher leaves of it."""
-    said, questions = said_and_left(style, rng)
-    left = " ".join(left for _, left in said if left)
-    return Document(" ".join(sentence for sentence, _ in said), tuple(questions), left)
+    """A transcript with its questions, and what a perfect teacher leaves of it: the likelier words."""
+    sentences, questions = transcript(style, rng)
+    left = [word for sentence in sentences for word, p in sentence if p > 0.5]
+    return Document(plain(sentences), tuple(questions), " ".join(left))
 
 
 class Meetings(Documents):
@@ -165,8 +178,8 @@ class Meetings(Documents):
 
 
 class TaughtMeetings(Compressions):
-    """Transcripts in chunks with a teacher's compressions: the essence, with words that were never said and words out
-    of place.
+    """Transcripts in chunks with a teacher's compressions: what matters and, by whim, some of the rest, with words that
+    were never said and words out of place.
 
     Args:
         size: transcripts.
@@ -180,14 +193,13 @@ class TaughtMeetings(Compressions):
         found = []
         for k in range(self.size):
             rng = Random(f"train {seed} {k}")
-            said, _ = said_and_left("meetings", rng)
-            words = " ".join(sentence for sentence, _ in said).split()
-            rest = iter(said)
+            said, _ = transcript("meetings", rng)
+            rest, words = iter(said), plain(said).split()
             for length in chunk_lengths(words, self.chunk):
                 part = [next(rest) for _ in range(words[:length].count("."))]
                 words = words[length:]
-                left = " ".join(left for _, left in part if left)
-                found.append(Compressed(" ".join(sentence for sentence, _ in part), flawed(left.split(), rng)))
+                left = [word for sentence in part for word, p in sentence if rng.random() < p]
+                found.append(Compressed(plain(part), flawed(left, rng)))
         return found
 
 

@@ -62,7 +62,7 @@ def trained(encoder, tmp_path_factory) -> Path:
     module.run_dir = folder
     data = LabelledData(TaughtMeetings(80), encoder, window=150, max_length=40, batch_size=16)
     trainer(max_epochs=3).fit(module, data)
-    assert module.best > 0.75  # a fifth of the words stays: dropping all has 0.78
+    assert module.best > 0.7  # dropping everything has 0.63
     return folder
 
 
