@@ -148,7 +148,7 @@ def mark_of(tokenizer: PreTrainedTokenizerBase) -> Mark:
 def counter_of(source: str | None, tokenizer: PreTrainedTokenizerBase) -> Counter:
     """How tokens are counted: by the tokenizer of a hub id or folder, or by the model's own."""
     if source is None:
-        return lambda text: len(tokenizer.tokenize(text))
+        return lambda text: len(tokenizer.tokenize(text, verbose=False))  # it would warn of texts that need chunks
     other = Tokenizer.from_file(str(hub_file(source, "tokenizer.json")))
     return lambda text: len(other.encode(text, add_special_tokens=False).ids)
 
@@ -308,7 +308,7 @@ class PromptCompressor:
         """A text's pieces, in chunks that the net can read."""
         for new, token in added.items():
             text = text.replace(token, new)
-        pieces = self.tokenizer.tokenize(text)
+        pieces = self.tokenizer.tokenize(text, verbose=False)
         found, start = [], 0
         for length in chunk_lengths(pieces, self.positions - 2, ends):
             found.append(pieces[start : start + length])

@@ -21,6 +21,8 @@ from projects.llmlingua2.compressor import device_of
 SENTENCE = re.compile(r"[^.!?\n]*[.!?\n]+\s*|[^.!?\n]+$")
 SENTENCES = 1.4
 """Times the budget that the controller leaves to whole sentences (`token_budget_ratio`)."""
+TOGETHER = 8192
+"""Tokens that are read together, padding included."""
 STRIDE = 2
 """A text longer than the model's window is read in windows that overlap by 1 / STRIDE."""
 
@@ -38,15 +40,15 @@ class LanguageModel:
 
     Args:
         source: hub id or folder.
-        batch_size: texts that are read together.
+        together: tokens that are read together, padding included.
     """
 
-    def __init__(self, source: str, batch_size: int = 32):
+    def __init__(self, source: str, together: int = TOGETHER):
         self.device = device_of(None)
         self.tokenizer = from_pretrained(AutoTokenizer, source)
         dtype = torch.float32 if self.device.type == "cpu" else "auto"
         self.net = from_pretrained(AutoModelForCausalLM, source, dtype=dtype).to(self.device).eval()
-        self.batch = batch_size
+        self.together = together
         start = self.tokenizer.bos_token_id
         self.start = self.tokenizer.eos_token_id if start is None else start
         self.window = getattr(self.net.config, "max_position_embeddings", 2048)
@@ -63,8 +65,10 @@ class LanguageModel:
         Of a prefix that does not fit the window the end counts.
         """
         found: list[Tensor] = []
-        for begin in range(0, len(tokens), self.batch):
-            part = [*zip(prefixes[begin : begin + self.batch], tokens[begin : begin + self.batch], strict=True)]
+        longest = max((1 + len(a) + len(b) for a, b in zip(prefixes, tokens, strict=True)), default=1)
+        batch = max(1, self.together // min(longest, self.window))
+        for begin in range(0, len(tokens), batch):
+            part = [*zip(prefixes[begin : begin + batch], tokens[begin : begin + batch], strict=True)]
             rows = []
             for prefix, row in part:
                 room = self.window - 1 - len(row)

@@ -71,7 +71,7 @@ def test_a_training_leaves_a_compressor(trained):
     text = Meetings(test=1).read("test")[0].text
     assert compressor.positions == 40
     short = compressor.compress_prompt(text, rate=0.33)["compressed_prompt"].split()
-    assert 0 < len(short) <= 0.36 * len(text.split())
+    assert 0 < len(short) <= 0.4 * len(text.split())
     assert [p["key"] for p in saved_pictures(trained)] == ["quality control"]
 
 
@@ -137,7 +137,7 @@ def test_an_evaluation_counts_answers_words_and_faith(trained, tmp_path):
         if method == "teacher":
             assert found["parser_20"] == found["words_50"] == found["ood_words_50"] == 1
         if method == "full":
-            assert found["parser_20"] == found["rate_50"] == 1 and found["words_50"] < 0.5
+            assert found["parser_20"] == found["rate_50"] == 1 and found["words_50"] < 0.7
         keys = {p["key"] for p in saved_pictures(module.run_dir)}
         assert keys == {"document, rate 0.5", "document, rate 0.2", "answers by rate"}
     with pytest.raises(UserError, match=r"give model\.compressor"):

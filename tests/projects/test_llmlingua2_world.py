@@ -123,7 +123,7 @@ def test_libraries_fit_the_small_models():
 
 
 def test_surprise_is_what_the_model_says_whatever_the_batch_and_the_window(model):
-    reader = LanguageModel(model, batch_size=2)
+    reader = LanguageModel(model, together=130)
     texts = Library(4).read("train")
     coded = [reader.encode(text)[0][:60] for text in texts]
     together = reader.read(coded)
