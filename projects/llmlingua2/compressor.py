@@ -11,6 +11,7 @@ Arguments and results are those of the authors' package; what they have for LLML
 
 import string
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +29,8 @@ GPT = "Xenova/gpt-3.5-turbo"
 DOLLARS = 0.06 / 1000
 """What a token of GPT-4's input cost when the paper was written."""
 POSITIONS = 512
+CACHED = 1 << 16
+"""Words whose tokens are counted once."""
 FORCED = 100
 """Force tokens, at most; those that are no token of the tokenizer become one of so many added ones."""
 
@@ -148,9 +151,9 @@ def mark_of(tokenizer: PreTrainedTokenizerBase) -> Mark:
 def counter_of(source: str | None, tokenizer: PreTrainedTokenizerBase) -> Counter:
     """How tokens are counted: by the tokenizer of a hub id or folder, or by the model's own."""
     if source is None:
-        return lambda text: len(tokenizer.tokenize(text, verbose=False))  # it would warn of texts that need chunks
+        return lru_cache(CACHED)(lambda text: len(tokenizer.tokenize(text, verbose=False)))  # or it warns of long texts
     other = Tokenizer.from_file(str(hub_file(source, "tokenizer.json")))
-    return lambda text: len(other.encode(text, add_special_tokens=False).ids)
+    return lru_cache(CACHED)(lambda text: len(other.encode(text, add_special_tokens=False).ids))
 
 
 class PromptCompressor:
@@ -250,7 +253,8 @@ class PromptCompressor:
         ends = [*chunk_end_tokens, *(new for new, t in added.items() if t in chunk_end_tokens)]
         lengths = [self.count(text) for text in contexts]
         chunks = [self._chunks(text, added, ends) for text in contexts]
-        scored = [self._score(pieces, rule) for pieces in chunks]
+        together = iter(self._score([chunk for parts in chunks for chunk in parts], rule))
+        scored = [[next(together) for _ in parts] for parts in chunks]
         stays = [True] * len(contexts)
         if len(contexts) > 1 and use_context_level_filter:
             share = context_level_rate

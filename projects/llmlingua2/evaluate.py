@@ -167,7 +167,7 @@ class Evaluation(L.LightningModule):
         asked = [(text, q) for text, document in zip(short, documents, strict=True) for q in document.questions]
         right = [[question.answer] for _, question in asked]
         for name, reader in self.readers.items():
-            metric = Answers()
+            metric = Answers(rouge=False)
             metric.update(reader.answer([text for text, _ in asked], [question.text for _, question in asked]), right)
             found = metric.compute()
             self._log(f"{prefix}{name}_{percent}", found["exact_match"].item())
@@ -182,7 +182,7 @@ class Evaluation(L.LightningModule):
         self._log(f"{prefix}rate_{percent}", float(np.mean([len(a) / len(b) for a, b in pairs])))
         self._log(f"{prefix}faithful_{percent}", float(np.mean([subsequence(a, b) for a, b in pairs])))
         if all(text is not None for text in essence):
-            words = Answers()
+            words = Answers(rouge=False)
             words.update(short, [[str(text)] for text in essence])
             self._log(f"{prefix}words_{percent}", words.compute()["f1"].item())
 
