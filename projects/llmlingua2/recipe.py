@@ -38,9 +38,10 @@ def meetings() -> dict[str, Arm]:
         "llmlingua2": judged("llmlingua2", "LLMLingua-2: a bidirectional token classifier", read, **trained()),
         "causal_classifier": judged("llmlingua2", "the same labels, learnt by a causal model", read, **trained(gpt)),
         "selective_context": judged("selective_context", "words with the most self-information", read, compressor=gpt),
-        "llmlingua": judged("llmlingua", "tokens with the highest perplexity, in segments", read, compressor=gpt),
-        "llmlingua_sentences": judged(
-            "llmlingua", "the same after a choice of sentences", read, compressor=gpt, sentences=True
+        "llmlingua": judged("llmlingua", "tokens with the highest perplexity, a text at once", read, compressor=gpt),
+        "llmlingua_budget": judged(
+            "llmlingua", "a choice of sentences, then tokens in segments of 40", read,
+            compressor=gpt, sentences=True, segment=40,
         ),
         "random": judged("random", "any words: the floor", read),
         "teacher": judged("teacher", "what a teacher without flaws leaves, at every rate: the ceiling", read),

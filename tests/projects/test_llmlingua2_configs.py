@@ -38,7 +38,8 @@ def test_arms_differ_in_the_compressor_alone():
     settings = {name: dict(arm.stages[-1].overrides) for name, arm in arms.items()}
     for found in settings.values():
         assert set(found) <= {
-            "model.method", "model.compressor", "model.sentences", "model.readers.bert.init_args.folder",
+            "model.method", "model.compressor", "model.sentences", "model.segment",
+            "model.readers.bert.init_args.folder",
         }  # fmt: skip
     train = {name: stage for name, arm in arms.items() for stage in walk(arm.stages) if stage.name == "train"}
     plain = dict(train["llmlingua2"].overrides)
@@ -69,7 +70,7 @@ def test_the_page_has_the_dossier_s_claims_and_every_arm():
     for scale in ("mini", "paper"):
         for arm in load("llmlingua2").arms(scale):
             named = any(f"{key}: {arm}{end}" in text for key in ("arm", "than", "of", "to") for end in (",", "}"))
-            assert named or arm in ("llmlingua_sentences", "open_teacher", "released_small", "random"), arm
+            assert named or arm in ("llmlingua_budget", "open_teacher", "released_small", "random"), arm
     for claim in found.claims:
         assert not isinstance(claim.test, Better) or claim.test.smallest, claim.id
 
