@@ -25,7 +25,7 @@ from transformers import (
 
 from common.recipe import Stage
 from common.workload import Workload
-from projects.llmlingua2.harness.speed import LLAMA_2, M_BERT, XLM_R
+from projects.llmlingua2.harness.speed import LLAMA_2, M_BERT, XLM_R, logits
 
 CHUNKS = 41_746
 """That GPT-4 compressed (Table 8); about four in five of them pass quality control."""
@@ -71,7 +71,7 @@ def _frozen(net: nn.Module) -> Any:
 
 
 def _logits(net: nn.Module, n: int, length: int) -> Tensor:
-    return net(input_ids=torch.zeros(n, length, dtype=torch.long)).logits
+    return logits(net, torch.zeros(n, length, dtype=torch.long))
 
 
 def _evaluate(model: dict[str, Any]) -> Workload:

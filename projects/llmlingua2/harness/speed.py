@@ -39,15 +39,21 @@ def speed() -> Speed:
     )
 
 
+def logits(net: nn.Module, ids: Tensor) -> Tensor:
+    """A network of transformers on ids [B, N]. A mask of two dimensions would be looked into, on the meta device too."""
+    seen = torch.ones(1, 1, ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device)
+    return net(input_ids=ids, attention_mask=seen).logits
+
+
 class Logits(nn.Module):
-    """A network of transformers whose call takes ids [B, N] and returns logits alone."""
+    """A network whose call takes ids [B, N] and returns logits alone."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
         self.net = net
 
     def forward(self, ids: Tensor) -> Tensor:
-        return self.net(input_ids=ids).logits
+        return logits(self.net, ids)
 
 
 def _chunk(net: Callable[[], nn.Module]) -> tuple[nn.Module, tuple[Tensor, ...]]:
