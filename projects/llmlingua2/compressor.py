@@ -2,7 +2,7 @@
 
     from projects.llmlingua2.compressor import PromptCompressor
 
-    compressor = PromptCompressor("microsoft/llmlingua-2-xlm-roberta-large-meetingbank")
+    compressor = PromptCompressor("microsoft/llmlingua-2-xlm-roberta-large-meetingbank", use_llmlingua2=True)
     found = compressor.compress_prompt(text, rate=0.33, force_tokens=["\\n", "?"])
     found["compressed_prompt"], found["ratio"]
 
@@ -163,6 +163,7 @@ class PromptCompressor:
         model_name: hub id, or folder (the `model/` of a training); a classifier of tokens with two classes, the
             second of which is "keep".
         device_map: "cuda", "cpu", "mps", ...; None takes a GPU where there is one.
+        use_llmlingua2: as the authors' package is told; without it theirs is LLMLingua.
         model_config: further arguments of transformers' `from_pretrained` (`dtype`, `revision`, ...).
         llmlingua2_config: `max_batch_size`, chunks that are classified together (50), and `max_force_token` (100).
         counted_by: whose tokens rates and budgets mean; None for the model's own.
@@ -177,8 +178,11 @@ class PromptCompressor:
         device_map: str | None = None,
         model_config: Mapping[str, Any] | None = None,
         llmlingua2_config: Mapping[str, int] | None = None,
+        use_llmlingua2: bool = True,
         counted_by: str | None = GPT,
     ):
+        if not use_llmlingua2:
+            raise UserError("this is LLMLingua-2: LLMLingua is projects.llmlingua2.entropy.LLMLingua")
         self.tokenizer = from_pretrained(AutoTokenizer, model_name)
         self.mark = mark_of(self.tokenizer)
         net = from_pretrained(AutoModelForTokenClassification, model_name, **(model_config or {}))
@@ -187,7 +191,7 @@ class PromptCompressor:
         options = {"max_batch_size": 50, "max_force_token": FORCED, **(llmlingua2_config or {})}
         self.batch = options["max_batch_size"]
         self.spare = [f"[NEW{i}]" for i in range(options["max_force_token"])]
-        self.special = {*self.tokenizer.all_special_tokens}
+        self.special = {*self.tokenizer.all_special_tokens} - {*self.spare}  # a tokenizer may have been saved with them
         self.tokenizer.add_tokens(self.spare, special_tokens=True)
         if len(self.tokenizer) > net.get_input_embeddings().num_embeddings:
             with torch.random.fork_rng(devices=[]):
@@ -203,6 +207,8 @@ class PromptCompressor:
     def compress_prompt(
         self,
         context: str | Sequence[str],
+        instruction: str = "",
+        question: str = "",
         *,
         rate: float = 0.5,
         target_token: float = -1,
@@ -225,6 +231,7 @@ class PromptCompressor:
 
         Args:
             context: the text, or contexts.
+            instruction, question: what a prompt has beside them. Left out of account: LLMLingua-2 knows no task.
             rate: share of the tokens that is to stay, above 0, at most 1.
             target_token: tokens that are to stay, in place of a rate.
             use_context_level_filter: of several contexts, first drop those whose words are least likely to stay.
@@ -248,7 +255,9 @@ class PromptCompressor:
         if len(force_tokens) > len(self.spare):
             raise UserError(f"{len(force_tokens)} force tokens: {len(self.spare)} are possible (max_force_token)")
         contexts = [context] if isinstance(context, str) else list(context)
-        added = {self.spare[i]: t for i, t in enumerate(force_tokens) if len(self.tokenizer.tokenize(t)) != 1}
+        pieces = {t: self.tokenizer.tokenize(t) for t in force_tokens}
+        alone = {t for t, found in pieces.items() if len(found) == 1 and found[0].removeprefix(self.mark) == t}
+        added = {self.spare[i]: t for i, t in enumerate(force_tokens) if t not in alone}
         rule = Words(self.mark, force_tokens, added, force_reserve_digit)
         ends = [*chunk_end_tokens, *(new for new, t in added.items() if t in chunk_end_tokens)]
         lengths = [self.count(text) for text in contexts]
@@ -314,7 +323,9 @@ class PromptCompressor:
             text = text.replace(token, new)
         pieces = self.tokenizer.tokenize(text, verbose=False)
         found, start = [], 0
-        for length in chunk_lengths(pieces, self.positions - 2, ends):
+        # GPT-2's signs carry the blank before them
+        bare = [piece.removeprefix("Ġ") for piece in pieces] if self.mark == "Ġ" else pieces
+        for length in chunk_lengths(bare, self.positions - 2, ends):
             found.append(pieces[start : start + length])
             start += length
         return found
