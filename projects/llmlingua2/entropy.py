@@ -97,7 +97,9 @@ class LanguageModel:
 
 
 class SelectiveContext:
-    """Keep the words with the highest self-information, the sum over their tokens.
+    """Keep the words with the highest self-information, the mean over their tokens as in the released code.
+
+    The paper sums. A sum is longer for longer words, and leaves fewer answers.
 
     Args:
         model: hub id or folder of the language model.
@@ -111,12 +113,13 @@ class SelectiveContext:
         found = []
         for text, (_, places), loss in zip(texts, coded, self.model.read([ids for ids, _ in coded]), strict=True):
             words = [m.span() for m in re.finditer(r"\S+", text)]
-            scores, k = torch.zeros(len(words)), 0
+            scores, tokens, k = torch.zeros(len(words)), torch.zeros(len(words)), 0
             for (_, end), value in zip(places, loss.tolist(), strict=True):
                 while k + 1 < len(words) and words[k + 1][0] < end:
                     k += 1
                 scores[k] += value
-            kept = top(scores, rate)
+                tokens[k] += 1
+            kept = top(scores / tokens.clamp(min=1), rate)
             found.append(" ".join(text[a:b] for k, (a, b) in enumerate(words) if kept[k]))
         return found
 
@@ -137,6 +140,8 @@ class LLMLingua:
         if segment < 1:
             raise UserError(f"a segment has {segment} tokens: at least 1 is needed")
         self.model, self.segment, self.sentences = LanguageModel(model), segment, sentences
+        if segment >= self.model.window:
+            raise UserError(f"a segment has {segment} tokens: {model} reads {self.model.window - 1} at most")
 
     def compress(self, texts: Sequence[str], rate: float) -> list[str]:
         wanted = [rate * len(self.model.encode(text)[0]) for text in texts]
