@@ -220,14 +220,12 @@ class ReadingTask(L.LightningDataModule):
         thing = words.index(question.text.split()[1])
         answer = words.index(question.answer, thing)
         kept = rng.random(len(words)) >= rng.uniform(0, self.dropped)
-        corrected = any(word in CUES for word in words[thing:answer])
         kept[[thing, answer]] = True
-        if corrected and rng.random() < 0.5:  # the whole correction, from which the reader learns what one is
-            kept[thing : answer + 1] = True
-        elif corrected:  # what is corrected is gone, as a good compressor leaves it
-            kept[thing + 1 : answer] &= np.array(
-                [w not in NUMBERS and w not in OUTCOMES for w in words[thing + 1 : answer]]
-            )
+        cues = [k for k in range(thing, answer) if words[k] in CUES]
+        if cues and rng.random() < 0.5:  # the wrong one and a word of correction, whatever else there is between them
+            kept[[cues[0] - 1, rng.choice(cues)]] = True
+        elif cues:  # the wrong one is gone
+            kept[cues[0] - 1] = False
         left = passage(" ".join(word for word, k in zip(words, kept, strict=True) if k), question.text)
         before = [word for word, k in zip(words[thing:answer], kept[thing:answer], strict=True) if k]
         return left, question, len(" ".join(before)) + 1
