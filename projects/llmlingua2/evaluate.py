@@ -131,7 +131,7 @@ class Evaluation(L.LightningModule):
             return
         texts = [document.text for document in documents]
         essence = [document.essence for document in documents]
-        prefix = "val_" if split == "val" else "" if name == "own" else f"{name}_"
+        prefix = ("val_" if split == "val" else "") + ("" if name == "own" else f"{name}_")
         compressor = self._compressor(texts, essence, seed)
         for rate in self.rates:
             start = time.process_time()
@@ -173,7 +173,7 @@ class Evaluation(L.LightningModule):
             self._log(f"{prefix}{name}_{percent}", found["exact_match"].item())
             if isinstance(reader, ChatReader):
                 self._log(f"{prefix}{name}_f1_{percent}", found["f1"].item())
-        if prefix == "val_":
+        if prefix.startswith("val_"):
             return
         pairs = [
             ([w.text.lower() for w in split_words(a)], [w.text.lower() for w in split_words(document.text)])
@@ -210,7 +210,7 @@ class Evaluation(L.LightningModule):
 
 
 class EvaluationData(L.LightningDataModule):
-    """Sets of documents, each as one batch: all are tested on, `own` validates as well.
+    """Sets of documents, each as one batch for testing and one for validation.
 
     Args:
         documents: by name; `own` are of the kind that was trained on.
@@ -224,8 +224,7 @@ class EvaluationData(L.LightningDataModule):
         self.documents, self.seed = documents, seed
 
     def test_dataloader(self) -> DataLoader:
-        parts = [(name, "test", source, self.seed) for name, source in self.documents.items()]
-        parts.append(("own", "val", self.documents["own"], self.seed))
+        parts = [(name, split, source, self.seed) for split in ("test", "val") for name, source in self.documents.items()]
         return DataLoader(parts, batch_size=None)  # type: ignore[arg-type]
 
 
