@@ -56,8 +56,8 @@ def roberta(folder: Path, layers: int = 12, kind: str = "RobertaForMaskedLM", ty
 
 def xlm_roberta(folder: Path, layers: int = 24, kind: str = "XLMRobertaForMaskedLM", **config: Any) -> None:
     tokenizer = tokenizers.xlm_unigram()
-    sizes = {"num_hidden_layers": layers, "max_position_embeddings": 514, "type_vocab_size": 1}
-    settings = transformers.XLMRobertaConfig(**SIZES, **vocabulary(tokenizer), **sizes, **config)
+    config |= {"num_hidden_layers": layers, "max_position_embeddings": 514, "type_vocab_size": 1}
+    settings = transformers.XLMRobertaConfig(**SIZES, **vocabulary(tokenizer), **config)
     save(folder, getattr(transformers, kind)(settings), tokenizer)
 
 

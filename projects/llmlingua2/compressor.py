@@ -26,6 +26,8 @@ from projects.llmlingua2.annotate import ENDS, chunk_lengths
 
 GPT = "Xenova/gpt-3.5-turbo"
 """The tokenizer of GPT-3.5 and GPT-4, in whose tokens budgets are given."""
+WORDS = "words"
+"""In their place: words, for comparing models with different tokenizers."""
 DOLLARS = 0.06 / 1000
 """What a token of GPT-4's input cost when the paper was written."""
 POSITIONS = 512
@@ -149,7 +151,9 @@ def mark_of(tokenizer: PreTrainedTokenizerBase) -> Mark:
 
 
 def counter_of(source: str | None, tokenizer: PreTrainedTokenizerBase) -> Counter:
-    """How tokens are counted: by the tokenizer of a hub id or folder, or by the model's own."""
+    """How tokens are counted: by the tokenizer of a hub id or folder, or by the model's own; or a word is one."""
+    if source == WORDS:
+        return lambda text: len(text.split())
     if source is None:
         return lru_cache(CACHED)(lambda text: len(tokenizer.tokenize(text, verbose=False)))  # or it warns of long texts
     other = Tokenizer.from_file(str(hub_file(source, "tokenizer.json")))
@@ -166,7 +170,7 @@ class PromptCompressor:
         use_llmlingua2: as the authors' package is told; without it theirs is LLMLingua.
         model_config: further arguments of transformers' `from_pretrained` (`dtype`, `revision`, ...).
         llmlingua2_config: `max_batch_size`, chunks that are classified together (50), and `max_force_token` (100).
-        counted_by: whose tokens rates and budgets mean; None for the model's own.
+        counted_by: whose tokens rates and budgets mean; None for the model's own, `WORDS` for words.
 
     Raises:
         UserError: there is no such model, it is none for this, or there is no such device.
@@ -279,7 +283,7 @@ class PromptCompressor:
             means = [float(np.mean(word_probabilities([p for c in s for p in c[2]], token_to_word) or [0.0]))
                      for s in scored]  # fmt: skip
             bar = np.percentile(means, int(100 * (1 - share)))
-            stays = [p >= bar or i in (force_context_ids or ()) for i, p in enumerate(means)]
+            stays = [bool(p >= bar) or i in (force_context_ids or ()) for i, p in enumerate(means)]
         if target_token >= 0:
             left = sum(n for n, stay in zip(lengths, stays, strict=True) if stay)
             rate = min(target_token / max(1, left), 1.0)

@@ -250,7 +250,7 @@ class LabelledData(L.LightningDataModule):
         return stream_loader(self, self.batch_size, self.trainer, self.seed, collate=self.collate)
 
     def val_dataloader(self) -> DataLoader:
-        rank, world = self.trainer.global_rank, self.trainer.world_size
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return DataLoader(self.val[rank::world], self.batch_size, collate_fn=self.collate)  # type: ignore[arg-type]
 
 

@@ -36,7 +36,7 @@ class Classifier:
     Args:
         model: hub id or folder of the token classifier.
         forced: words and signs that stay.
-        counted_by: whose tokens rates mean; None for the model's own.
+        counted_by: whose tokens rates mean, as `PromptCompressor` has it.
     """
 
     def __init__(self, model: str, forced: Sequence[str], counted_by: str | None):
@@ -97,7 +97,8 @@ class Evaluation(L.LightningModule):
         segment: tokens of LLMLingua's segments.
         sentences: whether LLMLingua's budget controller drops sentences.
         forced: words and signs that LLMLingua-2 keeps.
-        counted_by: hub id of the tokenizer in whose tokens LLMLingua-2's rates are meant; None for its own.
+        counted_by: hub id of the tokenizer in whose tokens LLMLingua-2's rates are meant; None for its own, `words`
+            for words.
     """
 
     run_dir: Path

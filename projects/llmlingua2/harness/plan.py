@@ -33,7 +33,7 @@ TRANSCRIPTS, QUESTIONS, TOKENS = 862, 3, 3_003
 """MeetingBank's test set; tokens of a transcript (Table 1)."""
 ASKED, WRITTEN = 800, 240
 """Tokens of the teacher's instruction with a chunk, and of its answer (2.57 times shorter than the chunk, Table 8)."""
-QWEN = {
+QWEN: dict[str, Any] = {
     "hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4,
     "intermediate_size": 18_944, "vocab_size": 152_064,
 }  # fmt: skip
@@ -45,8 +45,8 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
     model, data = config["model"], config["data"]
     if stage.name == "distill":
         teacher = _frozen(Qwen2ForCausalLM(Qwen2Config(**QWEN, use_cache=False)))
-        step = lambda n: _logits(teacher, n, ASKED + WRITTEN)  # noqa: E731
-        return Workload(teacher, step, data["batch_size"], CHUNKS, unit="chunk")
+        asked = lambda n: _logits(teacher, n, ASKED + WRITTEN)  # noqa: E731
+        return Workload(teacher, asked, data["batch_size"], CHUNKS, unit="chunk")
     if stage.run == "test":
         return _evaluate(model)
     net = _classifier(model["encoder"])

@@ -1,6 +1,7 @@
 """What `make speed PAPER=llmlingua2` measures: the compressors' networks at their real sizes, a chunk of 512 tokens."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +18,13 @@ from common.workload import Network, Speed
 
 TOKENS = 512
 LLAMA = "LLaMA-2-7B"
-XLM_R = {
+XLM_R: dict[str, Any] = {
     "vocab_size": 250_002, "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
     "intermediate_size": 4096, "max_position_embeddings": 514, "type_vocab_size": 1, "num_labels": 2,
 }  # fmt: skip
-M_BERT = {"vocab_size": 119_547, "num_labels": 2}
+M_BERT: dict[str, Any] = {"vocab_size": 119_547, "num_labels": 2}
 """Other sizes are BERT-base's, the config's defaults."""
-LLAMA_2 = {"vocab_size": 32_000, "max_position_embeddings": 4096}
+LLAMA_2: dict[str, Any] = {"vocab_size": 32_000, "max_position_embeddings": 4096}
 """Other sizes of the 7B model are the config's defaults."""
 
 
@@ -40,7 +41,7 @@ def speed() -> Speed:
 
 
 def logits(net: nn.Module, ids: Tensor) -> Tensor:
-    """A network of transformers on ids [B, N]. A mask of two dimensions would be looked into, on the meta device too."""
+    """A network of transformers on ids [B, N]. A mask of two dimensions would be looked into, on meta too."""
     seen = torch.ones(1, 1, ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device)
     return net(input_ids=ids, attention_mask=seen).logits
 
@@ -69,5 +70,5 @@ def _bert() -> tuple[nn.Module, tuple[Tensor, ...]]:
 
 
 def _llama() -> tuple[nn.Module, tuple[Tensor, ...]]:
-    config = LlamaConfig(**LLAMA_2, use_cache=False, dtype=torch.bfloat16)
-    return _chunk(lambda: LlamaForCausalLM(config).to(torch.bfloat16))
+    net: Callable[[], nn.Module] = lambda: LlamaForCausalLM(LlamaConfig(**LLAMA_2, use_cache=False))  # noqa: E731
+    return _chunk(lambda: net().to(torch.bfloat16))
