@@ -155,7 +155,12 @@ def counter_of(source: str | None, tokenizer: PreTrainedTokenizerBase) -> Counte
     if source == WORDS:
         return lambda text: len(text.split())
     if source is None:
-        return lru_cache(CACHED)(lambda text: len(tokenizer.tokenize(text, verbose=False)))  # or it warns of long texts
+
+        def own(text: str) -> int:
+            text = f" {text[1:]}" if text.startswith("Ġ") else text  # GPT-2's mark, which it would spell in bytes
+            return len(tokenizer.tokenize(text, verbose=False))  # or it warns of long texts
+
+        return lru_cache(CACHED)(own)
     other = Tokenizer.from_file(str(hub_file(source, "tokenizer.json")))
     return lru_cache(CACHED)(lambda text: len(other.encode(text, add_special_tokens=False).ids))
 

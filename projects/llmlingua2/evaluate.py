@@ -225,7 +225,9 @@ class EvaluationData(L.LightningDataModule):
         self.documents, self.seed = documents, seed
 
     def test_dataloader(self) -> DataLoader:
-        parts = [(name, split, source, self.seed) for split in ("test", "val") for name, source in self.documents.items()]
+        parts = [
+            (name, split, source, self.seed) for split in ("test", "val") for name, source in self.documents.items()
+        ]
         return DataLoader(parts, batch_size=None)  # type: ignore[arg-type]
 
 

@@ -223,7 +223,7 @@ class ReadingTask(L.LightningDataModule):
         kept[[thing, answer]] = True
         cues = [k for k in range(thing, answer) if words[k] in CUES]
         if cues and rng.random() < 0.5:  # the wrong one and a word of correction, whatever else there is between them
-            kept[[cues[0] - 1, rng.choice(cues)]] = True
+            kept[[cues[0] - 1, int(rng.choice(cues))]] = True
         elif cues:  # the wrong one is gone
             kept[cues[0] - 1] = False
         left = passage(" ".join(word for word, k in zip(words, kept, strict=True) if k), question.text)

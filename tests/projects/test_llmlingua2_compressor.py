@@ -8,6 +8,7 @@ import torch
 
 from common.errors import UserError
 from common.rehearsal.text_models import bert, gpt2, xlm_roberta
+from projects.llmlingua2.annotate import ENDS
 from projects.llmlingua2.compressor import PromptCompressor, Words, choose, word_probabilities
 from tests.projects.test_llmlingua2_annotation import golden
 
@@ -110,6 +111,29 @@ def test_forced_signs_lines_and_digits(compressor):
     assert "1998" in digits and "2024" in digits
     phrase = compressor.compress_prompt(TEXT, rate=0.1, force_tokens=["Two people"])["compressed_prompt"]
     assert "Two people" in phrase
+
+
+def test_the_authors_call_is_understood_and_a_saved_compressor_keeps_forcing(compressor, tmp_path):
+    compressor.net.save_pretrained(tmp_path)
+    compressor.tokenizer.save_pretrained(
+        tmp_path
+    )  # with the tokens that stand for force tokens, as some hubs have them
+    again = PromptCompressor(str(tmp_path), "cpu", use_llmlingua2=True, counted_by=None)
+    given = {"rate": 0.3, "force_tokens": ["\n", "?", "Two people"]}
+    found = again.compress_prompt(TEXT, "Answer briefly.", "Who rides?", **given)
+    assert found == compressor.compress_prompt(TEXT, **given) and "Two people" in found["compressed_prompt"]
+    with pytest.raises(UserError, match=r"entropy\.LLMLingua"):
+        PromptCompressor(str(tmp_path), use_llmlingua2=False)
+
+
+def test_a_byte_level_classifier_s_chunks_end_with_sentences_and_its_words_are_counted_as_they_stand(tmp_path):
+    gpt2(tmp_path, layers=1)
+    made = PromptCompressor(str(tmp_path), "cpu", counted_by=None)
+    made.positions = 22
+    text = "a small cat sleeps . two people ride . is it so . " * 6
+    chunks = made._chunks(text.strip(), {}, ENDS)
+    assert len(chunks) > 3 and all(chunk[-1] == "Ġ." for chunk in chunks)
+    assert made.count("Ġpeople") == len(made.tokenizer.tokenize(" people"))
 
 
 def test_every_word_has_a_label(compressor):

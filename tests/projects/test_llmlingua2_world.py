@@ -162,6 +162,18 @@ def test_llmlingua_reads_what_it_has_kept(model, monkeypatch):
     assert {len(now[0]) for _, now in seen[:-1]} == {10}
     with pytest.raises(UserError, match="a segment has 0 tokens"):
         LLMLingua(model, 0)
+    with pytest.raises(UserError, match="reads 63 at most"):
+        LLMLingua(model, 64)
+
+
+def test_a_word_of_many_tokens_is_no_more_surprising_for_that(model, monkeypatch):
+    compressor = SelectiveContext(model)
+    ids, places = compressor.model.encode("unheardofword two")
+    count = sum(start < 13 for start, _ in places)
+    assert count > 2
+    said = torch.tensor([1.0] * count + [2.0] * (len(ids) - count))
+    monkeypatch.setattr(compressor.model, "read", lambda texts: [said])
+    assert compressor.compress(["unheardofword two"], 0.5) == ["two"]
 
 
 def test_top_keeps_the_share_and_the_first_of_equal_ones():
@@ -178,12 +190,19 @@ def test_known_texts_and_chance():
     assert not subsequence(["b", "a"], ["a", "b"])
 
 
-def test_a_question_s_answer_is_left_in_the_passage():
-    task = ReadingTask(40)
-    for k in range(80):
-        text, question, place = task.draw(k % 40, np.random.default_rng(k))
+def test_what_the_reader_learns_is_what_the_program_reads():
+    task, corrected, kept = ReadingTask(200), 0, set()
+    for k in range(400):
+        text, question, place = task.draw(k % 200, np.random.default_rng(k))
         assert text[place:].split()[0] == question.answer
         assert text.split()[0] == question.text.split()[1]
+        said = text[:place].split()
+        corrected += any(word in {*NUMBERS, *OUTCOMES} for word in said)
+        if any(word in {*NUMBERS, *OUTCOMES} for word in said):
+            assert any(word in CUES for word in said)
+            kept.add(len(said))
+        assert Parser().answer([text], [question.text]) == [question.answer]
+    assert 40 < corrected < 140 and len(kept) > 3  # with and without the words around the correction
 
 
 def test_a_passage_begins_with_what_is_asked_about():
