@@ -61,15 +61,17 @@ def recipe_table() -> str:
 
 
 def filled(text: str, name: str) -> str:
-    """A recipe's README with its blocks as they must be now.
+    """A recipe's README with its blocks as they must be now: empty, where no scale of it has been measured yet.
 
     Raises:
-        UserError: a block names a metric that the recipe's page has not, or a scale without results.
+        UserError: a block names a metric that the recipe's page has not, or a scale without results beside one with.
     """
-    paper = recipes.page(name)
+    paper, new = recipes.page(name), not results.references(name)
 
     def fill(block: re.Match[str]) -> str:
         begin, kind, words, _, end = block.groups()
+        if new and kind != "planned":
+            return begin + end
         if kind == "measured":
             label, _, metrics = words.partition(":")
             return begin + measured(measurements(paper, label), paper, metrics.split()) + end

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from common.data.images import Picture, PictureData, Pictures, PictureSource, square
 from common.data.stream import stream_loader
@@ -129,6 +129,11 @@ class LabelledData(PictureData):
     def train_dataloader(self) -> DataLoader:
         samples = Crops(self.source("train"), self.image_size, self.pad)
         return stream_loader(samples, self.train_batch, self.trainer, self.seed, self.num_workers, collate)
+
+    def first(self, count: int) -> dict[str, Any]:
+        """The first training pictures, as they are, in one batch: the same ones in every process."""
+        samples = Pictures(self.source("train"), self.image_size)
+        return default_collate([samples[k] for k in range(min(count, len(samples)))])
 
     def test_dataloader(self) -> Any:
         return [self.ordered(split) for split in ("test", "val") if split == "test" or split in self.sources]

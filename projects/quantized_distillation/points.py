@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.cli import main, one_seed
+from common.errors import UserError
 from common.training.weights import load_weights
 from projects.quantized_distillation.data import LabelledData
 from projects.quantized_distillation.losses import Divided
@@ -91,10 +92,9 @@ class PointLearning(Student):
         """Norm of the labels' mean gradient in every quantized tensor, over the first batches."""
         data: LabelledData = self.trainer.datamodule  # type: ignore[attr-defined]
         net = copy.deepcopy(self.net).requires_grad_(True).eval()
-        batches = list(data.ordered("train", LOOKS * data.train_batch))
-        images, labels = (torch.cat([batch[key] for batch in batches]) for key in ("image", "label"))
+        batch = data.first(LOOKS * data.train_batch)
         device = next(net.parameters()).device
-        F.cross_entropy(net(images.to(device)), labels.to(device)).backward()
+        F.cross_entropy(net(batch["image"].to(device)), batch["label"].to(device)).backward()
         named = dict(net.named_parameters())
         gradients = [named[name].grad for name in self.chosen]
         return [0.0 if gradient is None else float(gradient.norm()) for gradient in gradients]
@@ -117,8 +117,13 @@ class PointLearning(Student):
 
 
 def point_values(found: Learned, quantizer: Quantizer) -> dict[str, Tensor]:
-    """A network's tensors on their points, by name."""
+    """A network's tensors on their points, by name; UserError where the points are of other tensors."""
     chosen = quantizer.chosen(found.net)
+    if len(chosen) != len(found.points):
+        raise UserError(
+            f"there are points for {len(found.points)} tensors, and {len(chosen)} are quantized: give the "
+            "quantizer that they were learned with"
+        )
     return {
         name: learned(scale(w, quantizer.bucket), points)
         for (name, w), points in zip(chosen.items(), found.points, strict=True)
@@ -128,7 +133,7 @@ def point_values(found: Learned, quantizer: Quantizer) -> dict[str, Tensor]:
 def load_learned(sizes: Sizes, state: dict[str, Tensor]) -> Learned:
     """What a run of this stage has left; UserError where it does not fit."""
     count = sum(key.startswith("points.") for key in state)
-    points = [torch.zeros_like(state[f"points.{k}"]) for k in range(count) if f"points.{k}" in state]
+    points = [torch.zeros(state[f"points.{k}"].shape) for k in range(count) if f"points.{k}" in state]
     return load_weights(Learned(ConvNet(sizes), points, [0.0] * count), state)
 
 

@@ -81,7 +81,7 @@ def uniform_codes(scaled: Scaled, levels: int, draws: Tensor | None = None) -> T
 def uniform(weights: Tensor, levels: int, bucket: int | None, draws: Tensor | None = None) -> Tensor:
     """Q(v): the nearest of `levels` equally spaced values between the bucket's least and largest."""
     scaled = scale(weights, bucket)
-    return scaled.restore(uniform_codes(scaled, levels, draws) / (levels - 1))
+    return scaled.restore(uniform_codes(scaled, levels, draws).to(scaled.values) / (levels - 1))
 
 
 def nearest(values: Tensor, points: Tensor) -> Tensor:
@@ -148,6 +148,12 @@ class Quantizer:
         if unknown := [name for name in self.whole if name not in named]:
             raise UserError(f"quantizer.whole: the network has no {unknown[0]}; it has {', '.join(named)}")
         return {name: value for name, value in named.items() if name not in self.whole}
+
+    def codes(self, weights: Tensor, points: Tensor | None = None) -> Tensor:
+        """Number of each weight's point, in the tensor's shape: of the learned points, or else of the uniform ones."""
+        scaled = scale(weights.detach(), self.bucket)
+        found = uniform_codes(scaled, self.levels) if points is None else nearest(scaled.values, points.detach())
+        return scaled.cut(found)
 
     def projected(self, net: nn.Module) -> dict[str, Tensor]:
         """Q(w) by name, to the last bit, whose gradient goes to w as it is (straight through)."""

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from projects.quantized_distillation.huffman import mean_bits
-from projects.quantized_distillation.quantize import Quantizer, nearest, scale, uniform_codes
+from projects.quantized_distillation.quantize import Quantizer, scale
 
 BYTES = 4
 """Of a float32."""
@@ -35,15 +35,11 @@ def size_of(net: nn.Module, quantizer: Quantizer | None, points: Mapping[str, Te
     chosen = quantizer.chosen(net)
     counts, buckets = np.zeros(0), 0
     for name, weights in chosen.items():
-        scaled = scale(weights.detach(), quantizer.bucket)
-        if points is None:
-            codes = uniform_codes(scaled, quantizer.levels)
-        else:
-            codes = nearest(scaled.values, points[name].detach())
-        found = np.bincount(scaled.cut(codes).flatten().cpu().numpy())
+        codes = quantizer.codes(weights, points[name] if points else None)
+        found = np.bincount(codes.flatten().cpu().numpy())
         counts = np.pad(counts, (0, max(0, len(found) - len(counts))))
         counts[: len(found)] += found
-        buckets += len(scaled.alpha)
+        buckets += len(scale(weights.detach(), quantizer.bucket).alpha)
     bits, coded = mean_bits(counts), counts.sum()
     kept = everything - coded + sum(len(p) for p in (points or {}).values())
     return Size(bits, float(bits * coded / 8 + 2 * BYTES * buckets + BYTES * kept))

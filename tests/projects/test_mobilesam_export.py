@@ -1,5 +1,6 @@
 """Export to ONNX: what onnxruntime computes equals what torch computes."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -136,7 +137,29 @@ def test_export_refuses_what_it_cannot_write(student, tmp_path, capsys):
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize(("opset", "single"), [(14, False), (17, True), (18, True)])
+@pytest.mark.parametrize("points", [1, 3])
+def test_a_single_mask_is_the_one_that_segment_anything_returns(points, exported):
+    """For the newest opset, too, whose export of the decoder takes 20 seconds: the network that is written."""
+    _, sam = exported
+    inputs = dict(zip(export.DECODER_INPUTS, export.decoder_example(sam), strict=True))
+    inputs["image_embeddings"] = torch.randn(1, 32, 4, 4)
+    inputs["point_coords"], inputs["point_labels"] = torch.rand(1, points, 2) * 64, torch.ones(1, points)
+    ours = export.onnx_decoder(sam, True)(*inputs.values())
+    for mine, theirs in zip(ours, SamOnnxModel(sam, return_single_mask=True)(*inputs.values()), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    assert ours[0].shape[1] == 1
+
+
+def test_weights_of_8_bits_in_the_newest_opset(exported, tmp_path):
+    folder, sam = exported
+    path = Path(shutil.copy(folder / "encoder.onnx", tmp_path))
+    images = torch.randn(2, 3, 64, 64)
+    (rough,) = run_onnx(export.quantize(path), images=images)
+    expected = sam.image_encoder(images).numpy()
+    assert 0 < np.abs(rough - expected).mean() < 0.1 * expected.std()
+
+
+@pytest.mark.parametrize(("opset", "single"), [(14, False), (17, True)])
 def test_older_opsets_single_masks_and_quantised_weights(opset, single, student, tmp_path):
     words = ["--checkpoint", str(student), "--out", str(tmp_path), "--opset", str(opset), "--quantize"]
     assert export.main([*words, *(["--return-single-mask"] if single else [])]) == 0

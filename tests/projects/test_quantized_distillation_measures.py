@@ -14,6 +14,11 @@ from projects.quantized_distillation.quantize import Quantizer, scale, uniform
 SMALL = Sizes(filters=[4], kernel=3, units=[8], pool=[0], side=8)
 
 
+@pytest.fixture(autouse=True)
+def chance():
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def weights(tmp_path):
     net = ConvNet(SMALL)

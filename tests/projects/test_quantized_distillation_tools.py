@@ -96,7 +96,8 @@ def test_vectors_and_patterns_are_chosen(model, tmp_path, capsys):
 
 
 def test_a_file_of_torch_save_is_read_and_four_bits_are_seven_times_smaller(tmp_path, capsys):
-    torch.save({"state_dict": {"module.w": torch.randn(300, 300)}}, tmp_path / "w.pt")
+    weights = torch.nn.Parameter(torch.randn(300, 300))  # as dict(model.named_parameters()) has them
+    torch.save({"state_dict": {"module.w": weights}}, tmp_path / "w.pt")
     assert run("pack", tmp_path / "w.pt", "--out", tmp_path / "w.q") == 0
     assert run("restore", tmp_path / "w.q", "--out", tmp_path / "w.safetensors") == 0
     assert set(load_file(tmp_path / "w.safetensors")) == {"w"}
@@ -117,7 +118,12 @@ def test_a_file_of_torch_save_is_read_and_four_bits_are_seven_times_smaller(tmp_
         (["pack", "bad.safetensors", "--out", "m.q"], "damaged"),
         (["pack", "model.safetensors", "--keep", "head.*", "--out", "m.q"], "no tensor has such a name"),
         (["pack", "nan.safetensors", "--out", "m.q"], "--keep 'w'"),
+        (["pack", "wide.safetensors", "--out", "m.q"], "--keep 'w'"),
+        (["pack", "wider.safetensors", "--out", "m.q"], "--keep 'w'"),
+        (["pack", "sparse.pt", "--out", "m.q"], "no plain numbers"),
+        (["pack", "meta.pt", "--out", "m.q"], "no plain numbers"),
         (["pack", "vector.safetensors", "--out", "m.q"], "--vectors"),
+        (["pack", "whole.safetensors", "--out", "m.q"], "floating-point"),
         (["restore", "model.safetensors", "--out", "b.safetensors"], "not written by"),
         (["restore", "bad.safetensors", "--out", "b.safetensors"], "damaged"),
         (["restore", "none.q", "--out", "b.safetensors"], "no packed weights"),
@@ -128,7 +134,12 @@ def test_what_cannot_be_done_is_one_sentence(model, tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.safetensors").write_bytes(b"<html>")
     save_file({"w": torch.tensor([[1.0, float("nan")]])}, "nan.safetensors")
+    save_file({"w": torch.tensor([[3e38, -3e38]])}, "wide.safetensors")
+    save_file({"w": torch.tensor([[1e300, 2e300]]).double()}, "wider.safetensors")
+    torch.save({"w": torch.eye(3).to_sparse()}, "sparse.pt")
+    torch.save({"w": torch.ones(3, 3, device="meta")}, "meta.pt")
     save_file({"w": torch.ones(3)}, "vector.safetensors")
+    save_file({"w": torch.ones(3, 3, dtype=torch.int64)}, "whole.safetensors")
     before = sorted(tmp_path.iterdir())
     assert run(*words) == 2
     assert said in capsys.readouterr().err and sorted(tmp_path.iterdir()) == before

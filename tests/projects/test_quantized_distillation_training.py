@@ -43,6 +43,11 @@ class Patches(PictureSource):
         return Picture(image, index % 10, "", str(index))
 
 
+@pytest.fixture(autouse=True)
+def chance():
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def batch():
     return {"image": torch.rand(12, 3, 8, 8), "label": torch.arange(12) % 10}
@@ -144,10 +149,10 @@ def test_settings_that_cannot_be_are_refused(wrong):
         Training(SMALL, **wrong)
 
 
-def learning(trained, bits=2, **settings):
+def learning(trained, bits=2, rank=0, **settings):
     stage = silent(PointLearning(SMALL, trained, Quantizer(bits, 16), schedule="cosine", **settings))
     data = LabelledData(train=Patches(), image_size=8, batch_size=4, eval_batch_size=4, seed=1)
-    stage._trainer = SimpleNamespace(datamodule=data, world_size=1, global_rank=0)
+    stage._trainer = SimpleNamespace(datamodule=data, world_size=2, global_rank=rank)
     data.trainer = stage._trainer
     stage.configure_model()
     return stage
@@ -170,12 +175,13 @@ def test_points_are_learned_and_weights_are_not(batch, trained):
     assert torch.equal(stage.teacher.norms[0].running_mean, before["norms.0.running_mean"])
 
 
-def test_more_points_for_larger_gradients_the_same_every_time(trained):
+def test_more_points_for_larger_gradients_the_same_every_time_and_in_every_process(trained):
     stage = learning(trained, bits=4)
     norms, counts = stage.learned.norms.tolist(), [len(p) for p in stage.learned.points]
     order = sorted(range(len(norms)), key=norms.__getitem__)
     assert all(counts[a] <= counts[b] for a, b in zip(order[1:], order[2:], strict=False))
     assert counts == [len(p) for p in learning(trained, bits=4).learned.points]
+    assert norms == learning(trained, bits=4, rank=1).learned.norms.tolist()
     for points in stage.learned.points:
         assert points.min() >= 0 and points.max() <= 1 and torch.equal(points.sort().values, points)
 
@@ -187,6 +193,8 @@ def test_learned_points_come_back_from_their_file(trained, tmp_path):
     for name, value in point_values(found, stage.quantizer).items():
         assert torch.equal(value, stage.values()[name])
         assert len(torch.unique(value[:1].flatten()[:16])) <= max(len(p) for p in found.points)
+    with pytest.raises(UserError, match="that they were learned with"):
+        point_values(found, Quantizer(2, 16, ("out.weight",)))
     with pytest.raises(UserError):
         load_learned(SMALL, load_state(trained))
 

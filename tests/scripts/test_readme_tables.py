@@ -71,3 +71,12 @@ def test_trainings_at_paper_scale_have_a_row(monkeypatch):
 def test_results_that_are_not_there_are_named():
     with pytest.raises(UserError, match="projects/mobilesam/README.md shows mini-mars"):
         measurements(page(), "mini-mars")
+
+
+def test_a_recipe_that_was_not_measured_yet_has_empty_tables(monkeypatch):
+    text = "a\n<!-- measured mini: miou -->\nold\n<!-- /measured -->\n<!-- verdicts mini -->\n<!-- /verdicts -->\n"
+    monkeypatch.setattr(results, "references", lambda paper: {})
+    assert filled(text, "mobilesam") == text.replace("old\n", "")
+    monkeypatch.setattr(results, "references", lambda paper: {"mini-mars": README})
+    with pytest.raises(UserError, match="shows mini-mars"):
+        filled(text.replace("mini", "mini-mars"), "mobilesam")

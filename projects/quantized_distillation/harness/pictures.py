@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from common.charts import Line, line_chart
 from common.visual import Themed
-from projects.quantized_distillation.quantize import Quantizer, nearest, scale, uniform_codes
+from projects.quantized_distillation.quantize import Quantizer, scale
 
 CAPTION = (
     "The largest tensor: density of the weights, scaled to [0, 1] in their buckets; and each point where it lies, as "
@@ -20,15 +20,11 @@ def of_weights(net: nn.Module, quantizer: Quantizer, points: Mapping[str, Tensor
     """The largest quantized tensor and its points: the learned ones, or else the uniform ones."""
     name, weights = max(quantizer.chosen(net).items(), key=lambda pair: pair[1].numel())
     scaled = scale(weights.detach(), quantizer.bucket)
-    if points is None:
-        places = np.linspace(0, 1, quantizer.levels)
-        codes = uniform_codes(scaled, quantizer.levels)
-    else:
-        places = points[name].detach().cpu().numpy()
-        codes = nearest(scaled.values, points[name].detach())
+    own = points[name].detach() if points else None
+    places = np.linspace(0, 1, quantizer.levels) if own is None else own.cpu().numpy()
     values = scaled.cut(scaled.values).flatten().cpu().numpy()
     density, edges = np.histogram(values, BINS, density=True)
-    shares = np.bincount(scaled.cut(codes).flatten().cpu().numpy(), minlength=len(places)) / len(values)
+    shares = np.bincount(quantizer.codes(weights, own).flatten().cpu().numpy(), minlength=len(places)) / len(values)
     lines = [Line(list((edges[1:] + edges[:-1]) / 2), list(density), "weights")]
     lines += [Line([x], [10 * y], "points", dots=True) for x, y in zip(places, shares, strict=True)]
     return line_chart(lines, "scaled weight", "density", f"{name}, {len(places)} points")

@@ -87,13 +87,18 @@ def quantized(name: str, value: Tensor, vectors: bool, keep: Sequence[str]) -> b
 
 def pack(given: argparse.Namespace) -> None:
     """Quantize, pack, write, and say what it came to."""
+    import torch
     from safetensors.torch import save
 
     from common.data.files import write_atomic
     from common.training.weights import load_state
     from projects.quantized_distillation.tools import packed
 
-    state = load_state(given.model)
+    state = {name: value.detach() for name, value in load_state(given.model).items()}
+    if odd := [name for name, value in state.items() if value.layout != torch.strided or value.is_meta]:
+        raise UserError(
+            f"{given.model}: {odd[0]} holds no plain numbers (it is sparse, or without content): give dense ones"
+        )
     if lost := [pattern for pattern in given.keep if not any(fnmatchcase(name, pattern) for name in state)]:
         raise UserError(f"--keep {lost[0]}: no tensor has such a name; the first is {next(iter(state), 'none')}")
     entries, parts, told = [], {}, []
@@ -102,8 +107,11 @@ def pack(given: argparse.Namespace) -> None:
         kind = str(value.dtype).removeprefix("torch.")
         if chosen and kind not in packed.TYPES:
             raise UserError(f"{name} is {kind}, which is not quantized: leave it whole with --keep '{name}'")
-        if chosen and not bool(value.isfinite().all()):
-            raise UserError(f"{name} has values that are not finite: leave it whole with --keep '{name}'")
+        if chosen and not packed.fits(value):
+            raise UserError(
+                f"{name} has values that are not finite, or too far apart for float32: leave it whole with "
+                f"--keep '{name}'"
+            )
         entry = packed.Entry(name, list(value.shape), kind, given.bucket if chosen else 0)
         entries.append(entry)
         if not chosen:
@@ -114,7 +122,10 @@ def pack(given: argparse.Namespace) -> None:
         scale = float(value.double().square().mean().sqrt()) or 1.0
         told.append((name, value.numel(), float(error.square().mean().sqrt()) / scale, float(error.max())))
     if not told:
-        raise UserError(f"{given.model} has no tensor to quantize: --vectors takes those of one dimension too")
+        raise UserError(
+            f"{given.model} has no tensor to quantize, of {len(state)}: taken are floating-point numbers in two "
+            "and more dimensions that --keep does not name, and with --vectors in one"
+        )
     content = save(*packed.contents(parts, entries))
     write_atomic(given.out, content)
     tell(told, state, given.model.stat().st_size, len(content), given.out)

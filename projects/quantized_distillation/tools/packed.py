@@ -63,6 +63,12 @@ def fit_points(scaled: Scaled, count: int) -> Tensor:
     return points
 
 
+def fits(weights: Tensor) -> bool:
+    """Whether weights are finite, and their range too: alpha and beta are float32."""
+    low, high = weights.float().aminmax()
+    return bool((high - low).isfinite())
+
+
 def pack(weights: Tensor, points: int, bucket: int, learned: bool) -> dict[str, Tensor]:
     """A tensor's parts by name; on learned points, or on equally spaced ones."""
     scaled = scale(weights.float(), bucket)
