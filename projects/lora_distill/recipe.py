@@ -32,7 +32,7 @@ COSTS: dict[str, tuple[Settings, str]] = {
     ),
 }
 """Costs at the real size, which need no training and no weights."""
-FULL_RATE = {"mini": 1e-3, "paper": 5e-6}
+FULL_RATE = {"mini": 3e-4, "paper": 5e-6}
 """Learning rate where all weights are trained; the LoRA's is in the config."""
 REAL = {
     "class_path": "common.data.worlds.glyph_scenes.GlyphScenes",
