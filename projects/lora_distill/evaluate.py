@@ -62,8 +62,9 @@ class Evaluation(L.LightningModule):
     between unguided and guided prediction that is closed at noised versions of them (see `distill.py`); `fd` is the
     Frechet distance of the drawn pictures to them; `paired` the mean square distance to what the guided teacher draws
     from the same noise, and `clip_i` CLIP's likeness to it. `objects` and `clipscore` say whether the captions are
-    obeyed, `prompt_val` the one or the other on the validation split, for the teacher; `closed_val` likewise, for all. `calls`, `gmacs` and
-    `seconds` are the cost of a picture; an evaluation for a caption and one for the empty text are two calls.
+    obeyed, `prompt_val` the one or the other on the validation split, for the teacher; `closed_val` likewise, for all.
+    `calls`, `gmacs` and `seconds` are the cost of a picture; an evaluation for a caption and one for the empty text are
+    two calls.
 
     Args:
         text_to_image: hub id or folder of the teacher.
