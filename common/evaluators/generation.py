@@ -16,6 +16,9 @@ class Answers(Metric):
     single blanks; F1 is that of the bags of words. `rouge_l` is the F1 of the longest common subsequence of words (Lin
     2004), without stemming.
 
+    Args:
+        rouge: whether `rouge_l` is counted, which takes most of the time.
+
     Example:
         metric.update(["the lamp costs 30"], [["30", "lamp costs 30"]])
         metric.compute()["exact_match"]
@@ -25,9 +28,10 @@ class Answers(Metric):
     totals: Tensor
     count: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, rouge: bool = True) -> None:
         super().__init__()
-        self.add_state("totals", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
+        self.names = ("exact_match", "f1", "rouge_l") if rouge else ("exact_match", "f1")
+        self.add_state("totals", torch.zeros(len(self.names), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, answers: Sequence[str], references: Sequence[Sequence[str]]) -> None:
@@ -42,12 +46,14 @@ class Answers(Metric):
             for k, texts in enumerate(references)
         ]
         matched = squad(given, wanted)  # in percent
-        rouge = rouge_score(list(answers), [list(texts) for texts in references], rouge_keys="rougeL")
-        means = [matched["exact_match"] / 100, matched["f1"] / 100, rouge["rougeL_fmeasure"]]
+        means = [matched["exact_match"] / 100, matched["f1"] / 100]
+        if "rouge_l" in self.names:
+            rouge = rouge_score(list(answers), [list(texts) for texts in references], rouge_keys="rougeL")
+            means.append(rouge["rougeL_fmeasure"])
         self.totals += len(answers) * torch.stack(means).to(self.totals)
         self.count += len(answers)
 
     def compute(self) -> dict[str, Tensor]:
         """NaN where no answer was added."""
         means = (self.totals / self.count).float()
-        return dict(zip(("exact_match", "f1", "rouge_l"), means, strict=True))
+        return dict(zip(self.names, means, strict=True))

@@ -38,6 +38,7 @@ from common.rehearsal.text_models import (
     starcoder,
     starcoder2,
     t5,
+    xlm_roberta,
 )
 from common.rehearsal.vision_models import blip, clip, dinov2, florence2, internvl, sam, siglip, vit
 
@@ -54,6 +55,8 @@ HUB: dict[str, Callable[..., None]] = {
     **dict.fromkeys(("distilbert-base-uncased", "distilbert/distilbert-base-uncased"), distilbert),
     **dict.fromkeys(("roberta-base", "FacebookAI/roberta-base"), roberta),
     **dict.fromkeys(("roberta-large", "FacebookAI/roberta-large"), partial(roberta, layers=24)),
+    "FacebookAI/xlm-roberta-large": xlm_roberta,
+    "google-bert/bert-base-multilingual-cased": partial(bert, lower=False),
     "answerdotai/ModernBERT-base": modernbert,
     "answerdotai/ModernBERT-large": partial(modernbert, layers=28),
     # sentence encoders and rankers
@@ -68,6 +71,13 @@ HUB: dict[str, Callable[..., None]] = {
     "cross-encoder/ms-marco-MiniLM-L-6-v2": partial(_cross_encoder, layers=6),
     "cross-encoder/ms-marco-MiniLM-L6-v2": partial(_cross_encoder, layers=6),
     "cross-encoder/ms-marco-MiniLM-L-12-v2": _cross_encoder,
+    # classifiers of tokens, two classes
+    "microsoft/llmlingua-2-xlm-roberta-large-meetingbank": partial(
+        xlm_roberta, kind="XLMRobertaForTokenClassification", num_labels=2
+    ),
+    "microsoft/llmlingua-2-bert-base-multilingual-cased-meetingbank": partial(
+        bert, lower=False, kind="BertForTokenClassification", num_labels=2
+    ),
     # text to text
     **dict.fromkeys(("t5-small", "google-t5/t5-small"), partial(t5, layers=6)),
     **dict.fromkeys(("t5-base", "google-t5/t5-base"), t5),
@@ -83,7 +93,8 @@ HUB: dict[str, Callable[..., None]] = {
     **dict.fromkeys(("gpt2", "openai-community/gpt2"), gpt2),
     **dict.fromkeys(("gpt2-medium", "openai-community/gpt2-medium"), partial(gpt2, layers=24)),
     **dict.fromkeys(("gpt2-large", "openai-community/gpt2-large"), partial(gpt2, layers=36)),
-    "meta-llama/Llama-2-7b-hf": llama,
+    **dict.fromkeys(("meta-llama/Llama-2-7b-hf", "NousResearch/Llama-2-7b-hf"), llama),
+    "Xenova/gpt-3.5-turbo": partial(gpt2, layers=1),
     "lmsys/vicuna-7b-v1.5": llama,
     "lmsys/vicuna-13b-v1.5": partial(llama, layers=40),
     "mistralai/Mistral-7B-v0.1": mistral,

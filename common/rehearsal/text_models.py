@@ -54,6 +54,13 @@ def roberta(folder: Path, layers: int = 12, kind: str = "RobertaForMaskedLM", ty
     save(folder, getattr(transformers, kind)(settings), tokenizer)
 
 
+def xlm_roberta(folder: Path, layers: int = 24, kind: str = "XLMRobertaForMaskedLM", **config: Any) -> None:
+    tokenizer = tokenizers.xlm_unigram()
+    config |= {"num_hidden_layers": layers, "max_position_embeddings": 514, "type_vocab_size": 1}
+    settings = transformers.XLMRobertaConfig(**SIZES, **vocabulary(tokenizer), **config)
+    save(folder, getattr(transformers, kind)(settings), tokenizer)
+
+
 def modernbert(folder: Path, layers: int = 22) -> None:
     special: dict[str, Any] = {"unk_token": "[UNK]", "pad_token": "[PAD]", "mask_token": "[MASK]", "cls_token": "[CLS]"}
     special |= {"sep_token": "[SEP]", "bos_token": "[CLS]", "eos_token": "[SEP]"}

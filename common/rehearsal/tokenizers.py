@@ -76,6 +76,14 @@ def unigram() -> PreTrainedTokenizerBase:
     return _limited(transformers.T5Tokenizer(vocab=special + pieces, extra_ids=100), 512)
 
 
+def xlm_unigram() -> PreTrainedTokenizerBase:
+    """XLM-R's: words of `TEXT`, likelier than their characters, after four special tokens and before the mask."""
+    characters = sorted(c for c in string.printable if not c.isspace())
+    pieces = [(f"▁{word}", -6.0) for word in _words()] + [(c, -9.0) for c in ("▁", *characters)]
+    special = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    return _limited(transformers.XLMRobertaTokenizer(vocab=[*special, *pieces, ("<mask>", 0.0)]), 512)
+
+
 def _limited(tokenizer: PreTrainedTokenizerBase, length: int | None) -> PreTrainedTokenizerBase:
     if length is not None:
         tokenizer.model_max_length = length

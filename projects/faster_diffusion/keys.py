@@ -5,12 +5,10 @@ down to 1; its {50, 49, 48, 47, 45, 40, 35, 25, 15} are the steps {0, 1, 2, 3, 5
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import chain, pairwise
-from typing import NamedTuple
 
 from common.errors import UserError, unknown
 
-Keys = str | int | Sequence[int]
+Keys = int | str | Sequence[int]
 """A set by its name, every how many steps, or the steps themselves."""
 
 
@@ -36,13 +34,6 @@ NAMED: dict[str, dict[int, tuple[int, ...]]] = {  # name -> number of steps -> k
     "nonuniform-2": {50: steps_of((50, 30, 25, 20, 15, 14, 5, 4, 3), 50)},
     "nonuniform-3": {50: steps_of((50, 41, 37, 35, 22, 21, 18, 14, 5), 50)},
 }
-
-
-class Group(NamedTuple):
-    """A key step and the steps up to the next one, which reuse its encoder's features."""
-
-    start: int
-    length: int
 
 
 def key_steps(keys: Keys, total: int) -> tuple[int, ...]:
@@ -77,9 +68,3 @@ def key_steps(keys: Keys, total: int) -> tuple[int, ...]:
     if chosen[-1] >= total:
         raise UserError(f"key step {chosen[-1]} is not among {total} steps, which are 0 to {total - 1}")
     return chosen
-
-
-def groups(keys: Keys, total: int) -> list[Group]:
-    """The groups that key steps divide a trajectory into; their lengths add up to `total`."""
-    starts = chain(key_steps(keys, total), [total])
-    return [Group(start, end - start) for start, end in pairwise(starts)]

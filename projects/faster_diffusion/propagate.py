@@ -4,12 +4,12 @@
         picture = pipe("a cat wearing sunglasses", num_inference_steps=50).images[0]
 
 The pipeline is diffusers' own, and afterwards it is what it was. While the context is open, the modules of the encoder
-answer from memory at all but the key steps, and everything else in the U-Net runs as it always does, with the step's own
-time: so whatever a pipeline adds to a U-Net (guidance, ControlNet, adapters, frames of a video) stays as it is.
+answer from memory at all but the key steps, and everything else in the U-Net runs as it always does, with the step's
+own time: so whatever a pipeline adds to a U-Net (guidance, ControlNet, adapters, frames of a video) stays as it is.
 
 At steps that are not key the noise that is foreseen does not depend on the latent. So, in parallel, a key step's call
-runs the encoder once and the decoder once for all steps up to the next key step, as one batch; the calls that follow get
-their part of it.
+runs the encoder once and the decoder once for all steps up to the next key step, as one batch; the calls that follow
+get their part of it.
 """
 
 from __future__ import annotations
@@ -45,10 +45,9 @@ Call = Callable[..., Any]
 
 @dataclass
 class Counts:
-    """What has run since the context was opened: rows are samples, a guided picture has two."""
+    """What has run since the context was opened; rows are samples, a guided picture has two."""
 
     encoder_calls: int = 0
-    encoder_rows: int = 0
     decoder_calls: int = 0
     decoder_rows: int = 0
 
@@ -73,6 +72,8 @@ def propagate(
     if parallel and mode != "encoder":
         raise UserError(f"mode '{mode}' does not decode in parallel: give parallel=False")
     network = denoiser(pipe)
+    if mode != "encoder" and not hasattr(network, "up_blocks"):
+        raise UserError(f"mode '{mode}' reuses up blocks, which {type(network).__name__} has not")
     follow = functools.partial(Trajectory, pipe, pipe.scheduler, keys)
     propagation = Propagation(network, follow(), parallel, mode)
     with ExitStack() as stack:
@@ -91,10 +92,12 @@ def denoiser(pipe: Any) -> nn.Module:
     """The network of a pipeline that foresees the noise; UserError where there is none that can be propagated."""
     network = getattr(pipe, "unet", None)
     network = getattr(pipe, "transformer", None) if network is None else network
-    if hasattr(network, "_orig_mod"):
-        raise UserError("the pipeline's network is compiled: propagate it before torch.compile, or without")
+    if hasattr(network, "_orig_mod") or getattr(network, "_compiled_call_impl", None) is not None:
+        raise UserError("the pipeline's network is compiled: propagate one that is not")
     if not isinstance(network, nn.Module) or not hasattr(pipe, "scheduler"):
         raise UserError(f"{type(pipe).__name__} has no U-Net and scheduler to propagate")
+    if hasattr(network, "_answered"):
+        raise UserError("the pipeline is propagated already: leave the first `with propagate(...)` before the next one")
     encoder_of(network)
     return network
 
@@ -126,7 +129,9 @@ def answering(module: nn.Module, answer: Callable[..., Any]) -> Iterator[None]:
     def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return answer(functools.partial(kind.__call__, self), *args, **kwargs)
 
-    module.__class__ = type(kind.__name__, (kind,), {"__call__": __call__, "__module__": kind.__module__})
+    module.__class__ = type(
+        kind.__name__, (kind,), {"__call__": __call__, "__module__": kind.__module__, "_answered": True}
+    )
     try:
         yield
     finally:
@@ -206,7 +211,7 @@ class Propagation:
         if self.trajectory.at(given["timestep"]):
             self.forget()
         number, place = self.trajectory.call, self.trajectory.place
-        sample = given.get("sample", given.get("hidden_states"))
+        sample: Any = given.get("sample", given.get("hidden_states"))
         shapes = [x.shape for x in (sample, given.get("encoder_hidden_states")) if x is not None]
         known = self.shapes.get(number) == shapes
         self.shapes[number] = shapes
@@ -244,7 +249,6 @@ class Propagation:
     def count(self, rows: int) -> None:
         if self.mode == "decoder" or not self.reusing:
             self.counts.encoder_calls += 1
-            self.counts.encoder_rows += rows
         if self.mode == "encoder" or not self.reusing:
             self.counts.decoder_calls += 1
             self.counts.decoder_rows += rows * self.copies
@@ -269,14 +273,15 @@ class Repeated:
 
 @contextmanager
 def injecting(trajectory: Trajectory, alpha: float, before: bool) -> Iterator[None]:
-    """Prior noise injection: z <- z + alpha z_T at every step whose time lies in the later half of the training's times.
+    """Prior noise injection: z <- z + alpha z_T at every step in the later half of the training's times.
 
     Args:
-        before: the network sees the step's noise; otherwise it is added between network and scheduler. The official code
-            does the former in sequence and the latter in parallel.
+        before: the network sees the step's noise; otherwise it is added between network and scheduler. The official
+            code does the former in sequence and the latter in parallel.
     """
     scheduler = trajectory.scheduler
-    plain, first = scheduler.step, None
+    plain = scheduler.step
+    first: Any = None
     names = inspect.signature(plain)
 
     def late(place: int) -> bool:

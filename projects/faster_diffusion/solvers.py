@@ -3,14 +3,14 @@
 from typing import Any, Literal
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from torch import Tensor
 
 from common.models.diffusion_steps import END, NoiseSchedule, timesteps
 from projects.faster_diffusion.keys import Keys, key_steps
 
-Solver = Literal["ddim", "ddpm", "dpm", "dpm++"]
+Solver = Literal["ddim", "dpm", "dpm++"]
 
 
 def build_solver(config: Any, solver: Solver, steps: int, only: Keys | None = None) -> Any:
@@ -21,17 +21,16 @@ def build_solver(config: Any, solver: Solver, steps: int, only: Keys | None = No
         solver: "dpm" is DPM-Solver of the second order, "dpm++" the same in its form for guided sampling.
         only: DDIM at the times of these key steps alone, of a trajectory of `steps`.
     """
-    if solver == "ddpm":
-        return DDPMScheduler.from_config(config)
+    own = {"steps_offset": 1}  # which Stable Diffusion's pipeline would set by itself
     if solver in ("dpm", "dpm++"):
         kind = {"dpm": "dpmsolver", "dpm++": "dpmsolver++"}[solver]
         final = {"dpm": "sigma_min", "dpm++": "zero"}[solver]  # the former cannot step to where no noise is
-        return DPMSolverMultistepScheduler.from_config(config, algorithm_type=kind, final_sigmas_type=final)
+        return DPMSolverMultistepScheduler.from_config(config, algorithm_type=kind, final_sigmas_type=final, **own)
     if only is None:
-        return DDIMScheduler.from_config(config)
-    known = DDIMScheduler.from_config(config)
+        return DDIMScheduler.from_config(config, **own)
+    known = DDIMScheduler.from_config(config, **own)
     times = timesteps(known, steps)
-    found = ListedTimes.from_config(config)
+    found = ListedTimes.from_config(config, **own)
     found.listed = [times[step] for step in key_steps(only, steps)]
     return found
 
@@ -39,6 +38,7 @@ def build_solver(config: Any, solver: Solver, steps: int, only: Keys | None = No
 class ListedTimes(DDIMScheduler):
     """DDIM without noise of its own at `listed` times, whatever lies between them. Pipelines ask for as many steps."""
 
+    config: Any
     listed: list[int]
 
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from common.cli import main, one_seed
 from common.data.images import PictureData
 from common.models.lora import Lora, trained_part
-from common.models.text_to_image import load_text_to_image
+from common.models.text_to_image import guided, load_text_to_image
 from common.training.schedules import optimizer_steps
 from projects.lora_distill.model import Pair, distillation_loss
 
@@ -87,9 +87,9 @@ class GuidanceDistillation(L.LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         noisy, t, context = self.noised(batch, batch_idx)
         conditional, unconditional = self.pair.predictions(noisy, t, context, self.empty)
-        target = unconditional + self.guidance * (conditional - unconditional)
+        target = guided(conditional, unconditional, self.guidance).float()
         for total, answer in zip(self.apart, (self.pair.student(noisy, t, context).sample, conditional), strict=True):
-            total += (answer - target).square().sum()
+            total += (answer.float() - target).square().sum()
 
     def on_validation_epoch_end(self) -> None:
         student, unguided = (self.all_gather(total).sum() for total in self.apart)

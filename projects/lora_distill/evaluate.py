@@ -24,7 +24,7 @@ from common.errors import UserError
 from common.evaluators.clip_score import Clip, ClipImage, ClipScore
 from common.evaluators.frechet import Inception, frechet_distance
 from common.models.lora import Lora
-from common.models.text_to_image import load_text_to_image
+from common.models.text_to_image import guided, load_text_to_image
 from common.training.flops import flop_counter
 from common.training.runs import save_picture
 from common.visual import enlarge
@@ -170,10 +170,10 @@ class Evaluation(L.LightningModule):
         noisy = self.teacher.scheduler.add_noise(latents, noise, t)
         empty = self.teacher.encode_text([""]).expand_as(context)
         conditional, unconditional = (self.teacher.unet(noisy, t, given).sample for given in (context, empty))
-        target = unconditional + self.guidance * (conditional - unconditional)
-        own = target if self.drawer == "guided" else self.drawing.unet(noisy, t, context).sample
+        target = guided(conditional, unconditional, self.guidance).float()  # squares of halves would round to nothing
+        own = target if self.drawer == "guided" else self.drawing.unet(noisy, t, context).sample.float()
         self.apart[f"own{suffix}"].update((own - target).square())
-        self.apart[f"unguided{suffix}"].update((conditional - target).square())
+        self.apart[f"unguided{suffix}"].update((conditional.float() - target).square())
 
     def compare_pictures(self, drawn: Tensor, context: Tensor, noise: int, captions: list[str]) -> None:
         """Hold the first batch's pictures against the guided teacher's from the same noise; show some."""

@@ -77,14 +77,14 @@ class Costs(L.LightningModule):
             held = training_bytes([pair.student if self.training_kind == "finetuning" else pair])
             saved = saved_bytes(step, pair)
             trained = sum(p.numel() for p in pair.parameters() if p.requires_grad)
-            one = self.macs(pair)
+            one, two = self.macs(pair)
         return {
             "held": held / GB,
             "saved": saved / GB,
             "memory": (held + saved) / GB,
             "trained": float(trained),
             "gmacs_one": self.steps * one / 1e9,
-            "gmacs_two": 2 * self.steps * one / 1e9,
+            "gmacs_two": self.steps * two / 1e9,
         }
 
     def inputs(self, pair: Pair, count: int) -> tuple[Tensor, Tensor]:
@@ -93,12 +93,15 @@ class Costs(L.LightningModule):
         latents = torch.zeros(count, config.in_channels, config.sample_size, config.sample_size)
         return latents, torch.zeros(count, self.tokens, config.cross_attention_dim)
 
-    def macs(self, pair: Pair) -> float:
-        """Of the network without updates beside it, for one picture: what a student costs once they are merged."""
-        noisy, context = self.inputs(pair, 1)
-        with pair.teacher() as unet, flop_counter() as counted:
-            unet(noisy, torch.zeros(1, dtype=torch.long), context)
-        return counted.get_total_flops() / 2
+    def macs(self, pair: Pair) -> tuple[float, float]:
+        """For one picture: of the network without updates beside it, what a student costs once they are merged; and of
+        the guided teacher."""
+        (noisy, context), t = self.inputs(pair, 1), torch.zeros(1, dtype=torch.long)
+        with pair.teacher() as unet, flop_counter() as one:
+            unet(noisy, t, context)
+        with flop_counter() as two:
+            pair.guided(noisy, t, context, context, 1.0)
+        return one.get_total_flops() / 2, two.get_total_flops() / 2
 
 
 if __name__ == "__main__":

@@ -28,6 +28,12 @@ def test_closed_forms(answer, references, expected):
     assert tuple(scores([answer], [references]).values()) == pytest.approx(expected, abs=1e-4)
 
 
+def test_without_rouge_the_others_are_the_same():
+    metric = Answers(rouge=False)
+    metric.update(["lamp"], [["lamp costs 30"]])
+    assert {name: round(value.item(), 4) for name, value in metric.compute().items()} == {"exact_match": 0, "f1": 0.5}
+
+
 def test_batches_add_up_to_the_mean_over_answers():
     metric = Answers()
     metric.update(["a b", "c"], [["b"], ["d"]])

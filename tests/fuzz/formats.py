@@ -42,6 +42,9 @@ from common.data.scene import Scene, UnreadableSample
 from common.data.stores import ArrayStore
 from common.data.text import LabelledText
 from common.data.videos import Video
+from projects.emo_pillars.data import EmoContext, Isear
+from projects.emo_pillars.records import FILES as EMO_PILLARS
+from projects.emo_pillars.records import EmoPillars
 from projects.mobilesam.data import CocoInstances, MaskFolder
 from projects.trans_encoder.sources import PairTask
 from projects.vqrae.captions import read_prompts
@@ -403,6 +406,27 @@ def formats() -> dict[str, Format]:
             },
             lambda p: splits(GoEmotions(str(p))),
             6,
+        ),
+        "emo_pillars": Format(
+            {
+                file: b'{"plot_id": 1, "utterance": "so happy", "all_emotions": [["joy", 0.9], ["fear", 0.1]]}\n' * 2
+                for file in EMO_PILLARS.values()
+            },
+            lambda p: splits(EmoPillars(str(p))),
+            6,
+        ),
+        "isear": Format(
+            {"isear.csv": b'joy,"so happy, and well"\n' * 10 + b"Fear,who is there\n" * 10},
+            lambda p: splits(Isear(str(p))),
+            20,
+        ),
+        "emocontext": Format(
+            {
+                f"{part}.txt": lines(("id", "turn1", "turn2", "turn3", "label"), (0, "hi", "well", "so happy", "happy"))
+                for part in ("train", "dev", "test")
+            },
+            lambda p: splits(EmoContext(str(p))),
+            3,
         ),
         "stsb": Format(
             {f"sts-{part}.csv": lines(*stsb) for part in ("train", "dev", "test")},

@@ -1,5 +1,7 @@
 """The commands for people: distil a pipeline, draw side by side, merge; diffusers reads what they write; errors."""
 
+import json
+import shutil
 import sys
 
 import numpy as np
@@ -74,9 +76,16 @@ def test_merged_it_draws_the_same_without_an_adapter(place, tmp_path):
 
 
 def test_diffusers_reads_the_adapter_and_the_merged_pipeline(tmp_path):
-    """On a Stable Diffusion with an autoencoder: the three ways to draw with a student agree."""
+    """On a Stable Diffusion with an autoencoder: the three ways to draw with a student agree.
+
+    Its list of parts names two that are not there, as on a machine that has a hub's model without what draws nothing.
+    """
     torch.manual_seed(0)
     stable_diffusion(tmp_path / "sd", version=2)
+    index = tmp_path / "sd/model_index.json"
+    checker = {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
+    index.write_text(json.dumps(json.loads(index.read_text()) | checker))
+    shutil.rmtree(tmp_path / "sd/feature_extractor")
     pair = Pair(load_text_to_image(tmp_path / "sd").unet, Lora(4, gaussian=True))
     with torch.no_grad():
         for parameter in trained_part(pair.student).parameters():
@@ -90,10 +99,11 @@ def test_diffusers_reads_the_adapter_and_the_merged_pipeline(tmp_path):
         noise = torch.Generator().manual_seed(0)
         return pipe("a cat", 64, 64, 2, guidance_scale=1.0, generator=noise, output_type="np").images
 
-    with_adapter = StableDiffusionPipeline.from_pretrained(tmp_path / "sd", safety_checker=None)
+    lacks = {"safety_checker": None, "feature_extractor": None}
+    with_adapter = StableDiffusionPipeline.from_pretrained(tmp_path / "sd", **lacks)
     plain = drawn(with_adapter)
     with_adapter.load_lora_weights(tmp_path / "mine")
-    whole = StableDiffusionPipeline.from_pretrained(tmp_path / "whole", safety_checker=None)
+    whole = StableDiffusionPipeline.from_pretrained(tmp_path / "whole")
     assert type(whole.scheduler) is type(with_adapter.scheduler)
     np.testing.assert_allclose(drawn(whole), drawn(with_adapter), atol=2e-3)
     assert np.abs(drawn(whole) - plain).max() > 1e-2
@@ -106,6 +116,8 @@ def test_diffusers_reads_the_adapter_and_the_merged_pipeline(tmp_path):
         (["--rank", "0"], "--rank is at least 1"),
         (["--steps", "0"], "--steps is at least 1"),
         (["--lr", "2"], "--lr 2: between 0 and 1"),
+        (["--drawing-steps", "1000"], "--drawing-steps is at least 1 and below 1000"),
+        (["--seed", str(2**70)], "a whole number from 0"),
         (["--prompts", "nowhere.txt"], "there is no such file"),
         (["--model", "no/such/model/here"], "neither a folder nor a hub id"),
     ],
@@ -122,6 +134,10 @@ def test_what_the_others_refuse(place, tmp_path, capsys):
     assert "give a .png" in fails(capsys, draw, "a", "--adapter", place / "mine", "--out", tmp_path / "x.gif")
     assert "there is no folder" in fails(capsys, draw, "a", "--adapter", place / "mine", "--out", "no/where/x.png")
     assert "--steps is at least 1" in fails(capsys, draw, "a", "--adapter", place / "mine", *out, "--steps", "0")
+    assert "below 1000" in fails(capsys, draw, "a", "--adapter", place / "mine", *out, "--steps", "5000")
+    assert "a whole number from 0" in fails(capsys, draw, "a", "--adapter", place / "mine", *out, "--seed", "-1")
+    (tmp_path / "d.png").mkdir()
+    assert "that is a folder" in fails(capsys, draw, "a", "--adapter", place / "mine", "--out", tmp_path / "d.png")
     assert "is not empty" in fails(capsys, merge, "--adapter", place / "mine", "--out", place)
     (tmp_path / "empty.txt").write_text(" \n")
     assert "holds no prompt" in fails(

