@@ -62,8 +62,9 @@ class Evaluation(L.LightningModule):
     between unguided and guided prediction that is closed at noised versions of them (see `distill.py`); `fd` is the
     Frechet distance of the drawn pictures to them; `paired` the mean square distance to what the guided teacher draws
     from the same noise, and `clip_i` CLIP's likeness to it. `objects` and `clipscore` say whether the captions are
-    obeyed, `prompt_val` the one or the other on the validation split, `closed_val` likewise. `calls`, `gmacs` and
-    `seconds` are the cost of a picture; an evaluation for a caption and one for the empty text are two calls.
+    obeyed, `prompt_val` the one or the other on the validation split, for the teacher; `closed_val` likewise, for all.
+    `calls`, `gmacs` and `seconds` are the cost of a picture; an evaluation for a caption and one for the empty text are
+    two calls.
 
     Args:
         text_to_image: hub id or folder of the teacher.
@@ -117,6 +118,8 @@ class Evaluation(L.LightningModule):
         suffix = "_val" if dataloader_idx else ""
         noise = self.seed + SPLIT * (1 + batch_idx + 1000 * dataloader_idx) + 1000 * self.trainer.global_rank
         self.compare_predictions(batch, noise, suffix)
+        if suffix and self.drawer == "student":
+            return  # premises rest on the teacher's pictures
         context = self.drawing.encode_text(batch["caption"])
         started = self.clock()
         with counted_calls(self.drawing.unet) as calls:

@@ -148,8 +148,9 @@ def test_a_student_that_learned_nothing_is_the_unguided_teacher(folder, tmp_path
     save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / "w.safetensors")
     student = evaluated(folder, tmp_path, monkeypatch, weights=str(tmp_path / "w.safetensors"), lora=LORA)
     unguided = evaluated(folder, tmp_path, monkeypatch, drawer="unguided")
-    for name in ("closed", "objects", "fd", "paired", "calls", "gmacs", "prompt_val"):
+    for name in ("closed", "closed_val", "objects", "fd", "paired", "calls", "gmacs"):
         assert student[name] == pytest.approx(unguided[name], abs=1e-5), name
+    assert "prompt_val" in unguided and "prompt_val" not in student
 
 
 def test_seeds_draw_other_noise_and_the_same_seed_the_same(folder, tmp_path, monkeypatch):
