@@ -8,6 +8,7 @@ import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from common.training.runs import read_done
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("common", "projects")
 MOST_SEEDS = 1000
+NEAR = 0.7
+"""How alike a recipe's name has to be to be suggested; of many names some are a little like any."""
 
 
 def names() -> list[str]:
@@ -32,7 +35,7 @@ def names() -> list[str]:
 def load(paper: str) -> Recipe:
     """The recipe of a paper; UserError with the nearest names when there is none."""
     if paper not in names():
-        raise unknown("paper", paper, names())
+        raise unknown("paper", paper, get_close_matches(paper, names(), cutoff=NEAR) or names())
     return importlib.import_module(f"projects.{paper}.recipe").RECIPE
 
 

@@ -78,8 +78,8 @@ class PairTask(PairSource):
 
 def pairs_of(rows: Iterator[LabelledText], match: int) -> Iterator[tuple[str, str, float]]:
     """Pairs with 1 for the class `match`, else 0."""
-    for text, other, label in rows:
-        yield text, other or "", float(label == match)
+    for row in rows:
+        yield row.text, row.pair or "", float(row.label == match)
 
 
 def classified(fields: list[str], file: Path, number: int, about: str) -> tuple[str, str, float]:
