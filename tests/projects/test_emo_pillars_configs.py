@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from benchmarks.running.recipes import ROOT, load, page, settings
-from common.recipe import Output, walk
+from common.recipe import walk
 
 CONFIGS = ROOT / "projects/emo_pillars/configs"
 RECIPE = load("emo_pillars")
@@ -22,16 +21,9 @@ def place(scale):
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_a_stage_understands_its_config_and_settings(case, shown_config, monkeypatch):
+def test_a_stage_understands_its_config_and_settings(case, read_stage):
     scale, stage = case[0], CASES[case]
-    files = [ROOT / file for file in stage.config(*place(scale))]
-    configs = [word for file in files if file.exists() for word in ("--config", str(file))]
-    values = {key: "x" if isinstance(value, Output) else value for key, value in stage.overrides.items()}
-    given = [
-        f"--{key}={value if isinstance(value, str) else yaml.safe_dump(value).split(chr(10))[0]}"
-        for key, value in values.items()
-    ]
-    parsed = yaml.safe_load(shown_config(stage.module, stage.run, *configs, *given))
+    parsed = read_stage(stage, *place(scale))
     if stage.run == "fit":
         assert parsed["trainer"]["gradient_clip_val"] == 1.0 and parsed["data"]["keep_pair"]
         assert parsed["model"]["weight_decay"] == 0.0

@@ -1,10 +1,9 @@
 """Faster Diffusion's configs: understood by their stages, arms that differ in what they say alone, rows with arms."""
 
 import pytest
-import yaml
 
 from benchmarks.running import recipes
-from benchmarks.running.recipes import ROOT, load
+from benchmarks.running.recipes import load
 from common.recipe import Output, Stage, walk
 from projects.faster_diffusion.keys import key_steps
 
@@ -20,17 +19,8 @@ CASES = stages("mini") | stages("paper")
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_stage_understands_its_config_and_settings(case, shown_config):
-    stage = CASES[case]
-    files = [ROOT / file for file in stage.config(case.split("-")[0])]
-    configs = [word for file in files if file.exists() for word in ("--config", str(file))]
-    settings = [f"--{key}={'x' if isinstance(value, Output) else value}" for key, value in stage.overrides.items()]
-    parsed = yaml.safe_load(shown_config(stage.module, stage.run, *configs, *settings))
-    for key, value in stage.overrides.items():
-        found = parsed
-        for word in key.split("."):
-            found = found[word]
-        assert found == ("x" if isinstance(value, Output) else value)
+def test_a_stage_understands_its_config_and_settings(case, heeded):
+    heeded(CASES[case], case.split("-")[0])
 
 
 def test_arms_share_model_noise_and_amounts():

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from benchmarks.running.recipes import ROOT, load, page, settings
-from common.recipe import Output, walk
+from common.recipe import walk
 from projects.jepa_linear.recipe import DEPTHS
 
 CONFIGS = ROOT / "projects/jepa_linear/configs"
@@ -20,14 +19,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_a_stage_understands_its_config_and_settings(case, shown_config):
+def test_a_stage_understands_its_config_and_settings(case, read_stage):
     scale, stage = case[0], CASES[case]
-    files = [ROOT / file for file in stage.config(scale)]
-    configs = [word for file in files if file.exists() for word in ("--config", str(file))]
-    given = [
-        f"--{key}={'x.safetensors' if isinstance(value, Output) else value}" for key, value in stage.overrides.items()
-    ]
-    parsed = yaml.safe_load(shown_config(stage.module, stage.run, *configs, *given))
+    parsed = read_stage(stage, scale, output="x.safetensors")
     assert parsed["trainer"]["accelerator"] == "cpu" and parsed["threads"] == 1
     if stage.run == "fit":
         assert parsed["model"]["eps"] == 0.02 and parsed["data"]["source"]["class_path"].startswith(

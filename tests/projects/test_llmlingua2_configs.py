@@ -7,7 +7,7 @@ import yaml
 
 from benchmarks.judging.forms import Better
 from benchmarks.running.recipes import ROOT, load, page
-from common.recipe import Output, Stage, walk
+from common.recipe import Stage, walk
 
 CONFIGS = ROOT / "projects/llmlingua2/configs"
 CASES = {
@@ -19,18 +19,8 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_a_stage_understands_its_config_and_settings(case, shown_config):
-    scale, stage = case[0], CASES[case]
-    files = [ROOT / file for file in stage.config(scale)]
-    configs = [word for file in files if file.exists() for word in ("--config", str(file))]
-    given = {key: "x" if isinstance(value, Output) else value for key, value in stage.overrides.items()}
-    settings = [f"--{key}={'null' if value is None else value}" for key, value in given.items()]
-    parsed = yaml.safe_load(shown_config(stage.module, stage.run, *configs, *settings))
-    for key, value in given.items():
-        found = parsed
-        for word in key.split("."):
-            found = found[word]
-        assert found == value
+def test_a_stage_understands_its_config_and_settings(case, heeded):
+    heeded(CASES[case], case[0])
 
 
 def test_arms_differ_in_the_compressor_alone():

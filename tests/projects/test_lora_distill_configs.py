@@ -1,11 +1,10 @@
 """LoRA distillation's configs: understood by their stages, arms with one difference, the official settings."""
 
 import pytest
-import yaml
 
 from benchmarks.judging.forms import OnReported, measures
 from benchmarks.running import recipes
-from benchmarks.running.recipes import ROOT, load, settings
+from benchmarks.running.recipes import load, settings
 from common.recipe import Output, walk
 
 ARMS = {scale: load("lora_distill").arms(scale) for scale in ("mini", "paper")}
@@ -21,17 +20,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_a_stage_understands_its_config_and_settings(case, shown_config):
+def test_a_stage_understands_its_config_and_settings(case, read_stage):
     stage = CASES[case]
-    files = [ROOT / file for file in stage.config(case[0])]
-    configs = [word for file in files if file.exists() for word in ("--config", str(file))]
-    given = [
-        f"--{key}={'x' if isinstance(value, Output) else yaml.safe_dump(value, default_flow_style=True).strip()}"
-        for key, value in stage.overrides.items()
-    ]
-    parsed = yaml.safe_load(
-        shown_config(stage.module, stage.run, *configs, *[word.removesuffix("\n...") for word in given])
-    )
+    parsed = read_stage(stage, case[0])
     assert parsed["model"]
     if stage.run == "fit":
         assert (parsed["model"]["lora"] is None) == (case[1] == "full")

@@ -4,10 +4,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import yaml
 
 from benchmarks.running.recipes import ROOT, load, page, settings
-from common.recipe import Output, walk
+from common.recipe import walk
 
 CONFIGS = ROOT / "projects/quantized_distillation/configs"
 RECIPE = load("quantized_distillation")
@@ -27,15 +26,9 @@ def place(scale):
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_a_stage_understands_its_config_and_settings(case, shown_config):
+def test_a_stage_understands_its_config_and_settings(case, read_stage):
     scale, stage = case[0], CASES[case]
-    files = [ROOT / file for file in stage.config(*place(scale))]
-    configs = [word for file in files if file.exists() for word in ("--config", str(file))]
-    values = {key: "x" if isinstance(value, Output) else value for key, value in stage.overrides.items()}
-    given = [
-        f"--{key}={yaml.safe_dump(value, default_flow_style=True).split(chr(10))[0]}" for key, value in values.items()
-    ]
-    parsed = yaml.safe_load(shown_config(stage.module, stage.run, *configs, *given))
+    parsed = read_stage(stage, *place(scale))
     if stage.name.startswith(("quantized", "points", "evaluate_quantized")):
         assert parsed["model"]["quantizer"]["bits"] == int(stage.name[-1])
     if stage.run == "fit":

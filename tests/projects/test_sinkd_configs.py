@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from benchmarks.running.recipes import ROOT, load, page
-from common.recipe import Output, Scale, Stage, walk
+from common.recipe import Scale, Stage, walk
 from projects.sinkd.recipe import DECODER, GLUE, LOSSES, MINI
 
 CONFIGS = ROOT / "projects/sinkd/configs"
@@ -43,14 +43,9 @@ def stages(scale: Scale, arm: str) -> dict[str, Stage]:
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_a_stage_understands_its_config_and_settings(case, shown_config):
+def test_a_stage_understands_its_config_and_settings(case, read_stage):
     (scale, data, *_), stage = case, CASES[case]
-    files = [ROOT / file for file in stage.config(scale, data)]
-    configs = [word for file in files if file.exists() for word in ("--config", str(file))]
-    settings = [
-        f"--{key}={'x.safetensors' if isinstance(value, Output) else value}" for key, value in stage.overrides.items()
-    ]
-    parsed = yaml.safe_load(shown_config(stage.module, stage.run, *configs, *settings))
+    parsed = read_stage(stage, scale, data, output="x.safetensors")
     tasks = [parsed["data"]["task"]] if "task" in parsed["data"] else list(parsed["data"].get("tasks", {}).values())
     wanted = "GoEmotions" if data else "Glue" if scale == "paper" else "Sentences"
     assert {task["class_path"].rsplit(".", 1)[1] for task in tasks} <= {wanted}

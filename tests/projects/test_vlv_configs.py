@@ -10,7 +10,7 @@ import yaml
 from benchmarks.judging.forms import Better, Measure
 from benchmarks.running import recipes
 from benchmarks.running.recipes import ROOT, load
-from common.recipe import Output, Stage, walk
+from common.recipe import Stage, walk
 from projects.vlv.recipe import EQUAL_WORK
 
 CONFIGS = ROOT / "projects/vlv/configs"
@@ -33,17 +33,8 @@ def read(scale: str, name: str) -> dict:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_stage_understands_its_config_and_settings(case, shown_config):
-    stage = CASES[case]
-    files = [ROOT / file for file in stage.config(case.split("-")[0])]
-    configs = [word for file in files if file.exists() for word in ("--config", str(file))]
-    settings = [f"--{key}={'x' if isinstance(value, Output) else value}" for key, value in stage.overrides.items()]
-    parsed = yaml.safe_load(shown_config(stage.module, stage.run, *configs, *settings))
-    for key, value in stage.overrides.items():
-        found = parsed
-        for word in key.split("."):
-            found = found[word]
-        assert found == ("x" if isinstance(value, Output) else value)
+def test_a_stage_understands_its_config_and_settings(case, heeded):
+    heeded(CASES[case], case.split("-")[0])
 
 
 @pytest.mark.parametrize(
