@@ -28,6 +28,7 @@ import numpy as np
 from PIL import Image
 
 from common.console import printable
+from common.devices import device_of, device_option
 from common.errors import UserError, refuse_control_in, user_errors
 from common.paths import given_path
 from projects.faster_diffusion.keys import NAMED, Keys, key_steps
@@ -60,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--negative", default="", metavar="PROMPT", help="what not to draw")
     command.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     command.add_argument("--half", action="store_true", help="compute in float16; wants a GPU")
-    command.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is a GPU, else cpu")
+    device_option(command)
     return command
 
 
@@ -193,13 +194,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         raise UserError(f"{printable(options.out)}: the ending is none of {', '.join(ENDINGS)}")
     keys = read_keys(options.keys)
     key_steps(keys, options.steps)  # says what is wrong with them before anything is loaded
-    import torch
-
     from projects.faster_diffusion.propagate import propagate
 
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("there is no GPU here: leave --device out, or give cpu")
+    device = device_of(options.device)
     if options.half and device == "cpu":
         raise UserError("--half wants a GPU: a CPU computes faster in float32")
     pipe = load(options.model, options.half, device)

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING
 
 from common.console import printable
 from common.data.files import lines_of
+from common.devices import device_of, device_option
 from common.errors import UserError, user_errors
 from common.paths import given_path
 from projects.lora_distill.tools.students import (
     MODEL,
-    device_of,
-    device_option,
     load_teacher,
     make_folder,
     refuse_numbers,
@@ -129,7 +128,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     prompts = [line.strip() for line in lines_of(options.prompts) if line.strip()]
     if not prompts:
         raise UserError(f"--prompts {printable(options.prompts)}: it holds no prompt")
-    device = device_of(options)
+    device = device_of(options.device)
     make_folder(options.out)
     import torch
 

@@ -20,12 +20,11 @@ import numpy as np
 from PIL import Image
 
 from common.console import printable
+from common.devices import device_of, device_option
 from common.errors import UserError, user_errors
 from common.paths import given_path
 from projects.lora_distill.tools.students import (
     chosen,
-    device_of,
-    device_option,
     load_teacher,
     refuse_numbers,
     student_options,
@@ -89,7 +88,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if not options.out.parent.is_dir():
         raise UserError(f"--out {printable(options.out)}: there is no folder {printable(options.out.parent)}")
     student = chosen(options)
-    device = device_of(options)
+    device = device_of(options.device)
     models = [("student, 1 evaluation a step", student.load().to(device), 1.0)]
     if options.compare:
         teacher = load_teacher(student.model).to(device)

@@ -151,19 +151,6 @@ def load_teacher(model: str) -> TextToImage:
     return found.requires_grad_(False).eval()
 
 
-def device_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is a GPU, else cpu")
-
-
-def device_of(options: argparse.Namespace) -> str:
-    """UserError where a GPU is asked for and none is there."""
-    import torch
-
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch sees no GPU here; leave --device out to run on the CPU")
-    return options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def refuse_numbers(options: argparse.Namespace, steps: str) -> None:
     """UserError for a seed, or an option of DDIM's steps, that cannot be."""
     if not 0 <= options.seed < 2**62:

@@ -41,6 +41,7 @@ from PIL import Image
 from common.console import printable
 from common.data.files import write_atomic
 from common.data.pictures import picture_files, read_picture
+from common.devices import device_of, device_option
 from common.errors import UserError, user_errors
 from common.paths import given_path
 from common.visual import draw_masks, draw_prompts, enlarge
@@ -161,7 +162,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--npz", type=given_path, help="the masks: masks bool [K, H, W], boxes [K, 4], predicted_iou [K]"
     )
-    command.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is a GPU, else cpu")
+    device_option(command)
     return command
 
 
@@ -393,13 +394,9 @@ def run(options: argparse.Namespace) -> None:
     if len(images) == 1:
         check_inside(options, read_picture(images[0]).shape[:2])  # before the model is loaded, which takes longer
 
-    import torch
-
     from projects.mobilesam.checkpoint import load_segmenter
 
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch sees no GPU here; leave --device out to run on the CPU")
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_of(options.device)
     sam = load_segmenter(options.checkpoint, options.config).to(device)
     failed = 0
     for path, written in zip(images, files, strict=True):

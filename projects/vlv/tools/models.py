@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from common.data.pictures import picture_files, read_picture
+from common.devices import device_of, device_option
 from common.errors import UserError
 from common.paths import given_path
 from common.training.runs import settings_of
@@ -49,7 +50,7 @@ def source_options(command: argparse.ArgumentParser, stages: str) -> None:
         option = f"--{part.replace('_', '-')}"
         hub.add_argument(option, metavar="ID", default=default, help=f"hub id or folder (default: {default})")
     command.add_argument("--bf16", action="store_true", help="half the memory: weights and activations in bfloat16")
-    command.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is a GPU, else cpu")
+    device_option(command)
 
 
 @dataclass
@@ -95,8 +96,7 @@ def load(options: argparse.Namespace, words: bool) -> Networks:
     """
     import torch
 
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch sees no GPU here; leave --device out to run on the CPU")
+    device = device_of(options.device)
     model, size, weights = _from_run(options.run, words) if options.run else _released(options)
     from common.models.text_to_image import load_text_encoder
     from projects.vlv.model import build_captioner, build_encoder
@@ -111,7 +111,6 @@ def load(options: argparse.Namespace, words: bool) -> Networks:
     else:
         text = load_text_encoder(text_to_image, pretrained=False).config
         encoder = load_encoder(build_encoder(florence, model["queries"], text, pretrained=False), weights)
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     whole = encoder if captioner is None else captioner
     whole.requires_grad_(False).eval().to(device, torch.bfloat16 if options.bf16 else torch.float32)
     return Networks(encoder, captioner, text_to_image, size)

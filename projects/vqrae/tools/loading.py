@@ -19,6 +19,7 @@ from PIL import Image
 from common.console import printable
 from common.data.files import write_atomic
 from common.data.pictures import picture_files, read_picture
+from common.devices import device_of, device_option
 from common.errors import UserError
 from common.paths import given_path
 from common.training.runs import settings_of
@@ -101,7 +102,7 @@ def _tokenizer(config: dict[str, Any], weights: Path, device: str | None) -> Tra
     if codebook.kind == "none":
         raise UserError(f"{printable(weights.parent)} has a continuous latent: it has no tokens")
     tokenizer = load_tokenizer(EncoderConfig(**config["model"]["encoder"]), codebook, str(weights))
-    return Trained(tokenizer.to(chosen(device)), int(config["data"]["image_size"]), config)
+    return Trained(tokenizer.to(device_of(device)), int(config["data"]["image_size"]), config)
 
 
 def load_drawing(run: Path, device: str | None = None) -> tuple[Trained, Prior]:
@@ -120,15 +121,6 @@ def load_drawing(run: Path, device: str | None = None) -> tuple[Trained, Prior]:
     codes = trained.tokenizer.quantizer.codebook_size  # type: ignore[union-attr]  # refused above without
     prior = load_prior(language, codes, str(run / "weights.safetensors"))
     return trained, prior.to(trained.device)
-
-
-def chosen(device: str | None) -> str:
-    """The device that is meant: a GPU where there is one, unless the user names another."""
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch sees no GPU here; leave --device out to run on the CPU")
-    return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Batches:
@@ -182,7 +174,7 @@ def write_png(file: Path, image: np.ndarray) -> None:
 def add_run(command: argparse.ArgumentParser, what: str) -> None:
     """Options that all commands have."""
     command.add_argument("--run", type=given_path, required=True, help=f"a run folder of {what}")
-    command.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is a GPU, else cpu")
+    device_option(command)
 
 
 def add_batch(command: argparse.ArgumentParser) -> None:
