@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from common.downloads import GOEMOTIONS
 from common.recipe import Arm, Download, Recipe, Scale, Stage
 
 TRAIN, TEST, PIPELINE = (f"projects.emo_pillars.{name}" for name in ("train", "evaluate", "synthesize"))
@@ -205,16 +206,7 @@ RECIPE = Recipe(
     modality="emotion classification",
     arms=arms,
     arms_with=lambda data: comments(),
-    data={
-        "goemotions": Download(
-            name="GoEmotions: 58,000 Reddit comments with 27 emotions or none",
-            path="$DATA_ROOT",
-            source="github.com/google-research/google-research, folder goemotions/data",
-            gigabytes=0.005,
-            licence="CC BY 4.0",
-            layout="train.tsv, dev.tsv, test.tsv (comment, class indices, comment id) and labels.txt or emotions.txt",
-        )
-    },
+    data={"goemotions": GOEMOTIONS},
     downloads=(
         Download(
             name="Emo Pillars: 300,000 utterances, 100,000 of them with contexts",

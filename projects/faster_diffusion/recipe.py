@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from common.downloads import INCEPTION
 from common.recipe import Arm, Download, Output, Recipe, Scale, Stage
 
 T2I = Stage("glyph_text_to_image_loose", "common.foundations.text_to_image", shared=True)
@@ -97,13 +98,7 @@ RECIPE = Recipe(
             licence="annotations CC BY 4.0, images under their Flickr licences",
             layout="val2017/*.jpg, annotations/captions_val2017.json",
         ),
-        Download(
-            name="Inception for FID",
-            path="$WEIGHTS_ROOT/pt_inception-2015-12-05-6726825d.pth",
-            source="github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
-            gigabytes=0.09,
-            licence="Apache-2.0",
-        ),
+        INCEPTION,
     ),
     disk=10,
     stand_ins="projects.faster_diffusion.harness.rehearsal:make",

@@ -1,7 +1,9 @@
 """LoRA distillation of guidance: which arms are compared, and the stages each of them consists of."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from common.downloads import INCEPTION
 from common.recipe import Arm, Download, Recipe, Scale, Stage
 
 Settings = Mapping[str, object]
@@ -95,13 +97,7 @@ RECIPE = Recipe(
             licence="CC0 1.0",
             layout="part-000001.zip, part-000002.zip, ... as downloaded, or unpacked folders of those names",
         ),
-        Download(
-            name="Inception for the distance to the guided teacher's pictures",
-            path="$WEIGHTS_ROOT/pt_inception-2015-12-05-6726825d.pth",
-            source="github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
-            gigabytes=0.09,
-            licence="Apache-2.0",
-        ),
+        replace(INCEPTION, name="Inception for the distance to the guided teacher's pictures"),
     ),
     disk=60,
     stand_ins=f"{HOME}.harness.rehearsal:make",

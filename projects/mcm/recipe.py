@@ -1,5 +1,8 @@
 """MCM: which arms are compared, and the stages each of them consists of."""
 
+from dataclasses import replace
+
+from common.downloads import INCEPTION
 from common.recipe import Arm, Download, Output, Recipe, Scale, Stage
 
 Changes = dict[str, tuple[dict[str, object], str]]
@@ -152,13 +155,7 @@ RECIPE = Recipe(
             licence="metadata CC BY 4.0, images under their owners' terms",
             layout="*.tar, read as they are: <key>.jpg and <key>.txt; the first tar is for evaluation",
         ),
-        Download(
-            name="Inception for the distance of frames to images",
-            path="$WEIGHTS_ROOT/pt_inception-2015-12-05-6726825d.pth",
-            source="github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
-            gigabytes=0.09,
-            licence="Apache-2.0",
-        ),
+        replace(INCEPTION, name="Inception for the distance of frames to images"),
     ),
     disk=30,
     stand_ins="projects.mcm.harness.rehearsal:make",

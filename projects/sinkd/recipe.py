@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from common.downloads import GOEMOTIONS
 from common.recipe import Arm, Download, Output, Recipe, Scale, Stage
 
 GLUE = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2")
@@ -134,16 +135,7 @@ RECIPE = Recipe(
     modality="text classification",
     arms=arms,
     arms_with=lambda data: sentences(),
-    data={
-        "goemotions": Download(
-            name="GoEmotions: 58,000 Reddit comments with 27 emotions or none",
-            path="$DATA_ROOT",
-            source="github.com/google-research/google-research, folder goemotions/data",
-            gigabytes=0.005,
-            licence="CC BY 4.0",
-            layout="train.tsv, dev.tsv, test.tsv (comment, class indices, comment id) and labels.txt or emotions.txt",
-        )
-    },
+    data={"goemotions": GOEMOTIONS},
     downloads=(
         Download(
             name="GLUE: CoLA, MNLI, MRPC, QNLI, QQP, RTE, SST-2",
