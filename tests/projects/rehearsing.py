@@ -53,7 +53,7 @@ def rehearse(
     assert found.shown.count("resumed after step 1 with equal weights") == len(fits), found.shown
     assert "\ncertificate" in found.shown, found.shown  # in the tests' own folder
     logs = [(folder / "log.txt").read_text() for stage in fits for folder in found.folders(stage)]
-    assert any("continuing from" in log for log in logs)
+    assert any("continuing from" in log for log in logs) == bool(fits)  # a recipe may train nothing
     return found
 
 
