@@ -73,7 +73,7 @@ class Cloths(Dataset[Batch]):
 
 def pixels(image: np.ndarray) -> Tensor:
     """uint8 [H, W, 3] -> float32 [3, H, W] in [0, 1]."""
-    return torch.from_numpy(image).permute(2, 0, 1).float() / 255
+    return torch.tensor(image).permute(2, 0, 1).float() / 255
 
 
 def square_mask(mask: np.ndarray, size: int) -> np.ndarray:

@@ -113,8 +113,6 @@ class UpBlock(nn.Module):
         self.upsample: nn.Module = nn.Identity()
         if stride == 2:
             self.upsample = nn.Sequential(nn.ConvTranspose2d(inside, out, 2, 2, bias=False), nn.BatchNorm2d(out))
-        elif inside != out:  # before a deeper teacher's first map alone
-            self.upsample = nn.Sequential(nn.Conv2d(inside, out, 1, bias=False), nn.BatchNorm2d(out))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + self.upsample(x))
