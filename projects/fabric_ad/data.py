@@ -1,7 +1,5 @@
 """Batches of cloth: pictures without a fault to train on, held-out ones with and without a painted fault, tests."""
 
-from typing import Any
-
 import lightning.pytorch as L
 import numpy as np
 import torch
@@ -138,6 +136,4 @@ class FabricData(L.LightningDataModule):
         if not samples:
             raise UserError(f"no pictures to validate or test on, of {', '.join(self.categories)}: give more data")
         cloths = Cloths(self.source, samples, self.image_size, painted)
-        return DataLoader(
-            cloths, self.eval_batch_size, num_workers=self.num_workers, generator=torch.Generator()
-        )
+        return DataLoader(cloths, self.eval_batch_size, num_workers=self.num_workers, generator=torch.Generator())

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import lightning.pytorch as L
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from common.cli import main, one_seed

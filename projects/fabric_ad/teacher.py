@@ -34,9 +34,8 @@ def imagenet_resnet(name: str = "resnet34.a1_in1k", pretrained: bool = True) -> 
 
 def small_resnet(channels: Sequence[int] = (16, 32, 64, 64), stem: int = 16, classes: int = 24) -> nn.Module:
     """A narrow ResNet with one block a stage, its stem three small convolutions."""
-    return ResNet(
-        BasicBlock, (1, 1, 1, 1), classes, channels=tuple(channels), stem_type="deep", stem_width=stem // 2
-    )
+    sizes = {"channels": tuple(channels), "stem_type": "deep", "stem_width": stem // 2}
+    return ResNet(BasicBlock, (1, 1, 1, 1), classes, zero_init_last=False, **sizes)
 
 
 class Teacher(nn.Module):

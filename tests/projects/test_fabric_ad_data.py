@@ -1,4 +1,4 @@
-"""Readers of cloth: the data sets' layouts, splits that have nothing in common, masks; drawn cloth and painted faults."""
+"""Readers of cloth: the data sets' layouts, splits with nothing in common, masks; drawn cloth and painted faults."""
 
 import os
 from itertools import product

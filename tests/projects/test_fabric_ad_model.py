@@ -1,4 +1,4 @@
-"""The student of residual reverse distillation: official outputs, sizes, what a position sees, losses in closed form."""
+"""The student of residual reverse distillation: official outputs, sizes, what a position sees, closed forms."""
 
 import json
 
@@ -9,7 +9,15 @@ from torch import nn
 
 from projects.fabric_ad.baselines import ForwardStudent, Memory, ReverseDistillation
 from projects.fabric_ad.losses import anomaly_map, distance, flat_loss, position_loss, smooth
-from projects.fabric_ad.model import BottleneckAttention, Link, LinkAttention, ReverseStudent, Sspcab, UpBlock, embedding
+from projects.fabric_ad.model import (
+    BottleneckAttention,
+    Link,
+    LinkAttention,
+    ReverseStudent,
+    Sspcab,
+    UpBlock,
+    embedding,
+)
 from projects.fabric_ad.teacher import Teacher, imagenet_resnet, small_resnet
 from tests.golden import golden_file
 
@@ -26,7 +34,9 @@ class Case:
         with safe_open(GOLDEN, "pt") as file:
             keys = [key for key in file.keys() if key.startswith(f"{name}/")]  # noqa: SIM118
             found = {key.removeprefix(f"{name}/"): file.get_tensor(key) for key in keys}
-            self.hp = {k.removeprefix(f"{name}/hp."): v for k, v in file.metadata().items() if k.startswith(f"{name}/hp.")}
+            self.hp = {
+                k.removeprefix(f"{name}/hp."): v for k, v in file.metadata().items() if k.startswith(f"{name}/hp.")
+            }
         self.state = {key.removeprefix("state."): value for key, value in found.items() if key.startswith("state.")}
         self.found = found
 

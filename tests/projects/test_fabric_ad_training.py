@@ -115,7 +115,9 @@ def test_training_is_blurred_and_all_that_is_learned_is_the_students():
     sharp = (torch.rand(2, 3, 64, 64) > 0.5).float()
     module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
     loss = module.training_step({"image": sharp}, 0)
-    assert float(loss.detach()) == pytest.approx(float(module.losses(sharp).detach().sum()), rel=1e-4)  # the official code's sum over the batch
+    assert float(loss.detach()) == pytest.approx(
+        float(module.losses(sharp).detach().sum()), rel=1e-4
+    )  # the official code's sum over the batch
     assert seen[0].std() < 0.8 * sharp.std() and seen[0].mean() == pytest.approx(float(sharp.mean()), abs=0.01)
     module.blur = False
     module.losses(sharp)

@@ -14,7 +14,7 @@ from projects.fabric_ad.model import ReverseStudent
 from projects.fabric_ad.teacher import Teacher, imagenet_resnet
 
 PICTURES = {"train": 190, "test": 120}
-"""Of a category of MVTec AD's textures, some: 245 to 280 without a fault less 30 %; 78 to 124 to test on. The Industrial
+"""Of a category of MVTec AD's textures: 245 to 280 without a fault less 30 %; 78 to 124 to test on. The Industrial
 Textile Dataset's have up to three times as many to train on."""
 STUDENTS = {kind.__name__: kind for kind in (ReverseStudent, ReverseDistillation)}
 

@@ -1,4 +1,4 @@
-"""Stand-ins for what the paper's configs read: few drawn pieces in each data set's layout, ResNets of random weights."""
+"""Stand-ins for what the paper's configs read: drawn pieces in each data set's layout, ResNets of random weights."""
 
 from pathlib import Path
 

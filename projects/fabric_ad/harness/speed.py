@@ -62,9 +62,7 @@ def _picture() -> tuple[Tensor, ...]:
     return (torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)),)
 
 
-def _detector(
-    teacher: str, student: Callable[[], nn.Module]
-) -> Callable[[], tuple[nn.Module, tuple[Tensor, ...]]]:
+def _detector(teacher: str, student: Callable[[], nn.Module]) -> Callable[[], tuple[nn.Module, tuple[Tensor, ...]]]:
     return lambda: (Detector(teacher, student()).eval(), _picture())
 
 

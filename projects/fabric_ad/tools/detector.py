@@ -1,6 +1,6 @@
-"""A detector for one's own cloth: trained on pictures without a fault, kept in one file, applied to pictures of any size.
+"""A detector for one's own cloth: trained on pictures without a fault, kept in one file, for pictures of any size.
 
-A picture is covered by overlapping tiles; its map is put together from theirs, and its score is the map's highest value.
+A picture is covered by overlapping tiles; its map is put together from theirs, its score is the highest value in it.
 """
 
 import json

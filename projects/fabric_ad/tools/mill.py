@@ -65,7 +65,10 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--batch", type=int, default=4, help="tiles a step (default: 4)")
     fit.add_argument("--lr", type=float, default=5e-3, help="highest learning rate (default: 0.005)")
     fit.add_argument(
-        "--false-alarms", type=float, default=0.01, help="share of good pictures that may be called faulty (default: 0.01)"
+        "--false-alarms",
+        type=float,
+        default=0.01,
+        help="share of good pictures that may be called faulty (default: 0.01)",
     )
     fit.add_argument(
         "--general", action="store_true", help="without residual links: several fabrics at once, or others later"
@@ -142,7 +145,9 @@ def fit(given: argparse.Namespace) -> None:
     above = sum(score > settings.threshold for score in scores)
     print(f"threshold {settings.threshold:.4g}: {above} of {held} held-out pictures lie above it")
     if held * given.false_alarms < 1:
-        print(f"  (so few cannot show a share of {given.false_alarms:g}: of new good pictures about 1 in {held + 1} will)")
+        print(
+            f"  (so few cannot show a share of {given.false_alarms:g}: of new good pictures about 1 in {held + 1} will)"
+        )
     for fault in FAULTS:
         rng = np.random.default_rng(given.seed)
         found = sum(float(detector.map(spoil(image, fault, rng)[0]).max()) > settings.threshold for image in kept)
@@ -222,7 +227,12 @@ def look(
     found = detector.map(scaled)
     score, scale = float(found.max()), detector.settings.scale
     row: dict[str, object] = dict.fromkeys(COLUMNS, "")
-    row |= {"file": str(file), "score": f"{score:.6g}", "threshold": f"{threshold:.6g}", "faulty": int(score > threshold)}
+    row |= {
+        "file": str(file),
+        "score": f"{score:.6g}",
+        "threshold": f"{threshold:.6g}",
+        "faulty": int(score > threshold),
+    }
     row["share"] = f"{float((found > threshold).mean()):.6g}"
     if score > threshold:
         regions, _ = label(found > threshold)
