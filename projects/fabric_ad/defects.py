@@ -39,31 +39,31 @@ def _line(shape: tuple[int, ...], rng: np.random.Generator, width: float) -> Arr
 
 def hole(image: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     """What lies below shows through."""
-    where = _spot(image.shape, rng, 0.02, 0.05, 0.4)
+    where = _spot(image.shape, rng, 0.03, 0.07, 0.4)
     return _blend(image, np.full(3, rng.choice([15.0, 235.0])), where), where
 
 
 def stain(image: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     """Oil or dye: the weave shows, darker or lighter."""
-    where = _spot(image.shape, rng, 0.05, 0.11, 0.8)
-    return image * (1 + rng.choice([-1, 1]) * rng.uniform(0.15, 0.3) * where[..., None]), where
+    where = _spot(image.shape, rng, 0.07, 0.14, 0.6)
+    return image * (1 + rng.choice([-1, 1]) * rng.uniform(0.3, 0.5) * where[..., None]), where
 
 
 def missing_yarn(image: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     """A thread is missing: a blurred, darker line."""
-    where = _line(image.shape, rng, 1.8)
+    where = _line(image.shape, rng, 2.2)
     return _blend(image, gaussian_filter(image, (3, 3, 0)) * rng.uniform(0.7, 0.85), where), where
 
 
 def thick_yarn(image: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     """A thread too many, or another colour's."""
-    where = _line(image.shape, rng, 1.5)
+    where = _line(image.shape, rng, 2.2)
     return _blend(image, image.mean((0, 1)) * rng.choice([0.55, 1.5]), where), where
 
 
 def misweave(image: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     """Threads lie the other way: a spot of the picture that is turned by a right angle."""
-    where = _spot(image.shape, rng, 0.06, 0.12, 0.2)
+    where = _spot(image.shape, rng, 0.07, 0.14, 0.2)
     side = min(image.shape[:2])
     turned = np.rot90(image[:side, :side])
     rest = [(0, n - side) for n in image.shape[:2]]
@@ -72,7 +72,7 @@ def misweave(image: Array, rng: np.random.Generator) -> tuple[Array, Array]:
 
 def pulled(image: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     """Threads are drawn together around a place."""
-    where = _spot(image.shape, rng, 0.06, 0.12, 0.6)
+    where = _spot(image.shape, rng, 0.07, 0.14, 0.6)
     y, x = np.mgrid[: image.shape[0], : image.shape[1]].astype(float)
     weight = where.sum()
     cy, cx = (y * where).sum() / weight, (x * where).sum() / weight

@@ -29,7 +29,7 @@ class Orders(L.LightningDataModule):
         strength: of the faults; 1 shows them in full.
     """
 
-    def __init__(self, train: int = 200, good: int = 150, faulty: int = 25, side: int = 128, strength: float = 1.0):
+    def __init__(self, train: int = 200, good: int = 120, faulty: int = 20, side: int = 128, strength: float = 1.0):
         super().__init__()
         self.pieces = {"train/good": train, "test/good": good} | {f"test/{fault}": faulty for fault in FAULTS}
         self.side, self.strength = side, strength

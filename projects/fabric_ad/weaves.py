@@ -45,9 +45,9 @@ def fabric(name: str, rng: np.random.Generator, side: int = 128) -> Array:
     on_top = matrix[down[0] % matrix.shape[0], across[0] % matrix.shape[1]]
     shade = np.where(on_top, across[1] * (0.8 + 0.2 * down[1]), down[1] * (0.8 + 0.2 * across[1]))
     colour = np.where(on_top[..., None], np.array(warp), np.array(weft)) * shade[..., None]
-    slope = rng.normal(0, 0.06, 2)
-    light = 1 + slope[0] * (x / side - 0.5) + slope[1] * (y / side - 0.5) + rng.normal(0, 0.03)
-    grain = gaussian_filter(rng.normal(0, 1, (side, side)), 0.7) * 9
+    slope = rng.normal(0, 0.04, 2)
+    light = 1 + slope[0] * (x / side - 0.5) + slope[1] * (y / side - 0.5) + rng.normal(0, 0.02)
+    grain = gaussian_filter(rng.normal(0, 1, (side, side)), 0.7) * 6
     return _pixels(colour * light[..., None] + grain[..., None])
 
 
@@ -56,8 +56,8 @@ def _threads(place: Array, pitch: float, rng: np.random.Generator) -> tuple[Arra
     shifted = place / pitch + rng.uniform(1000, 2000)
     count = shifted.astype(int)
     first = count.min()
-    wobble = rng.normal(0, 0.05, count.max() - first + 2)
-    bright = rng.normal(1, 0.05, len(wobble))
+    wobble = rng.normal(0, 0.04, count.max() - first + 2)
+    bright = rng.normal(1, 0.03, len(wobble))
     inside = shifted - count - 0.5 + wobble[count - first]
     return count, bright[count - first] * (0.55 + 0.45 * np.cos(np.pi * np.clip(inside, -0.5, 0.5)))
 

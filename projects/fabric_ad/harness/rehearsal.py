@@ -16,11 +16,11 @@ RESNETS = ("resnet18.a1_in1k", "resnet34.a1_in1k")
 
 
 def make(folder: Path) -> None:
-    """Write `data/{mvtec_ad,textile,aitex,tilda}`, and timm's ResNets into `hub/`."""
+    """Write `data/{mvtec_ad,industrial,aitex,tilda}`, and timm's ResNets into `hub/`."""
     data = folder / "data"
     _mvtec(data / "mvtec_ad/carpet", "color", masks=True)
     for category in TYPES[:2]:
-        _mvtec(data / "textile" / category, "anomaly", masks=False)
+        _mvtec(data / "industrial" / category, "anomaly", masks=False)
     for k in range(4):
         _save(data / f"aitex/NODefect_images/2306881-210020u/{k:04d}_000_00.png", _piece(k, 512)[:256])
     strip, mask = _faulty(9, 512)
