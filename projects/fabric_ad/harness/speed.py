@@ -41,7 +41,7 @@ def speed() -> Speed:
         networks=(
             Network(rd, _detector("wide_resnet50_2", wide_reverse), giant=True),
             Network(method, _detector("resnet34", lambda: ReverseStudent(RESNET34)), rd),
-            Network("DBFAD detector without links", _detector("resnet34", _unlinked), rd),
+            Network("DBFAD detector without links", _detector("resnet34", _unlinked), rd, giant=True),
             Network("STPM detector", _detector("resnet34", lambda: ForwardStudent(_resnet34())), rd, giant=True),
             Network("DBFAD student", _student(lambda: ReverseStudent(RESNET34)), giant=True),
             Network("DBFAD student without links", _student(_unlinked), giant=True),
