@@ -37,11 +37,9 @@ def arms(scale: Scale) -> dict[str, Arm]:
         found = compared(given, SEEN) | unseen(given, SEVERAL, UNSEEN)
         return {name: arm for name, arm in found.items() if name != "no_attention"}  # for want of minutes
     if scale == "rehearsal":
-        found = (
-            compared({}, TEXTURES[:1]) | unseen(source("industrial"), TYPES[:1], TYPES[1:2]) | ablations(TEXTURES[:1])
-        )
-        for name in SETS:
-            found |= of_set(name, SETS[name][1][:1])
+        found = compared({}, TEXTURES[:1]) | ablations(TEXTURES[:1])
+        found |= of_set("aitex", ("00",)) | of_set("tilda", ("c1r1",))
+        found |= unseen(source("industrial"), TYPES[:2], TYPES[2:3])
         return {name: arm for name, arm in found.items() if not name.startswith(("no_", "rd_", "dg_"))}
     found = compared({}, TEXTURES) | ablations(TEXTURES)
     for name, (_, categories) in SETS.items():

@@ -19,7 +19,7 @@ def make(folder: Path) -> None:
     """Write `data/{mvtec_ad,industrial,aitex,tilda}`, and timm's ResNets into `hub/`."""
     data = folder / "data"
     _mvtec(data / "mvtec_ad/carpet", "color", masks=True)
-    for category in TYPES[:2]:
+    for category in TYPES[:3]:
         _mvtec(data / "industrial" / category, "anomaly", masks=False)
     for k in range(4):
         _save(data / f"aitex/NODefect_images/2306881-210020u/{k:04d}_000_00.png", _piece(k, 512)[:256])
