@@ -130,7 +130,8 @@ class Aitex(FabricSource):
 
     `NODefect_images/<roll>/nnnn_000_ff.png`, `Defect_images/nnnn_ddd_ff.png` and `Mask_images/nnnn_ddd_ff_mask*.png`,
     ff being the fabric ("00" to "06"), which is the category. Of strips without a fault the last 30 % are for testing.
-    Squares of white padding are left out.
+    Squares of white padding are left out, and strips with a fault that have no mask: which of their squares are good is
+    not known.
 
     Args:
         root: folder of the three.
@@ -150,7 +151,8 @@ class Aitex(FabricSource):
         found = _squares(strips[len(strips) - round(self.tested * len(strips)) :], defective=False)
         masks = _folder(self.root / "Mask_images", "AITEX's layout")
         for file in self._strips("Defect_images", category):
-            found += _squares([file], None, tuple(sorted(masks.glob(f"{file.stem}_mask*.png"))))
+            if painted := tuple(sorted(masks.glob(f"{file.stem}_mask*.png"))):
+                found += _squares([file], None, painted)
         return found
 
     def _good(self, category: str) -> list[Path]:

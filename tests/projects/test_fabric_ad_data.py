@@ -59,7 +59,8 @@ def test_aitex_layout(tmp_path):
         strip[:, 160:] = 255  # white padding
         save(tmp_path / f"NODefect_images/2306881-210020u/{k:04d}_000_03.png", strip)
         save(tmp_path / f"NODefect_images/2306894-210033u/{k:04d}_000_04.png", strip)
-    save(tmp_path / "Defect_images/0001_002_03.png", grey(90, 40, 200))
+    for name in ("0001_002_03", "0002_002_03"):  # the second has no mask: its squares are neither good nor bad
+        save(tmp_path / f"Defect_images/{name}.png", grey(90, 40, 200))
     for number, place in (("1", 5), ("2", 85)):
         mask = np.zeros((40, 210), np.uint8)  # wider than its strip
         mask[:3, place : place + 3] = 255
