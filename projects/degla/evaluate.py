@@ -1,0 +1,104 @@
+"""Measure a CLIP: which captions it holds for true, and which classes it knows without training.
+
+python -m projects.degla.evaluate test --config projects/degla/configs/mini/evaluate.yaml --model.clip FOLDER
+"""
+
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as L
+import torch
+from pydantic import NonNegativeInt
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from common.cli import main, one_seed
+from common.errors import UserError
+from common.evaluators.zero_shot import CaptionChoice, ZeroShot
+from common.training.runs import save_picture
+from projects.degla.data import CompositionData
+from projects.degla.harness.pictures import CAPTION, drawn
+from projects.degla.model import embed, ids, load_finetuned
+
+TEMPLATES = ["a photo of a {}."]
+
+
+class Evaluation(L.LightningModule):
+    """Shares in per cent: of captions that beat all their foils, by bench; of pictures whose class is the nearest, by
+    set; and means of them. `<bench>_margin` is how far the captions lie above the nearest foil, as a cosine, on
+    average, times 100.
+
+    Args:
+        clip: what was finetuned, as `load_clip` takes it.
+        weights: that finetuning has left; None measures `clip` itself.
+        templates: sentences in which classes are named, {}, by set; a set that is not here brings its own, or is a
+            photo.
+        means: a metric's name, and those that it is the mean of.
+        margins: benches of which the margin is told too.
+        shown: pictures of the first bench in the report.
+    """
+
+    run_dir: Path
+
+    def __init__(
+        self,
+        clip: str,
+        weights: str | None = None,
+        templates: dict[str, list[str]] | None = None,
+        means: dict[str, list[str]] | None = None,
+        margins: list[str] | None = None,
+        shown: NonNegativeInt = 6,
+    ):
+        super().__init__()
+        self.clip = load_finetuned(clip, weights).requires_grad_(False).eval()
+        self.templates, self.means, self.margins, self.shown = templates or {}, means or {}, margins or [], shown
+        self.figures = nn.ModuleDict()
+
+    @property
+    def data(self) -> CompositionData:
+        return cast(CompositionData, self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    def on_test_start(self) -> None:
+        """A metric for each bench and set, in the loaders' order."""
+        names = [*self.data.benches, *self.data.sets]
+        for mean, parts in self.means.items():
+            if unknown := [part for part in parts if part not in names]:
+                raise UserError(f"model.means.{mean} is of {unknown[0]}, which is no bench and no set of the data")
+        figures: dict[str, nn.Module] = {name: CaptionChoice() for name in self.data.benches}
+        for name, source in self.data.sets.items():
+            own = getattr(source, "template", None)
+            templates = self.templates.get(name, [own] if own else TEMPLATES)
+            figures[name] = ZeroShot(self.clip.class_vectors(source.classes, templates))
+        figures |= {f"{name}_margin": MeanMetric() for name in self.margins}
+        self.figures = nn.ModuleDict(figures).to(self.device)
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        name = [*self.data.benches, *self.data.sets][dataloader_idx]
+        if name in self.data.sets:
+            self.figures[name].update(self.clip.images(batch["image"]).float(), batch["label"])
+            return
+        found = embed(self.clip, batch["image"], ids(self.clip, batch["texts"]))
+        true = (found.image * found.text).sum(-1)
+        foils = torch.einsum("b d, b k d -> b k", found.image, found.negatives)
+        self.figures[name].update(true, foils)
+        if name in self.margins:
+            self.figures[f"{name}_margin"].update(true - foils.amax(1))
+        if dataloader_idx == batch_idx == 0:
+            self.show(batch, torch.cat([true[:, None], foils], 1))
+
+    def show(self, batch: dict[str, Any], scores: Tensor) -> None:
+        """Keep the first pictures with their captions and what these score."""
+        if self.trainer.is_global_zero:
+            for k in range(min(self.shown, len(scores))):
+                picture = drawn(batch["image"][k], list(batch["texts"][k]), scores[k].tolist())
+                save_picture(self.run_dir, f"scene {k + 1}", picture, CAPTION)
+
+    def on_test_epoch_end(self) -> None:
+        found = {name: 100 * metric.compute() for name, metric in self.figures.items()}
+        found |= {mean: torch.stack([found[part] for part in parts]).mean() for mean, parts in self.means.items()}
+        self.log_dict({f"test/{name}": value.float() for name, value in found.items()})
+        self.log("test/params", float(sum(p.numel() for p in self.clip.net.parameters())))
+
+
+if __name__ == "__main__":
+    main(Evaluation, CompositionData, links=one_seed)
