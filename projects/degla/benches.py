@@ -1,4 +1,4 @@
-"""What DeGLA trains on and is tested on, in the formats in which it is released: SugarCrepe, VALSE, ARO, its negatives."""
+"""What DeGLA learns from and is tested on, as it is released: its negatives, SugarCrepe, VALSE, ARO."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +102,9 @@ class ReleasedItems(ItemSource):
         if not rows:
             raise UserError(f"there are no items to go with {self.folder}.\n{about}")
         there = files_under(self.folder)
-        self.rows, self.names = rows, [place(row.file, there) for row in rows]
+        anywhere = {Path(path).name: path for path in there}
+        self.rows = rows
+        self.names = [place(row.file, there) or anywhere.get(Path(row.file).name) for row in rows]
         if not any(self.names):
             raise UserError(f"none of the pictures ({rows[0].file}, ...) is in {self.folder}.\n{about}")
 

@@ -66,6 +66,8 @@ class Evaluation(L.LightningModule):
                 raise UserError(f"model.means.{mean} is of {unknown[0]}, which is no bench and no set of the data")
         figures: dict[str, nn.Module] = {name: CaptionChoice() for name in self.data.benches}
         for name, source in self.data.sets.items():
+            if not source.classes:
+                raise UserError(f"data.sets.{name} has no names of classes: nothing can be looked for in its pictures")
             own = getattr(source, "template", None)
             templates = self.templates.get(name, [own] if own else TEMPLATES)
             figures[name] = ZeroShot(self.clip.class_vectors(source.classes, templates))

@@ -1,4 +1,4 @@
-"""Finetune a CLIP so that it tells captions from negatives near them, and forgets little: DeGLA, and what it is compared with.
+"""Finetune a CLIP so that it tells captions from negatives near them and forgets little: DeGLA, and its rivals.
 
 python -m projects.degla.finetune fit --config projects/degla/configs/mini/finetune.yaml --model.clip FOLDER
 """
@@ -57,7 +57,7 @@ class DeGLA(L.LightningModule):
 
     Args:
         clip: what is finetuned, as `common.models.clip.load_clip` takes it.
-        weights: of the losses.
+        weights: of the losses; None has the paper's.
         ema: of the teacher, a step; 1 freezes it.
         tgc_scale: 1 / temperature of TGC.
         released_tgc: pair captions and negatives in TGC as the official code does by mistake (see losses.py).
@@ -69,7 +69,7 @@ class DeGLA(L.LightningModule):
     def __init__(
         self,
         clip: str,
-        weights: Weights = Weights(),
+        weights: Weights | None = None,
         ema: float = 0.9996,
         tgc_scale: PositiveFloat = 10.0,
         released_tgc: bool = False,
@@ -78,7 +78,8 @@ class DeGLA(L.LightningModule):
         warmup_steps: NonNegativeInt = 50,
     ):
         super().__init__()
-        self.weights, self.tgc_scale, self.released_tgc = weights, tgc_scale, released_tgc
+        self.weights = weights = weights or Weights()
+        self.tgc_scale, self.released_tgc = tgc_scale, released_tgc
         self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
         self.clip = load_clip(clip)
         taught = weights.tgc > 0 or weights.distillation > 0

@@ -10,6 +10,7 @@ HOME = "projects.degla"
 NO_LOCAL: Settings = {"model.weights.igc": 0.0, "model.weights.tgc": 0.0}
 NO_TEACHER: Settings = {"model.weights.tgc": 0.0, "model.weights.distillation": 0.0}
 CE_CLIP: Settings = {"model.weights.ranking": 0.2, "model.weights.intra_modal": 0.2}
+RELEASED = "$WEIGHTS_ROOT/DeGLA.pt"
 FINETUNED: dict[str, tuple[Settings, str]] = {
     "base": ({**NO_LOCAL, **NO_TEACHER}, "the base loss alone: NegCLIP's, with four negatives of each caption"),
     "ce_clip": ({**NO_LOCAL, **NO_TEACHER, **CE_CLIP}, "CE-CLIP: the base loss, ranking and intra-modal contrast"),
@@ -25,7 +26,9 @@ FINETUNED: dict[str, tuple[Settings, str]] = {
 
 
 def arms(scale: Scale) -> dict[str, Arm]:
-    """The same at every scale; at mini scale the CLIP is one of the world of tiles."""
+    """The same at every scale. At mini scale the CLIP is one of the world of tiles; elsewhere the official weights are
+    measured too, and a rehearsal has only arms whose stages are of different parts.
+    """
     clip: Settings = {}
     if scale == "mini":
         foundation = Stage("tile_clip", "common.foundations.clip", shared=True)
@@ -38,11 +41,83 @@ def arms(scale: Scale) -> dict[str, Arm]:
     for name, (settings, words) in FINETUNED.items():
         stage = Stage("finetune", f"{HOME}.finetune", {**clip, **settings})
         found[name] = Arm([evaluate({"model.weights": stage.weights})], words, method=name == "degla")
-    return found
+    if scale == "mini":
+        return found
+    found["released_weights"] = Arm([evaluate({"model.weights": RELEASED}, shared=True)], "the official weights")
+    kept = ("clip", "ce_clip", "base_distilled", "degla", "released_tgc", "released_weights")
+    return {name: arm for name, arm in found.items() if scale == "paper" or name in kept}
 
 
 RECIPE = Recipe(
     title="Decoupled Global-Local Alignment for Improving Compositional Understanding",
     modality="image and text",
     arms=arms,
+    downloads=(
+        Download(
+            name="DeGLA's captions of COCO with hard negatives",
+            path="$DATA_ROOT/degla/DeGLA.json",
+            source="huggingface.co/datasets/wsdwJohn1231/DeGLA; save its JSON under this name",
+            gigabytes=0.3,
+            licence="MIT",
+        ),
+        Download(
+            name="COCO: the pictures of train2014, val2014 and val2017",
+            path="$DATA_ROOT/coco",
+            source="cocodataset.org",
+            gigabytes=21,
+            licence="images under their Flickr licences",
+            layout="train2014/, val2014/, val2017/",
+        ),
+        Download(
+            name="SugarCrepe",
+            path="$DATA_ROOT/sugarcrepe",
+            source="github.com/RAIVNLab/sugar-crepe, folder data",
+            gigabytes=0.002,
+            licence="MIT",
+            layout="{replace_obj,replace_att,replace_rel,swap_obj,swap_att,add_obj,add_att}.json",
+        ),
+        Download(
+            name="VALSE",
+            path="$DATA_ROOT/valse",
+            source="github.com/Heidelberg-NLP/VALSE, folder data; pictures as its README says",
+            gigabytes=None,
+            licence="MIT; pictures under their own",
+            layout="<piece>.json; beside it visual7w/images/, swig/images_512/, visdial/VisualDialog_val2018/",
+        ),
+        Download(
+            name="ARO: relations and attributes of Visual Genome, the order of words on COCO and Flickr30k",
+            path="$DATA_ROOT/aro",
+            source="github.com/mertyg/vision-language-models-are-bows; projects/degla/benches.py has more of it",
+            gigabytes=None,
+            licence="MIT; pictures under their own",
+            layout="visual_genome_{relation,attribution}.json, {coco,flickr30k}_order.json, images/; and flickr30k/",
+        ),
+        Download(
+            name="nine of the eleven sets of zero-shot classification",
+            path="$DATA_ROOT/imagenet",
+            source="as CoOp's DATASETS.md says (KaiyangZhou/CoOp)",
+            gigabytes=180,
+            licence="each its own",
+            layout="folders of the sets side by side, named in common/data/readers/zero_shot_sets.py",
+        ),
+        Download(
+            name="CIFAR-10 and CIFAR-100, the hub's parquet files",
+            path="$DATA_ROOT/cifar100",
+            source="huggingface.co/datasets/uoft-cs/cifar10 and cifar100 (hf download --repo-type dataset --local-dir)",
+            gigabytes=0.3,
+            licence="none stated; Krizhevsky 2009",
+            layout="cifar10/plain_text/test-*.parquet, cifar100/cifar100/test-*.parquet",
+        ),
+        Download(
+            name="DeGLA's official weights",
+            path=RELEASED,
+            source="huggingface.co/wsdwJohn1231/DeGLA; save the checkpoint under this name",
+            gigabytes=1.8,
+            licence="MIT",
+        ),
+    ),
+    disk=20,
+    stand_ins=f"{HOME}.harness.rehearsal:make",
+    gpu="a100-40g",
+    plan=f"{HOME}.harness.plan:workload",
 )
