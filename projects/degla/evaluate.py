@@ -33,7 +33,7 @@ class Evaluation(L.LightningModule):
         weights: that finetuning has left; None measures `clip` itself.
         templates: sentences in which classes are named, {}, by set; a set that is not here brings its own, or is a
             photo.
-        means: a metric's name, and those that it is the mean of.
+        means: a metric's name, and those that it is the mean of: benches, sets, and means before it.
         margins: benches of which the margin is told too.
         shown: pictures of the first bench in the report.
     """
@@ -61,9 +61,11 @@ class Evaluation(L.LightningModule):
     def on_test_start(self) -> None:
         """A metric for each bench and set, in the loaders' order."""
         names = [*self.data.benches, *self.data.sets]
+        known = set(names)
         for mean, parts in self.means.items():
-            if unknown := [part for part in parts if part not in names]:
-                raise UserError(f"model.means.{mean} is of {unknown[0]}, which is no bench and no set of the data")
+            if unknown := [part for part in parts if part not in known]:
+                raise UserError(f"model.means.{mean} is of {unknown[0]}, which is no bench, no set and no mean before it")
+            known.add(mean)
         figures: dict[str, nn.Module] = {name: CaptionChoice() for name in self.data.benches}
         for name, source in self.data.sets.items():
             if not source.classes:
@@ -97,7 +99,8 @@ class Evaluation(L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         found = {name: 100 * metric.compute() for name, metric in self.figures.items()}
-        found |= {mean: torch.stack([found[part] for part in parts]).mean() for mean, parts in self.means.items()}
+        for mean, parts in self.means.items():
+            found[mean] = torch.stack([found[part] for part in parts]).mean()
         self.log_dict({f"test/{name}": value.float() for name, value in found.items()})
         self.log("test/params", float(sum(p.numel() for p in self.clip.net.parameters())))
 

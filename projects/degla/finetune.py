@@ -4,7 +4,6 @@ python -m projects.degla.finetune fit --config projects/degla/configs/mini/finet
 """
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as L
@@ -20,6 +19,7 @@ from common.training.schedules import adamw, optimizer_steps
 from projects.degla.data import CompositionData
 from projects.degla.losses import (
     Embedded,
+    Weights,
     global_contrast,
     image_grounded,
     intra_modal,
@@ -31,25 +31,6 @@ from projects.degla.model import decayed, embed, ids
 
 BETAS, EPSILON = (0.9, 0.98), 1e-6
 HIGHEST_GAP = 10.0  # of CE-CLIP's thresholds, in logits
-
-
-@dataclass
-class Weights:
-    """Of the losses beside L_base. The first three are DeGLA's, the others CE-CLIP's.
-
-    Attributes:
-        igc: image-grounded contrast.
-        tgc: text-grounded contrast.
-        distillation: self-distillation, a sum over the batch: 0.005 is meant for 256 pictures with 5 texts each.
-        ranking: cross-modal ranking with adaptive thresholds.
-        intra_modal: intra-modal contrast.
-    """
-
-    igc: NonNegativeFloat = 0.1
-    tgc: NonNegativeFloat = 0.1
-    distillation: NonNegativeFloat = 0.005
-    ranking: NonNegativeFloat = 0.0
-    intra_modal: NonNegativeFloat = 0.0
 
 
 class DeGLA(L.LightningModule):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange
+from pydantic import NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -44,6 +45,25 @@ class Embedded:
     def every(self) -> Tensor:
         """All vectors, [B (2 + K), D]."""
         return torch.cat([self.image, self.text, self.negatives.flatten(0, 1)])
+
+
+@dataclass
+class Weights:
+    """Of the losses beside L_base. The first three are DeGLA's, the others CE-CLIP's.
+
+    Attributes:
+        igc: image-grounded contrast.
+        tgc: text-grounded contrast.
+        distillation: self-distillation, a sum over the batch: 0.005 is meant for 256 pictures with 5 texts each.
+        ranking: cross-modal ranking with adaptive thresholds.
+        intra_modal: intra-modal contrast.
+    """
+
+    igc: NonNegativeFloat = 0.1
+    tgc: NonNegativeFloat = 0.1
+    distillation: NonNegativeFloat = 0.005
+    ranking: NonNegativeFloat = 0.0
+    intra_modal: NonNegativeFloat = 0.0
 
 
 def global_contrast(found: Embedded, scale: Scale) -> Tensor:

@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 
-from open_clip import CLIP
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from common.models.clip import Clip, load_clip, prompted_text
+from common.models.clip import Clip, load_clip
 from common.paths import expand
 from common.training.weights import load_weights
 from projects.degla.losses import Embedded
@@ -19,24 +17,13 @@ def embed(clip: Clip, image: Tensor, texts: Tensor) -> Embedded:
         image: [B, 3, S, S] in [0, 1].
         texts: ids of each picture's caption and its K negatives, [B, 1 + K, context].
     """
-    rows = texts.flatten(0, 1).to(image.device)
-    if isinstance(clip.net, CLIP):
-        vectors = F.normalize(prompted_text(clip.net, rows, clip.net.token_embedding(rows)).float(), dim=-1)
-    else:
-        vectors = clip.texts(rows).float()
-    found = vectors.view(*texts.shape[:2], -1)
+    found = clip.texts(texts.flatten(0, 1)).float().view(*texts.shape[:2], -1)
     return Embedded(clip.images(image).float(), found[:, 0], found[:, 1:])
 
 
 def ids(clip: Clip, texts: Sequence[Sequence[str]]) -> Tensor:
-    """Ids of B lists of equally many texts, [B, 1 + K, longest].
-
-    Padding that all of them end in is left out for open_clip's own CLIP: its text tower is causal, and nothing sees it.
-    """
+    """Ids of B lists of equally many texts, [B, 1 + K, context]."""
     found = clip.tokens([text for group in texts for text in group])
-    if isinstance(clip.net, CLIP):
-        said = (found != found[0, -1]).any(0).nonzero().max() + 1
-        found = found[:, :said]
     return found.view(len(texts), -1, found.shape[1])
 
 

@@ -6,15 +6,13 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
-from common.models.clip import Clip
+from common.models.clip import prompted_text
 from common.recipe import Stage
 from common.training.ema import Ema
 from common.workload import Workload
-from projects.degla.finetune import Weights
-from projects.degla.losses import global_contrast, image_grounded, self_distillation, text_grounded
-from projects.degla.model import embed
+from projects.degla.losses import Embedded, Weights, global_contrast, image_grounded, self_distillation, text_grounded
 
-TOKENS = 32  # that the longest caption of a batch may have: COCO's have some 13
+TOKENS = 32  # of the longest text of a batch, about: CLIP reads no padding
 CAPTIONS = 414_113  # of COCO's train2014
 TESTED = 121_000  # pictures of the eleven sets and the benches
 FOILS = 1.5  # texts of a picture of the benches beside the true one, about
@@ -23,35 +21,33 @@ FOILS = 1.5  # texts of a picture of the benches beside the true one, about
 def workload(stage: Stage, config: dict[str, Any]) -> Workload:
     """The stage's networks, its step and its amounts, from the paper's config."""
     model, data = config["model"], config["data"]
-    name = model["clip"].partition(":")[0]
-    sizes = {"embed_dim": 512}
-    normal = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
-    clip = Clip(
-        open_clip.create_model(name, load_weights=False, device="meta"),
-        {"model_cfg": sizes, "preprocess_cfg": normal},
-        None,
-    )
+    clip = open_clip.create_model(model["clip"].partition(":")[0], load_weights=False, device="meta")
     side, batch, workers = data["image_size"], data["batch_size"], data["num_workers"]
+
+    def look(net: nn.Module, pictures: int, texts: int) -> tuple[Tensor, Tensor]:
+        """Vectors of so many made-up pictures and texts."""
+        words = torch.zeros(texts, TOKENS, dtype=torch.long)
+        said = prompted_text(net, words, net.token_embedding(words))  # type: ignore[operator]
+        return net.encode_image(torch.zeros(pictures, 3, side, side)), said  # type: ignore[operator]
+
     if stage.run == "test":
         clip.requires_grad_(False).eval()
-
-        def look(n: int) -> None:
-            clip.images(torch.zeros(n, 3, side, side))
-            clip.texts(torch.zeros(round(FOILS * n), TOKENS, dtype=torch.long))
-
-        return Workload(clip, look, batch, TESTED, unit="picture", workers=workers)
+        return Workload(clip, lambda n: look(clip, n, round(FOILS * n)), batch, TESTED, unit="picture", workers=workers)
     weights = Weights(**model["weights"])
     networks = nn.ModuleDict({"clip": clip})
     if weights.tgc or weights.distillation:
         networks["teacher"] = Ema(clip, model["ema"])
 
+    def vectors(net: nn.Module, n: int) -> Embedded:
+        image, text = look(net, n, 5 * n)
+        return Embedded(image.float(), text[:n].float(), text[n:].view(n, 4, -1).float())
+
     def step(n: int) -> Tensor:
-        image, texts = torch.zeros(n, 3, side, side), torch.zeros(n, 5, TOKENS, dtype=torch.long)
-        found = embed(clip, image, texts)
-        loss = global_contrast(found, clip.scale) + image_grounded(found, clip.scale)
+        found = vectors(clip, n)
+        loss = global_contrast(found, 100.0) + image_grounded(found, 100.0)
         if "teacher" in networks:
             with torch.no_grad():
-                told = embed(networks["teacher"].model, image, texts)  # type: ignore[arg-type]
+                told = vectors(networks["teacher"].model, n)  # type: ignore[arg-type]
             loss = loss + text_grounded(found, told.text) + self_distillation(found, told)
         return loss
 
