@@ -64,7 +64,9 @@ class Evaluation(L.LightningModule):
         known = set(names)
         for mean, parts in self.means.items():
             if unknown := [part for part in parts if part not in known]:
-                raise UserError(f"model.means.{mean} is of {unknown[0]}, which is no bench, no set and no mean before it")
+                raise UserError(
+                    f"model.means.{mean} is of {unknown[0]}, which is no bench, no set and no mean before it"
+                )
             known.add(mean)
         figures: dict[str, nn.Module] = {name: CaptionChoice() for name in self.data.benches}
         for name, source in self.data.sets.items():

@@ -41,22 +41,19 @@ ADJECTIVES = tuple(
     )
 )
 """Families: one member takes another's place."""
-KINDS = ("reshuffled", "nouns swapped", "adjectives swapped", "adjective replaced", "noun replaced")
-TRIES = 20  # before a rule is given up, or a caption
-EXAMPLES = {
-    "reshuffled": ("a man in a hat feeds two ducks", "a hat in two ducks feeds a man"),
-    "nouns swapped": ("a dog sleeps under a wooden table", "a table sleeps under a wooden dog"),
-    "adjectives swapped": ("a red kite over a white house", "a white kite over a red house"),
-    "adjective replaced": ("an old woman waits at a station", "a young woman waits at a station"),
-    "noun replaced": ("a boy eats an apple in the kitchen", "a boy eats a sandwich in the kitchen"),
-}
+TRIES = 20  # before a caption is given up
 TASKS = {
-    "reshuffled": "Put the words of the caption into another order, so that it becomes false.",
-    "nouns swapped": "Let two nouns of the caption change places, so that it becomes false.",
-    "adjectives swapped": "Let two adjectives of the caption change places, so that it becomes false.",
-    "adjective replaced": "Replace one adjective of the caption by another one, so that it becomes false.",
-    "noun replaced": "Replace one noun of the caption by another one, so that it becomes false.",
+    "reshuffled": ("Reorder the words", "a man in a hat feeds two ducks", "a hat in two ducks feeds a man"),
+    "nouns swapped": ("Swap two nouns", "a dog sleeps under a wooden table", "a table sleeps under a wooden dog"),
+    "adjectives swapped": ("Swap two adjectives", "a red kite over a white house", "a white kite over a red house"),
+    "adjective replaced": (
+        "Replace an adjective",
+        "an old woman waits at a station",
+        "a young woman waits at a station",
+    ),
+    "noun replaced": ("Replace a noun", "a boy eats an apple in the kitchen", "a boy eats a sandwich in the kitchen"),
 }
+"""Kinds of negatives: what a language model is told, with a caption and the answer."""
 
 
 def by_rules(caption: str, count: int, seed: int = 0) -> list[str]:
@@ -157,7 +154,7 @@ def by_model(captions: list[str], count: int, model: Any, tokenizer: Any) -> lis
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
     found: list[list[str]] = [[] for _ in captions]
-    for kind in KINDS:
+    for kind in TASKS:
         prompts = [prompt(kind, caption) for caption in captions]
         words = tokenizer(prompts, return_tensors="pt", padding=True).to(model.device)
         made = model.generate(**words, max_new_tokens=60, do_sample=False, pad_token_id=tokenizer.pad_token_id)
@@ -170,8 +167,9 @@ def by_model(captions: list[str], count: int, model: Any, tokenizer: Any) -> lis
 
 def prompt(kind: str, caption: str) -> str:
     """The task, an example, and the caption."""
-    shown = "Caption: {}\nFalse caption: {}\n\n".format(*EXAMPLES[kind])
-    return f"{TASKS[kind]}\n\n{shown}Caption: {caption}\nFalse caption:"
+    task, shown, answer = TASKS[kind]
+    example = f"Caption: {shown}\nFalse caption: {answer}"
+    return f"{task} of the caption, so that it becomes false.\n\n{example}\n\nCaption: {caption}\nFalse caption:"
 
 
 def answered(answer: str, kind: str, caption: str) -> str | None:

@@ -12,7 +12,7 @@ from common.data.words import word_tokenizer
 from common.data.worlds.tile_words import vocabulary
 from common.models.clip import ClipSizes, build_clip
 from common.rehearsal.text_models import gpt2
-from projects.degla.negatives import KINDS, answered, by_rules, prompt
+from projects.degla.negatives import TASKS, answered, by_rules, prompt
 from projects.degla.tools import negatives, score
 
 CAPTIONS = ["A red car and a blue bus on the street.", "An old woman with two dogs", "a man eats an orange", "hello"]
@@ -49,7 +49,7 @@ def test_answers_of_a_model_are_taken_where_they_are_negatives():
     assert answered("a dog sees a cow", "reshuffled", "a dog chases a cat") is None  # other words
     assert answered("A dog chases a cat.", "noun replaced", "a dog chases a cat") is None
     assert answered("  \n", "noun replaced", "a dog") is None
-    assert all("a dog" in prompt(kind, "a dog") for kind in KINDS)
+    assert all("a dog" in prompt(kind, "a dog") for kind in TASKS)
 
 
 def test_any_causal_model_rewrites(tmp_path, capsys):
