@@ -125,7 +125,7 @@ def test_score_goes_on_behind_a_picture_that_is_none(folder, capsys):
         (["photos", "--caption", "a disc"], "give two or more"),
         (["photos", "--captions", "nowhere.txt"], "no such file"),
         (["nowhere.jpg", "--captions", "captions.txt"], "no such picture"),
-        (["clip", "--captions", "captions.txt"], "no pictures in this folder"),
+        (["clip", "--captions", "captions.txt"], "no pictures in clip"),
         (["photos", "--captions", "captions.txt", "--template", "a photo"], "has to stand"),
         (["photos", "--captions", "captions.txt", "--top", "0"], "at least one"),
         (["photos", "--captions", "captions.txt", "--run", "photos"], "no run folder"),

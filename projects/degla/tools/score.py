@@ -16,11 +16,11 @@ import csv
 import io
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.console import printable
 from common.data.files import is_file, lines_of, write_atomic
+from common.data.pictures import picture_files, read_picture
 from common.devices import device_of, device_option
 from common.errors import UserError, user_errors
 from common.paths import given_path
@@ -75,21 +75,6 @@ def captions_of(options: argparse.Namespace) -> list[str]:
     return found
 
 
-def pictures_of(given: list[Path]) -> list[Path]:
-    """Pictures, and those in folders, by name."""
-    from common.data.pictures import SUFFIXES
-
-    found: list[Path] = []
-    for path in given:
-        if not path.exists():
-            raise UserError(f"{printable(path)}: there is no such picture or folder")
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        if not inside:
-            raise UserError(f"{printable(path)}: no pictures in this folder")
-        found += inside
-    return found
-
-
 def load(options: argparse.Namespace) -> Clip:
     """The CLIP that the options name."""
     from common.training.runs import settings_of
@@ -106,15 +91,15 @@ def load(options: argparse.Namespace) -> Clip:
     return load_finetuned(options.clip or source, str(file))
 
 
-def scored(clip: Clip, images: list[np.ndarray], texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines of pictures uint8 [H, W, 3] to texts, [N, T], and the shares that CLIP's softmax gives them."""
+def scored(clip: Clip, image: np.ndarray, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines of a picture uint8 [H, W, 3] to T texts, [T], and the shares that CLIP's softmax gives them."""
     import torch
 
     from common.data.images import square
 
-    pixels = [torch.from_numpy(square(image, clip.image_size)).permute(2, 0, 1).float() / 255 for image in images]
+    pixels = torch.from_numpy(square(image, clip.image_size)).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
-        cosines = clip.images(torch.stack(pixels).to(clip.mean.device)) @ clip.texts(texts).T
+        [cosines] = clip.images(pixels.to(clip.mean.device)) @ clip.texts(texts).T
         shares = (clip.scale * cosines).softmax(-1)
     return cosines.cpu().numpy(), shares.cpu().numpy()
 
@@ -123,21 +108,21 @@ def run(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if options.top < 1:
         raise UserError(f"--top {options.top}: at least one caption is to be printed")
-    captions, pictures = captions_of(options), pictures_of(options.pictures)
-    from common.data.files import decode_rgb, read_file
-    from common.data.scene import UnreadableSample
+    captions, pictures = captions_of(options), picture_files(options.pictures)
+    if absent := [path for path in pictures if not path.exists()]:
+        raise UserError(f"{printable(absent[0])}: there is no such picture or folder")
 
     clip = load(options).eval().to(device_of(options.device))
     texts = [options.template.replace("{}", text) for text in captions] if options.template else captions
     rows, failed = [], 0
     for path in pictures:
         try:
-            image = decode_rgb(read_file(path), path)
-        except UnreadableSample as error:
+            image = read_picture(path)
+        except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             failed += 1
             continue
-        [cosines], [shares] = scored(clip, [image], texts)
+        cosines, shares = scored(clip, image, texts)
         print(printable(path))
         for k in cosines.argsort()[::-1][: options.top]:
             print(f"  {100 * shares[k]:5.1f} %  {cosines[k]:+.3f}  {captions[k]}", flush=True)
