@@ -12,35 +12,45 @@ from typing import Any
 NOUNS = tuple(
     words.split()
     for words in (
-        "man woman boy girl child baby person",
-        "men women boys girls children people",
-        "dog cat horse cow sheep elephant bear zebra giraffe bird duck goat",
-        "car bus truck train bicycle bike motorcycle boat airplane plane van",
-        "chair couch sofa bed table desk bench shelf",
+        "man woman boy girl",
+        "men women boys girls",
+        "dog cat horse cow sheep elephant bear zebra giraffe duck goat",
+        "car bus truck train bicycle/bike motorcycle boat airplane/plane",
+        "chair couch/sofa bed table/desk bench shelf",
         "apple orange banana pizza sandwich cake donut carrot salad",
         "cup bowl bottle plate glass fork knife spoon",
-        "laptop phone television computer keyboard camera clock",
-        "street road beach field park river forest mountain",
-        "kitchen bathroom bedroom room office",
-        "shirt hat jacket dress tie coat umbrella bag",
+        "laptop/computer phone television keyboard camera clock",
+        "street/road beach field/park river forest mountain",
+        "kitchen bathroom bedroom office",
+        "shirt hat jacket/coat dress tie umbrella bag",
         "ball frisbee kite skateboard surfboard racket snowboard",
-        "tree flower house building wall window door sign fence",
+        "tree flower house/building wall window door sign fence",
         "circle square triangle cross ring star heart moon",
     )
 )
 ADJECTIVES = tuple(
     words.split()
     for words in (
-        "red blue green yellow orange purple pink brown black white gray grey",
-        "large small big little tiny huge",
-        "old young new",
-        "long short tall",
+        "red blue green yellow orange purple pink brown black white gray/grey",
+        "large/big/huge small/little/tiny",
+        "old young/new",
+        "long/tall short",
         "wooden metal plastic glass stone",
-        "empty full open closed clean dirty wet dry hot cold dark bright striped plain",
-        "one two three four five six several many",
+        "empty full",
+        "open closed",
+        "clean dirty",
+        "wet dry",
+        "hot cold",
+        "dark bright",
+        "striped plain",
+        "one two three four five six",
     )
 )
-"""Families: one member takes another's place."""
+"""Families: one member takes another's place, but for what may be said of the same thing ("/"): that would be true."""
+WRONG = {"sheeps", "buss", "benchs", "shelfs", "sandwichs", "glasss", "knifes", "beachs", "dresss", "crosss"}
+"""Plurals that are none."""
+SYMMETRIC = {"a", "an", "and", "beside", "near", "next", "or", "the", "to", "with"}
+"""Words across which a swap may leave a caption true: "a dog and a cat", "a large brown dog"."""
 TRIES = 20  # before a caption is given up
 TASKS = {
     "reshuffled": ("Reorder the words", "a man in a hat feeds two ducks", "a hat in two ducks feeds a man"),
@@ -94,10 +104,15 @@ def reshuffled(caption: str, rng: random.Random) -> str | None:
 
 
 def swapped(caption: str, families: tuple[list[str], ...], rng: random.Random) -> str | None:
-    """Two different known words in each other's place; None where there are no two."""
+    """Two different known words in each other's place; None where there are no two, or it would stay true."""
     parts, places = _words(caption)
     known = [k for k in places if _family(parts[k], families)]
-    pairs = [(i, j) for n, i in enumerate(known) for j in known[n + 1 :] if parts[i].lower() != parts[j].lower()]
+    pairs = [
+        (i, j)
+        for n, i in enumerate(known)
+        for j in known[n + 1 :]
+        if parts[i].lower() != parts[j].lower() and not {parts[k].lower() for k in places if i < k < j} <= SYMMETRIC
+    ]
     if not pairs:
         return None
     i, j = rng.choice(pairs)
@@ -112,8 +127,7 @@ def replaced(caption: str, families: tuple[list[str], ...], rng: random.Random) 
     if not known:
         return None
     place = rng.choice(known)
-    family, ending = _family(parts[place], families) or ([], "")
-    others = [word for word in family if word + ending != parts[place].lower()]
+    others, ending = _family(parts[place], families) or ([], "")
     parts[place] = rng.choice(others) + ending
     return _with_articles(parts, places)
 
@@ -125,13 +139,13 @@ def _words(caption: str) -> tuple[list[str], list[int]]:
 
 
 def _family(word: str, families: tuple[list[str], ...]) -> tuple[list[str], str] | None:
-    """The family of a word, and the ending of its plural ("s" or nothing)."""
+    """What makes a caption false in a word's place, and the ending of its plural ("s" or nothing)."""
     lower = word.lower()
-    for family in families:
-        if lower in family:
-            return family, ""
-        if lower.endswith("s") and lower[:-1] in family:
-            return family, "s"
+    for singular, ending in ((lower, ""), *([(lower[:-1], "s")] if lower.endswith("s") else [])):
+        for family in families:
+            if any(singular in member.split("/") for member in family):
+                others = [name for member in family for name in member.split("/") if singular not in member.split("/")]
+                return [name for name in others if not ending or name + ending not in WRONG], ending
     return None
 
 

@@ -1,6 +1,7 @@
 """DeGLA's commands and the rules of negatives: what they make of captions and pictures, and of bad input."""
 
 import json
+import random
 import re
 
 import pytest
@@ -12,7 +13,7 @@ from common.data.words import word_tokenizer
 from common.data.worlds.tile_words import vocabulary
 from common.models.clip import ClipSizes, build_clip
 from common.rehearsal.text_models import gpt2
-from projects.degla.negatives import TASKS, answered, by_rules, prompt
+from projects.degla.negatives import ADJECTIVES, NOUNS, TASKS, answered, by_rules, prompt, replaced, swapped
 from projects.degla.tools import negatives, score
 
 CAPTIONS = ["A red car and a blue bus on the street.", "An old woman with two dogs", "a man eats an orange", "hello"]
@@ -41,6 +42,23 @@ def test_rules_keep_plurals_and_articles():
                 assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", made), made
     assert by_rules("hello", 4) == [] and by_rules("", 4) == []
     assert set(by_rules("left right", 4)) == {"right left"}
+
+
+@pytest.mark.parametrize(
+    ("caption", "true"),
+    [
+        ("a large dog", "a big dog"),
+        ("a man on a sofa", "a man on a couch"),
+        ("a dog and a cat", "a cat and a dog"),
+        ("a large brown horse", "a brown large horse"),
+        ("a red and white bus", "a white and red bus"),
+        ("a dog next to a bench", "a bench next to a dog"),
+    ],
+)
+def test_rules_do_not_say_the_same_in_other_words(caption, true):
+    made = {replaced(caption, words, random.Random(seed)) for seed in range(60) for words in (NOUNS, ADJECTIVES)}
+    made |= {swapped(caption, words, random.Random(seed)) for seed in range(60) for words in (NOUNS, ADJECTIVES)}
+    assert true not in made and len(made - {None}) >= 1
 
 
 def test_answers_of_a_model_are_taken_where_they_are_negatives():
