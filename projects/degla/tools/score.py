@@ -27,6 +27,7 @@ from common.paths import given_path
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from common.models.clip import Clip
 
@@ -91,15 +92,15 @@ def load(options: argparse.Namespace) -> Clip:
     return load_finetuned(options.clip or source, str(file))
 
 
-def scored(clip: Clip, image: np.ndarray, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines of a picture uint8 [H, W, 3] to T texts, [T], and the shares that CLIP's softmax gives them."""
+def scored(clip: Clip, image: np.ndarray, texts: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines of a picture uint8 [H, W, 3] to vectors [T, D], [T], and the shares that CLIP's softmax gives them."""
     import torch
 
     from common.data.images import square
 
     pixels = torch.from_numpy(square(image, clip.image_size)).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
-        [cosines] = clip.images(pixels.to(clip.mean.device)) @ clip.texts(texts).T
+        [cosines] = clip.images(pixels.to(clip.mean.device)) @ texts.T
         shares = (clip.scale * cosines).softmax(-1)
     return cosines.cpu().numpy(), shares.cpu().numpy()
 
@@ -111,9 +112,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
     captions, pictures = captions_of(options), picture_files(options.pictures)
     if absent := [path for path in pictures if not path.exists()]:
         raise UserError(f"{printable(absent[0])}: there is no such picture or folder")
+    if options.csv and (not options.csv.parent.is_dir() or options.csv.is_dir()):
+        raise UserError(f"--csv {printable(options.csv)}: give a file in a folder that is there")
+
+    import torch
 
     clip = load(options).eval().to(device_of(options.device))
     texts = [options.template.replace("{}", text) for text in captions] if options.template else captions
+    with torch.no_grad():
+        vectors = clip.texts(texts)
     rows, failed = [], 0
     for path in pictures:
         try:
@@ -122,7 +129,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             print(f"error: {error}", file=sys.stderr)
             failed += 1
             continue
-        cosines, shares = scored(clip, image, texts)
+        cosines, shares = scored(clip, image, vectors)
         print(printable(path))
         for k in cosines.argsort()[::-1][: options.top]:
             print(f"  {100 * shares[k]:5.1f} %  {cosines[k]:+.3f}  {captions[k]}", flush=True)
