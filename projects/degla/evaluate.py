@@ -10,6 +10,7 @@ import lightning.pytorch as L
 import torch
 from pydantic import NonNegativeInt
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
 from common.cli import main, one_seed
 from common.errors import UserError
@@ -24,7 +25,8 @@ TEMPLATES = ["a photo of a {}."]
 
 class Evaluation(L.LightningModule):
     """Shares in per cent: of captions that beat all their foils, by bench; of pictures whose class is the nearest, by
-    set; and means of them. Cosines are compared in float32, whatever the precision: in half precision near ones tie.
+    set; and means of them. `<bench>_share` is what CLIP's softmax over a caption and its foils gives to the caption, on
+    average. Cosines are compared in float32, whatever the precision: in half precision near ones tie.
 
     Args:
         clip: what was finetuned, as `load_clip` takes it.
@@ -57,7 +59,7 @@ class Evaluation(L.LightningModule):
     def on_test_start(self) -> None:
         """A metric for each bench and set, in the loaders' order."""
         names = [*self.data.benches, *self.data.sets]
-        known = set(names)
+        known = {*names, *(f"{name}_share" for name in self.data.benches)}
         for mean, parts in self.means.items():
             if unknown := [part for part in parts if part not in known]:
                 raise UserError(
@@ -71,6 +73,7 @@ class Evaluation(L.LightningModule):
             own = getattr(source, "template", None)
             templates = self.templates.get(name, [own] if own else TEMPLATES)
             figures[name] = ZeroShot(self.clip.class_vectors(source.classes, templates))
+        figures |= {f"{name}_share": MeanMetric() for name in self.data.benches}
         self.figures = nn.ModuleDict(figures).to(self.device)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -84,8 +87,10 @@ class Evaluation(L.LightningModule):
         true = (found.image * found.text).sum(-1)
         foils = (found.image[:, None] * found.negatives).sum(-1)
         self.figures[name].update(true, foils)
+        scores = torch.cat([true[:, None], foils], 1)
+        self.figures[f"{name}_share"].update((self.clip.scale.float() * scores).softmax(1)[:, 0])
         if dataloader_idx == batch_idx == 0:
-            self.show(batch, torch.cat([true[:, None], foils], 1))
+            self.show(batch, scores)
 
     def show(self, batch: dict[str, Any], scores: Tensor) -> None:
         """Keep the first pictures with their captions and what these score."""

@@ -36,6 +36,7 @@ def test_an_evaluation_understands_its_config_and_its_means(scale, heeded):
     stage = ARMS[scale]["degla"].stages[-1]
     data = heeded(stage, scale)
     known = [*data["data"]["benches"], *data["data"]["sets"]]
+    known += [f"{name}_share" for name in data["data"]["benches"]]
     for name, parts in data["model"]["means"].items():
         assert set(parts) <= set(known) and len(set(parts)) == len(parts)
         known.append(name)

@@ -151,6 +151,8 @@ def test_figures_are_perfect_wrong_and_chance_where_they_should_be(clip, figure,
             with torch.autocast("cpu", torch.bfloat16):  # as mixed precision: ties must stay ties
                 found.test_step(part, number, k)
     found.on_test_epoch_end()
+    margin = float(found.clip.scale) * {"perfect": 2, "wrong": -2, "constant": 0}[figure]  # of the logits
+    assert said["test/a_share"] == pytest.approx(100 / (1 + math.exp(-margin)), abs=1e-3)
     assert low <= said["test/swap"] <= high and low <= said["test/again"] <= high
     assert said["test/params"] == sum(p.numel() for p in found.clip.net.parameters())
     assert 0 <= said["test/tiles"] <= 100
