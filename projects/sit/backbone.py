@@ -64,8 +64,8 @@ class Net:
             return
         if self.dim % self.heads or self.image_size % self.patch or (self.stem != "patch" and self.patch != 16):
             raise UserError(
-                f"a net of {self.dim} channels with {self.heads} heads, {self.image_size} pixels and patches of "
-                f"{self.patch}: the first have to be multiples of the second, and convolutional stems have patches of 16"
+                f"net: dim ({self.dim}) must be a multiple of heads ({self.heads}), image_size ({self.image_size}) of "
+                f"patch ({self.patch}), and convolutional stems have a patch of 16"
             )
 
 
@@ -93,7 +93,7 @@ class ConvStem(nn.Module):
 
 
 class ScaledBlock(Block):
-    """timm's pre-norm block, its residuals divided by `skip` (LV-ViT): x + attn(norm(x)) / s, then x + mlp(norm(x)) / s."""
+    """timm's pre-norm block with residuals divided by `skip`: x + attn(norm(x)) / s, then x + mlp(norm(x)) / s."""
 
     def __init__(self, *args: Any, skip: float, **kwargs: Any):
         super().__init__(*args, **kwargs)

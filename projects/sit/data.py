@@ -1,4 +1,4 @@
-"""Labelled pictures: parts of a source, the augmentation that the paper trains with, evaluation by centre crops."""
+"""Labelled pictures: the augmentation that the paper trains with, evaluation by centre crops."""
 
 import random
 from collections.abc import Iterator
@@ -12,36 +12,13 @@ from timm.data import create_transform
 from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 
-from common.data.images import IMAGENET_MEAN, IMAGENET_STD, Picture, PictureData, Pictures, PictureSource, square
+from common.data.images import IMAGENET_MEAN, IMAGENET_STD, PictureData, Pictures, PictureSource, square
 from common.data.stream import stream_loader
 from common.errors import UserError
 
 Augmentation = Literal["none", "crops", "full"]
 PAD = 4
 """Pixels on each side before a random crop of small pictures."""
-
-
-class Part(PictureSource):
-    """Successive pictures of a source: CIFAR-10 has no validation split, so the last of its training pictures serve.
-
-    Args:
-        source: where they are.
-        start: number of the first.
-        count: how many.
-    """
-
-    def __init__(self, source: PictureSource, start: int, count: int):
-        if start < 0 or count < 1 or start + count > len(source):
-            raise UserError(f"pictures {start} to {start + count - 1} are wanted, of {len(source)}")
-        self.rows, self.start, self.count, self.classes = source, start, count, source.classes
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Picture:
-        if not 0 <= index < self.count:
-            raise IndexError(index)
-        return self.rows[self.start + index]
 
 
 class Samples(Pictures):
@@ -87,7 +64,7 @@ class Samples(Pictures):
 
 @contextmanager
 def chance(rng: np.random.Generator) -> Iterator[None]:
-    """Python's, NumPy's and torch's generators, from which augmentations draw, begin at what `rng` says, for a while."""
+    """Python's, NumPy's and torch's generators, from which augmentations draw, follow `rng` for a while."""
     seed = int(rng.integers(2**32))
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):

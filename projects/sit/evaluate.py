@@ -19,7 +19,7 @@ from common.training.weights import load_state, load_weights
 from projects.sit.backbone import Net, build
 from projects.sit.data import LabelledPictures
 from projects.sit.harness import pictures
-from projects.sit.model import SlimViT, Slimming, from_official
+from projects.sit.model import Slimming, SlimViT, from_official
 
 
 class Evaluation(L.LightningModule):

@@ -47,7 +47,7 @@ def frd_loss(
     """L_cls + lambda_token L_token + lambda_logits L_logits + lambda_hard L_hard.
 
     Args:
-        student: its tokens are recovered ones, as many as the teacher's; they are looked at where lambda_token is not 0.
+        student: its tokens are recovered ones, as many as the teacher's, where lambda_token is not 0.
         labels: classes [B], or their probabilities [B, C].
         teacher: what the unslimmed network has seen in the same pictures; None leaves both of its terms out.
         smoothing: of labels that are classes.

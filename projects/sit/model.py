@@ -40,7 +40,7 @@ class Slimming:
         if len(left) != len(self.after) or min(left) < 1 or fewer != sorted(fewer, reverse=True):
             raise UserError(f"slimming leaves {left} of {tokens} tokens after blocks {self.after}: a number for each "
                             "block, none larger than the one before, none below 1")  # fmt: skip
-        if self.after != sorted(set(self.after)) or not self.after or not 1 <= self.after[0] or self.after[-1] > depth:
+        if self.after != sorted(set(self.after)) or not self.after or self.after[0] < 1 or self.after[-1] > depth:
             raise UserError(f"slimming.after is {self.after}: blocks from 1 to {depth}, each once and in order")
         return left
 

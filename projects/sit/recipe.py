@@ -19,7 +19,7 @@ LAYOUTS: dict[str, dict[str, Settings]] = {
         "_mild": {"after": [9, 12, 14], "keep": 0.5, "hard": [103, 53, 26]},
     },
 }
-"""Where tokens get fewer. Dropping and pooling leave so many that they cost as much as TSM does, which computes, too."""
+"""Where tokens get fewer. Dropping and pooling leave so many more that they cost as much as TSM and its own work."""
 WORDS = {
     "random": "tokens dropped by chance, logits of the teacher",
     "topk": "tokens dropped by the class token's attention, logits of the teacher",

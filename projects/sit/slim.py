@@ -19,7 +19,7 @@ from common.training.weights import load_state, load_weights
 from projects.sit.backbone import Net, as_vit, build, grow
 from projects.sit.data import LabelledPictures
 from projects.sit.losses import Weights, frd_loss, learning_rates
-from projects.sit.model import SlimViT, Slimming, recovered, reverse_modules
+from projects.sit.model import Slimming, SlimViT, recovered, reverse_modules
 
 FROZEN = ("teacher.", "other.")
 """No part of a checkpoint: they come from their own files."""
