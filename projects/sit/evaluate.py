@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning.pytorch as L
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from torchmetrics import MeanMetric
 
@@ -23,7 +24,7 @@ from projects.sit.model import Slimming, SlimViT, from_official
 
 
 class Evaluation(L.LightningModule):
-    """Accuracy on the test pictures and on those of validation, and exact costs.
+    """Accuracy on the test pictures and on those of validation, in percent; exact costs of vision transformers.
 
     Args:
         net: the network.
@@ -35,24 +36,24 @@ class Evaluation(L.LightningModule):
 
     def __init__(self, net: Net, slimming: Slimming | None = None, weights: str | None = None):
         super().__init__()
-        self.net = SlimViT(build(net, pretrained=weights is None), slimming)
+        built = build(net, pretrained=weights is None)
+        self.net = SlimViT(built, slimming) if slimming or isinstance(built, VisionTransformer) else built
         if weights is not None:
-            load_weights(self.net, from_official(load_state(expand(weights, "model.weights"))))
+            state = load_state(expand(weights, "model.weights"))
+            load_weights(self.net, from_official(state) if isinstance(self.net, SlimViT) else state)
         self.requires_grad_(False).eval()
-        self.costs = costs(self.net)
+        self.costs = costs(self.net) if isinstance(self.net, SlimViT) else {}
         self.right, self.right_val = MeanMetric(), MeanMetric()
 
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
-        found = (self.net(batch["image"]).argmax(1) == batch["label"]).float()
+        found = 100 * (self.net(batch["image"]).argmax(1) == batch["label"]).float()
         (self.right_val if dataloader_idx else self.right).update(found)
-        if self.net.after and batch_idx == 0 and dataloader_idx == 0 and self.trainer.is_global_zero:
-            self.show(batch["image"][: pictures.SHOWN])
-
-    def show(self, images: Tensor) -> None:
-        mixing: list[Tensor] = []
-        self.net.see(images, mixing)
-        drawn = pictures.of_tokens(images, mixing, self.net.vit.patch_embed.grid_size)
-        save_picture(self.run_dir, "what is left", drawn, pictures.CAPTION)
+        if batch_idx == dataloader_idx == 0 and isinstance(self.net, SlimViT) and self.net.after:
+            mixing: list[Tensor] = []
+            images = batch["image"][: pictures.SHOWN]
+            self.net.see(images, mixing)
+            drawn = pictures.of_tokens(images, mixing, self.net.vit.patch_embed.grid_size)
+            save_picture(self.run_dir, "what is left", drawn, pictures.CAPTION)
 
     def on_test_epoch_end(self) -> None:
         self.log("test/accuracy", self.right.compute())

@@ -37,7 +37,7 @@ class Slimming:
         """How many are left each time, of so many. UserError where that cannot be."""
         left = self.kept or [int(tokens * self.keep**k) for k in range(1, len(self.after) + 1)]
         fewer = [tokens, *left]
-        if len(left) != len(self.after) or min(left) < 1 or fewer != sorted(fewer, reverse=True):
+        if len(left) != len(self.after) or min(left, default=1) < 1 or fewer != sorted(fewer, reverse=True):
             raise UserError(f"slimming leaves {left} of {tokens} tokens after blocks {self.after}: a number for each "
                             "block, none larger than the one before, none below 1")  # fmt: skip
         if self.after != sorted(set(self.after)) or not self.after or self.after[0] < 1 or self.after[-1] > depth:

@@ -39,6 +39,8 @@ NARROW = {"dim": 32, "heads": 2}
 """Of a rehearsal's LV-ViTs."""
 DEIT = "hf-hub:timm/deit_small_patch16_224.fb_in1k"
 REGNET = "hf-hub:timm/regnety_160.deit_in1k"
+DEIT_LAYOUT = {"after": [5, 7, 9], "keep": 0.5}
+"""Ours: 1.7 times less work, as much as the abstract speaks of. Where the paper slims DeiT was not found."""
 LATE = {"after": [10, 14, 17], "keep": 0.5}
 OTHER_SIZES: dict[str, tuple[str, Settings, Settings]] = {
     "tiny": ("LV-ViT-T", TINY, {"after": [1, 2, 3], "keep": 0.5}),
@@ -67,6 +69,8 @@ def small(data: str) -> dict[str, Arm]:
     second = {"model.other.name": "test_resnet", "model.other.classes": 10, "model.other_weights": other.weights}
     words = "the teacher, with all tokens: where the students begin"
     found = {"teacher": Arm([evaluation(teacher.weights, {}, shared=True)], words)}
+    convolutional = {"model.net": {"name": "test_resnet", "classes": 10}}
+    found["teacher_other"] = Arm([evaluation(other.weights, convolutional, shared=True)], "the convolutional teacher")
     found |= students(settings, LAYOUTS[data][""], second, "")
     milder = students(settings, LAYOUTS[data]["_mild"], second, "_mild")
     return found | {
@@ -92,7 +96,7 @@ def imagenet(narrow: Settings) -> dict[str, Arm]:
         found[size] = Arm(student(given, layout), f"{name}, slimmed by TSM and FRD")
     deit: Settings = {"model.net.name": DEIT}
     found["teacher_deit"] = Arm([evaluation(None, deit, shared=True)], "DeiT-S, as timm has it")
-    found["deit"] = Arm(student(deit, {"after": [5, 7, 9], "keep": 0.5}), "DeiT-S, slimmed by TSM and FRD")
+    found["deit"] = Arm(student(deit, DEIT_LAYOUT), "DeiT-S, slimmed by TSM and FRD")
     return found
 
 
