@@ -84,6 +84,8 @@ def check(given: argparse.Namespace) -> None:
         min(given.steps, given.batch) < 1 or given.lr <= 0 or not 0 < given.keep < 1 or given.seed < 0
     ):
         raise UserError("--steps and --batch from 1, --lr above 0, --keep between 0 and 1, --seed from 0")
+    if given.command == "train" and not given.pictures.is_dir():
+        raise UserError(f"no folder at {printable(given.pictures)}: give one with pictures in it")
     if given.command == "classify" and given.top < 1:
         raise UserError(f"--top {given.top}: at least 1")
     if given.command != "classify":
