@@ -7,27 +7,36 @@ from common.recipe import Arm, Download, Output, Recipe, Scale, Stage
 Settings = dict[str, Any]
 LAYOUTS: dict[str, dict[str, Settings]] = {
     "mini": {
-        "": {"after": [1, 2], "keep": 0.25, "hard": [10, 3]},
-        "_mild": {"after": [1, 2], "keep": 0.5, "hard": [20, 10]},
+        "": {"after": [1, 2], "kept": [4, 2], "hard": [6, 3]},
+        "_mild": {"after": [2, 3], "keep": 0.5, "hard": [22, 12]},
     },
     "cifar10": {
-        "": {"after": [1, 2], "keep": 0.25, "hard": [19, 5]},
-        "_mild": {"after": [1, 2], "keep": 0.5, "hard": [34, 18]},
+        "": {"after": [1, 2], "kept": [6, 2], "hard": [8, 4]},
+        "_mild": {"after": [2, 3], "keep": 0.5, "hard": [39, 21]},
     },
     "paper": {
         "": {"after": [1, 2, 3], "keep": 0.5, "hard": [102, 53, 26]},
         "_mild": {"after": [9, 12, 14], "keep": 0.5, "hard": [103, 53, 26]},
     },
 }
-"""Where tokens get fewer. Dropping and pooling leave so many more that they cost as much as TSM and its own work."""
-WORDS = {
-    "random": "tokens dropped by chance, logits of the teacher",
-    "topk": "tokens dropped by the class token's attention, logits of the teacher",
-    "pool": "neighbouring tokens averaged, logits of the teacher",
-    "tsm": "TSM, labels alone",
-    "tsm_logits": "TSM, logits of the teacher",
-    "tsm_other": "TSM, labels and a convolutional teacher (L_hard on a second token)",
-    "tsm_frd": "TSM, feature recalibration distillation: the paper's",
+"""Where tokens get fewer: early, as in SiT-XS, and late, as in SiT-S. Dropping and pooling leave so many more that they
+cost as much as TSM with its own work does."""
+FEW: dict[str, Settings] = {
+    "mini": {"data.train.init_args.size": 600},
+    "cifar10": {"data.train.init_args.count": 2000},
+}
+"""A part of the pictures for those arms that compare teachers: where labels are rare, there is something to distil."""
+WAYS = {
+    "random": "tokens dropped by chance",
+    "topk": "tokens dropped by the class token's attention",
+    "pool": "neighbouring tokens averaged",
+    "tsm": "TSM",
+}
+TAUGHT = {
+    "labels": "labels alone",
+    "logits": "logits of the teacher",
+    "other": "labels and a convolutional teacher (L_hard on a second token)",
+    "frd": "feature recalibration distillation",
 }
 TINY = {"dim": 320, "depth": 14, "heads": 5}
 MEDIUM = {"dim": 512, "depth": 20, "heads": 8, "drop_path": 0.1}
@@ -57,12 +66,12 @@ def arms(scale: Scale) -> dict[str, Arm]:
     found = imagenet(NARROW if scale == "rehearsal" else {})
     if scale == "paper":
         return found
-    kept = {"teacher", "random", "topk", "pool", "tsm_other", "tsm_frd", "teacher_large", "large", "deit"}
+    kept = {"teacher", "random", "topk", "pool", "other", "frd", "teacher_large", "large", "deit"}
     return {name: arm for name, arm in found.items() if name in kept}
 
 
 def small(data: str) -> dict[str, Arm]:
-    """Teachers that are trained here, and students of one of them."""
+    """Teachers that are trained here, and students of one of them; teachers are compared with fewer pictures."""
     teacher = Stage("teacher", "projects.sit.train", shared=True, base="train")
     other = Stage("convolutions", "projects.sit.train", shared=True, base="train")
     settings = {"model.teacher_weights": teacher.weights}
@@ -71,72 +80,83 @@ def small(data: str) -> dict[str, Arm]:
     found = {"teacher": Arm([evaluation(teacher.weights, {}, shared=True)], words)}
     convolutional = {"model.net": {"name": "test_resnet", "classes": 10}}
     found["teacher_other"] = Arm([evaluation(other.weights, convolutional, shared=True)], "the convolutional teacher")
-    found |= students(settings, LAYOUTS[data][""], second, "")
-    milder = students(settings, LAYOUTS[data]["_mild"], second, "_mild")
-    return found | {
-        name: arm for name, arm in milder.items() if name not in ("pool_mild", "tsm_mild", "tsm_other_mild")
-    }
+    layout = LAYOUTS[data]["_mild"]
+    found |= slimmed(settings, LAYOUTS[data]) | taught(settings | FEW[data], layout, second, "a part of the pictures")
+    return found | {"frd_mild": Arm(student(settings, soft(layout)), "less slimming, FRD, all pictures")}
 
 
 def imagenet(narrow: Settings) -> dict[str, Arm]:
-    """LV-ViT-S, slimmed early (SiT-XS, the unsuffixed arms) and late (SiT-S, "_mild"); the other sizes; DeiT-S."""
-    small = prefixed("model.net", narrow)
-    settings = small | {"model.teacher_weights": weights("small")}
-    second = {"model.other.name": REGNET}
-    found = {"teacher": Arm([evaluation(weights("small"), small, shared=True)], "LV-ViT-S, as published")}
-    found |= students(settings, LAYOUTS["paper"][""], second, "")
-    found |= students(settings, LAYOUTS["paper"]["_mild"], second, "_mild")
+    """LV-ViT-S, slimmed early (SiT-XS, `frd`) and late (SiT-S, `frd_mild`); the other sizes; DeiT-S."""
+    sizes = prefixed("model.net", narrow)
+    settings = sizes | {"model.teacher_weights": weights("small")}
+    early, late = LAYOUTS["paper"][""], LAYOUTS["paper"]["_mild"]
+    found = {"teacher": Arm([evaluation(weights("small"), sizes, shared=True)], "LV-ViT-S, as published")}
+    found |= slimmed(settings, LAYOUTS["paper"]) | taught(settings, early, {"model.other.name": REGNET}, "SiT-XS")
+    found["frd_mild"] = Arm(student(settings, soft(late)), "SiT-S: LV-ViT-S, slimmed late, FRD")
     for size, (name, net, layout) in OTHER_SIZES.items():
         sizes = prefixed("model.net", {"drop_path": 0.0} | net | narrow)
-        pictures = {"data.image_size": 288, "data.resize": 329} if size == "large" else {}
-        policy = {"data.policy": "rand-n3-m9-mstd0.5-inc1"} if size == "large" else {}
-        whole = evaluation(weights(size), sizes | pictures, shared=True)
+        if size == "large":
+            sizes |= {"data.image_size": 288, "data.resize": 329}
+        whole = evaluation(weights(size), without_drop_path(sizes), shared=True)
         found[f"teacher_{size}"] = Arm([whole], f"{name}, as published")
-        given = sizes | pictures | policy | {"model.teacher_weights": weights(size)}
-        found[size] = Arm(student(given, layout), f"{name}, slimmed by TSM and FRD")
+        policy = {"data.policy": "rand-n3-m9-mstd0.5-inc1"} if size == "large" else {}
+        stages = student(sizes | policy | {"model.teacher_weights": weights(size)}, layout)
+        found[size] = Arm(stages, f"{name}, slimmed, FRD")
     deit: Settings = {"model.net.name": DEIT}
     found["teacher_deit"] = Arm([evaluation(None, deit, shared=True)], "DeiT-S, as timm has it")
-    found["deit"] = Arm(student(deit, DEIT_LAYOUT), "DeiT-S, slimmed by TSM and FRD")
+    found["deit"] = Arm(student(deit, DEIT_LAYOUT), "DeiT-S, slimmed, FRD")
     return found
 
 
-def students(settings: Settings, layout: Settings, second: Settings, suffix: str) -> dict[str, Arm]:
-    """Every way of having fewer tokens, at one cost.
+def slimmed(settings: Settings, layouts: dict[str, Settings]) -> dict[str, Arm]:
+    """Every way of having fewer tokens, at one cost and all taught by the teacher's logits; less slimming for two."""
+    found = {}
+    for suffix, words in (("", "much slimming: "), ("_mild", "less slimming: ")):
+        layout = layouts[suffix]
+        for kind in WAYS if not suffix else ("topk", "tsm"):
+            hard = {"after": layout["after"], "kept": layout["hard"], "kind": kind}
+            stages = student(settings | {"model.lambda_token": 0.0}, soft(layout) if kind == "tsm" else hard)
+            found[kind + suffix] = Arm(stages, f"{words}{WAYS[kind]}, logits of the teacher")
+    return found
+
+
+def taught(settings: Settings, layout: Settings, second: Settings, what: str) -> dict[str, Arm]:
+    """TSM with every way of being taught.
 
     Args:
-        settings: of the network and its teacher.
-        layout: where tokens get fewer, and how many dropping and pooling leave.
         second: the other teacher.
+        what: is learned, for people.
     """
-    soft = {key: value for key, value in layout.items() if key != "hard"}
-    none = {"model.lambda_token": 0.0, "model.lambda_logits": 0.0}
-    logits = {"model.lambda_token": 0.0}
-    hard = {
-        kind: ({"after": layout["after"], "kept": layout["hard"], "kind": kind}) for kind in ("random", "topk", "pool")
-    }
-    ways = {kind: (given, logits) for kind, given in hard.items()}
-    ways |= {
-        "tsm": (soft, none),
-        "tsm_logits": (soft, logits),
-        "tsm_other": (soft, none | {"model.net.distilled": True} | second),
-        "tsm_frd": (soft, {}),
+    none: Settings = {"model.lambda_token": 0.0, "model.lambda_logits": 0.0}
+    ways: dict[str, Settings] = {
+        "labels": none,
+        "logits": {"model.lambda_token": 0.0},
+        "other": none | {"model.net.distilled": True} | second,
+        "frd": {},
     }
     return {
-        name + suffix: Arm(
-            student(settings | own, given), WORDS[name] + suffix.replace("_", ", "), name + suffix == "tsm_frd"
-        )
-        for name, (given, own) in ways.items()
+        name: Arm(student(settings | own, soft(layout)), f"{what}: TSM, {TAUGHT[name]}", name == "frd")
+        for name, own in ways.items()
     }
+
+
+def soft(layout: Settings) -> Settings:
+    """A layout for TSM."""
+    return {key: value for key, value in layout.items() if key != "hard"}
 
 
 def student(settings: Settings, layout: Settings) -> list[Stage]:
     """A slimmed network, trained and measured."""
     slimming = prefixed("model.slimming", layout)
     stage = Stage("slim", "projects.sit.slim", settings | slimming)
-    measured = {
-        k: v for k, v in settings.items() if k.startswith("model.net.") or k in ("data.image_size", "data.resize")
-    }
+    kept = ("model.net.", "data.image_size", "data.resize")
+    measured = without_drop_path({key: value for key, value in settings.items() if key.startswith(kept)})
     return [evaluation(stage.weights, measured | slimming)]
+
+
+def without_drop_path(settings: Settings) -> Settings:
+    """It is for training alone."""
+    return {key: value for key, value in settings.items() if key != "model.net.drop_path"}
 
 
 def evaluation(source: Output | str | None, settings: Settings, shared: bool = False) -> Stage:

@@ -24,17 +24,17 @@ def count(module, trained=False):
 
 
 def test_students_are_trained_with_what_recovers_their_tokens_and_teachers_only_answer():
-    made = planned("tsm_frd")
+    made = planned("frd")
     assert count(made.model, trained=True) == 25_240_774 + 21_782_640
     assert count(made.model) - count(made.model, trained=True) == 25_368_704 - 385_000
     assert made.batch == 128 and made.samples == 1_281_167
-    assert count(planned("tsm").model) == 25_240_774
-    assert count(planned("tsm_other").model["other"]) == pytest.approx(83.6e6, rel=0.01)
+    assert count(planned("labels").model) == 25_240_774
+    assert count(planned("other").model["other"]) == pytest.approx(83.6e6, rel=0.01)
     assert planned("deit").model["student"].vit.num_prefix_tokens == 1
 
 
 def test_a_picture_costs_what_the_paper_reports():
-    made = planned("tsm_frd", "test")
+    made = planned("frd", "test")
     materialise(made, "32-true")
     assert measure(made, 2, "32-true").forward == pytest.approx(2 * 2 * 1.48e9, rel=0.01)
     assert count(made.model, trained=True) == 0

@@ -29,4 +29,4 @@ def make(folder: Path) -> None:
         state = build(net).state_dict() | {f"aux_head.{k}": v for k, v in auxiliary.state_dict().items()}
         torch.save({"model": state}, folder / f"weights/lvvit_{size}.pth")
     write_timm(folder / "hub", DEIT, embed_dim=32, num_heads=2)
-    write_timm(folder / "hub", REGNET, w0=8, wa=8.0, wm=2.0, group_size=8, depth=4)
+    write_timm(folder / "hub", REGNET, w0=8, wa=20.0, wm=2.0, group_size=8, depth=8)
