@@ -66,7 +66,7 @@ def arms(scale: Scale) -> dict[str, Arm]:
     found = imagenet(NARROW if scale == "rehearsal" else {})
     if scale == "paper":
         return found
-    kept = {"teacher", "random", "topk", "pool", "other", "frd", "teacher_large", "large", "deit"}
+    kept = {"teacher", "topk", "other", "frd", "large", "deit"}
     return {name: arm for name, arm in found.items() if name in kept}
 
 

@@ -108,7 +108,8 @@ def test_published_sizes(size):
     sizes, layout, parameters, reverse, slimming, modules, (after, before) = PUBLISHED[size]
     net = Net(**sizes)
     with torch.device("meta"):
-        student, whole = SlimViT(build(net), Slimming(**layout)).eval(), SlimViT(build(net), None).eval()
+        vit = build(net).eval()
+        student, whole = SlimViT(vit, Slimming(**layout)), SlimViT(vit, None)
         found = reverse_modules(student)
         auxiliary = (net.dim + 1) * net.classes
         assert count(student) + auxiliary == parameters and count(student.tsm) == slimming

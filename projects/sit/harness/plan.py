@@ -64,4 +64,4 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
 def _net(values: dict[str, Any]) -> Net:
     """Networks of the hub by the name that timm has for them: nothing is fetched."""
     name = values.get("name")
-    return Net(**values | {"name": name and name.removeprefix("hf-hub:timm/").partition(".")[0]})
+    return Net(**{**values, "name": name and name.removeprefix("hf-hub:timm/").partition(".")[0]})

@@ -146,17 +146,20 @@ def train(given: argparse.Namespace) -> None:
         )
     random.seed(given.seed)
     torch.manual_seed(given.seed)
-    classes = 1000
+    settings = {}
     if given.weights is not None:
         state = load_state(given.weights)
         head = state.get("head.weight")
         if head is None:
             raise UserError(f"{printable(given.weights)} has no head.weight: give a network with its classifier")
-        classes = len(head)
+        settings["num_classes"] = len(head)
+    plain = as_vit(named(given.teacher, pretrained=False, **settings))
+    classes, depth = plain.num_classes, len(plain.blocks)
+    if not classes:
+        raise UserError(f"{given.teacher} has no classifier: name another network, or give --weights of one that has")
     names = class_names(given.classes, classes)
-    plain = as_vit(named(given.teacher, pretrained=False, num_classes=classes))
-    depth = len(plain.blocks)
-    slimming = Slimming(given.after or [max(1, round(depth * part / 12)) for part in (5, 7, 9)], given.keep)
+    usual = {max(1, round(depth * part / 12)) for part in (5, 7, 9)}
+    slimming = Slimming(given.after or sorted(usual), given.keep)
     device = device_of(given.device)
     weights = None if given.weights is None else str(given.weights)
     module = SelfSlimming(Net(given.teacher, classes), slimming, weights).to(device)
