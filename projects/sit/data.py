@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 from timm.data import create_transform
+from timm.data.auto_augment import posterize
 from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 
@@ -42,6 +43,10 @@ class Samples(Pictures):
             self.transform = create_transform(
                 size, is_training=True, color_jitter=0.4, auto_augment=policy, interpolation="bicubic", re_prob=0.25
             )
+            for step in self.transform.transforms:
+                for operation in getattr(step, "ops", ()):
+                    if operation.aug_fn is posterize:
+                        operation.aug_fn = keep_bits
         elif augmentation == "crops":
             crop = transforms.RandomCrop(size, PAD)
             self.transform = transforms.Compose([crop, transforms.RandomHorizontalFlip(), *ends])
@@ -60,6 +65,11 @@ class Samples(Pictures):
         """The shorter side scaled to `resize`, then the middle: uint8 [H, W, 3] -> [S, S, 3]."""
         scaled, edge = square(image, self.resize), (self.resize - self.size) // 2
         return scaled[edge : edge + self.size, edge : edge + self.size]
+
+
+def keep_bits(image: Image.Image, bits: int, **settings: Any) -> Image.Image:
+    """Posterize. Now and then timm keeps no bit at all, which is black and refused by Pillow: one is kept."""
+    return posterize(image, max(1, bits), **settings)
 
 
 @contextmanager

@@ -176,6 +176,12 @@ def test_augmentation_follows_from_its_generator_and_leaves_the_global_ones_alon
         assert np.array_equal(np.random.get_state()[1], states[1])
 
 
+def test_the_strongest_augmentation_is_taken_too():
+    samples = Samples(Noise(), 24, 24, "full", "rand-m10-n4-inc1", False)
+    drawn = [samples.draw(3, np.random.default_rng(seed))["image"] for seed in range(60)]
+    assert torch.isfinite(torch.stack(drawn)).all()
+
+
 def test_evaluation_takes_the_middle_of_the_scaled_picture_and_normalises_it():
     samples = Samples(Noise(), 32, 40, "none", "", False)
     found = samples.draw(2, np.random.default_rng(0))["image"]

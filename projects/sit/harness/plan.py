@@ -14,8 +14,8 @@ from projects.sit.model import Slimming, SlimViT, recovered, reverse_modules
 
 TRAIN, TEST = 1_281_167, 50_000
 """Pictures of ImageNet."""
-LOADER_SECONDS = 0.02
-"""For a picture of ImageNet's usual size with all augmentations, on one core of an EPYC."""
+LOADER_SECONDS = 0.005
+"""For a made-up picture of 375 x 500 pixels with all augmentations, on one core of an EPYC."""
 
 
 def workload(stage: Stage, config: dict[str, Any]) -> Workload:
