@@ -53,29 +53,6 @@ class PictureSource(ABC):
     def __getitem__(self, index: int) -> Picture: ...
 
 
-class Part(PictureSource):
-    """Successive pictures of a source: the last training pictures serve where there is no validation split (CIFAR-10).
-
-    Args:
-        source: where they are.
-        start: number of the first.
-        count: how many.
-    """
-
-    def __init__(self, source: PictureSource, start: int, count: int):
-        if start < 0 or count < 1 or start + count > len(source):
-            raise UserError(f"pictures {start} to {start + count - 1} are wanted, of {len(source)}")
-        self.rows, self.start, self.count, self.classes = source, start, count, source.classes
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Picture:
-        if not 0 <= index < self.count:
-            raise IndexError(index)
-        return self.rows[self.start + index]
-
-
 class Pictures(Dataset):
     """A source as samples: {image float32 [3, S, S] in [0, 1], label, caption, index}.
 

@@ -40,15 +40,10 @@ def shuffled(count: int, blocks: Sequence[int], rng: np.random.Generator) -> np.
 
 
 class Stream(Dataset):
-    """An endless shuffled view: position p is sample order_e(p mod n) of epoch e = p // n, with its own generator.
+    """An endless shuffled view: position p is sample order_e(p mod n) of epoch e = p // n, with its own generator."""
 
-    Args:
-        repeats: draws of a sample that follow each other, each with a generator of its own (repeated augmentation): an
-            epoch is as long as ever, and has the first n / repeats samples of its order.
-    """
-
-    def __init__(self, samples: Draws, seed: int, repeats: int = 1):
-        self.samples, self.seed, self.repeats = samples, seed, repeats
+    def __init__(self, samples: Draws, seed: int):
+        self.samples, self.seed = samples, seed
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def __len__(self) -> int:
@@ -60,9 +55,7 @@ class Stream(Dataset):
             self._epoch = epoch
             rng, blocks = np.random.default_rng((self.seed, 0, epoch)), getattr(self.samples, "blocks", ())
             self._order = shuffled(len(self.samples), blocks, rng)
-        return self.samples.draw(
-            int(self._order[offset // self.repeats]), np.random.default_rng((self.seed, 1, position))
-        )
+        return self.samples.draw(int(self._order[offset]), np.random.default_rng((self.seed, 1, position)))
 
 
 class StreamSampler(Sampler[int]):
@@ -97,14 +90,12 @@ def stream_loader(
     seed: int = 0,
     num_workers: int = 0,
     collate: Callable[[list[Any]], Any] | None = None,
-    repeats: int = 1,
 ) -> DataLoader:
     """A training loader that continues where `trainer`'s restored loop stands.
 
     Args:
         batch_size: per process. An epoch is len(samples) // (batch_size * world_size) batches.
         trainer: a Lightning trainer; its restored batch counter says how many batches of this epoch are behind.
-        repeats: see `Stream`; the draws of a sample fall to different processes, where there are several.
 
     Raises:
         UserError: when there are fewer samples than one global batch.
@@ -121,7 +112,7 @@ def stream_loader(
     sampler = StreamSampler(len(samples), batch_size, trainer.global_rank, world, start=done)
     sampler.set_epoch(trainer.current_epoch)
     return DataLoader(
-        Stream(samples, seed, repeats),
+        Stream(samples, seed),
         batch_size=batch_size,
         sampler=sampler,
         num_workers=num_workers,

@@ -13,6 +13,27 @@ from common.errors import UserError
 from projects.quantized_distillation.model import CLASSES
 
 
+class Part(PictureSource):
+    """Successive pictures of a source: CIFAR-10 has no validation split, so the last of its training pictures serve.
+
+    Args:
+        source: where they are.
+        start: number of the first.
+        count: how many.
+    """
+
+    def __init__(self, source: PictureSource, start: int, count: int):
+        if start < 0 or count < 1 or start + count > len(source):
+            raise UserError(f"pictures {start} to {start + count - 1} are wanted, of {len(source)}")
+        self.rows, self.start, self.count, self.classes = source, start, count, source.classes
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Picture:
+        return self.rows[self.start + index]
+
+
 class Drawn(PictureSource):
     """Examples of a source, drawn by a seed; a share of them with a label that is another class's.
 

@@ -13,13 +13,54 @@ from timm.data.auto_augment import posterize
 from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 
-from common.data.images import IMAGENET_MEAN, IMAGENET_STD, PictureData, Pictures, PictureSource, square
-from common.data.stream import stream_loader
+from common.data.images import IMAGENET_MEAN, IMAGENET_STD, Picture, PictureData, Pictures, PictureSource, square
+from common.data.stream import Draws, Stream, stream_loader
 from common.errors import UserError
 
 Augmentation = Literal["none", "crops", "full"]
 PAD = 4
 """Pixels on each side before a random crop of small pictures."""
+
+
+class Part(PictureSource):
+    """Successive pictures of a source: CIFAR-10 has no validation split, so the last of its training pictures serve.
+
+    Args:
+        source: where they are.
+        start: number of the first.
+        count: how many.
+    """
+
+    def __init__(self, source: PictureSource, start: int, count: int):
+        if start < 0 or count < 1 or start + count > len(source):
+            raise UserError(f"pictures {start} to {start + count - 1} are wanted, of {len(source)}")
+        self.rows, self.start, self.count, self.classes = source, start, count, source.classes
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Picture:
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        return self.rows[self.start + index]
+
+
+class RepeatedStream(Stream):
+    """A stream that draws a sample several times in a row, each time with a generator of its own (repeated
+    augmentation). An epoch is as long as ever: it has the first n / repeats samples of its order. Positions that follow
+    each other fall to different processes, where there are several.
+    """
+
+    def __init__(self, samples: Draws, seed: int, repeats: int):
+        super().__init__(samples, seed)
+        self.repeats = repeats
+
+    def __getitem__(self, position: int) -> Any:
+        epoch, offset = divmod(position, len(self))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, np.random.default_rng((self.seed, 0, epoch)).permutation(len(self))
+        index = int(self._order[offset // self.repeats])
+        return self.samples.draw(index, np.random.default_rng((self.seed, 1, position)))
 
 
 class Samples(Pictures):
@@ -134,7 +175,19 @@ class LabelledPictures(PictureData):
 
     def train_dataloader(self) -> DataLoader:
         samples = self.samples("train", self.augmentation)
-        return stream_loader(samples, self.batch_size, self.trainer, self.seed, self.num_workers, repeats=self.repeats)
+        once = stream_loader(samples, self.batch_size, self.trainer, self.seed, self.num_workers)
+        if self.repeats == 1:
+            return once
+        return DataLoader(
+            RepeatedStream(samples, self.seed, self.repeats),
+            self.batch_size,
+            sampler=once.sampler,  # it continues where a restored run stands
+            num_workers=self.num_workers,
+            drop_last=True,
+            persistent_workers=once.persistent_workers,
+            pin_memory=once.pin_memory,
+            generator=once.generator,
+        )
 
     def test_dataloader(self) -> Any:
         return [self.ordered(split) for split in ("test", "val") if split == "test" or split in self.sources]

@@ -55,19 +55,6 @@ def test_a_position_is_the_same_whenever_it_is_asked_for() -> None:
     assert any(not torch.equal(Stream(Numbered(10), seed=4)[p], forwards[p]) for p in range(10))
 
 
-def test_repeated_draws_follow_each_other_each_with_its_own_chance_and_fall_to_different_processes() -> None:
-    stream = Stream(Numbered(12), seed=3, repeats=3)
-    for epoch in range(2):
-        drawn = [stream[12 * epoch + k] for k in range(12)]
-        groups = [{int(draw[0]) for draw in drawn[k : k + 3]} for k in range(0, 12, 3)]
-        assert all(len(group) == 1 for group in groups) and len(set.union(*groups)) == 4
-        assert len({float(draw[1]) for draw in drawn}) == 12
-    parts = [stream_loader(Numbered(12), 2, trainer(rank=rank, world=3), repeats=3) for rank in range(3)]
-    for one, two, three in zip(*parts, strict=True):
-        assert one[:, 0].tolist() == two[:, 0].tolist() == three[:, 0].tolist()
-        assert len({*one[:, 1].tolist(), *two[:, 1].tolist(), *three[:, 1].tolist()}) == 6
-
-
 def test_samples_in_blocks_come_a_few_blocks_at_a_time_and_each_once() -> None:
     sizes = [3, 7, 1] * 11
     owner = np.repeat(np.arange(len(sizes)), sizes)

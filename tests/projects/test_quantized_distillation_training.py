@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_model
 from torch.nn import functional as F
 
-from common.data.images import Part, Picture, PictureSource
+from common.data.images import Picture, PictureSource
 from common.errors import UserError
 from common.training.weights import load_state
-from projects.quantized_distillation.data import Crops, Drawn, LabelledData, collate
+from projects.quantized_distillation.data import Crops, Drawn, LabelledData, Part, collate
 from projects.quantized_distillation.model import ConvNet, Sizes, accuracy
 from projects.quantized_distillation.points import PointLearning, load_learned, point_values
 from projects.quantized_distillation.quantize import Quantizer, uniform

@@ -1,17 +1,18 @@
 """Self-slimming as it trains: who moves at which rate, who is asked, what reaches the answer; its pictures."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from common.data.images import IMAGENET_MEAN, IMAGENET_STD, Part, Picture, PictureSource
+from common.data.images import IMAGENET_MEAN, IMAGENET_STD, Picture, PictureSource
 from common.data.worlds.motifs import Motifs
 from common.errors import UserError
 from projects.sit.backbone import Net, build
-from projects.sit.data import LabelledPictures, Samples
+from projects.sit.data import LabelledPictures, Part, Samples
 from projects.sit.evaluate import Evaluation
 from projects.sit.model import Slimming
 from projects.sit.slim import SelfSlimming
@@ -196,3 +197,36 @@ def test_a_test_goes_through_the_test_pictures_and_then_those_of_validation():
     data = LabelledPictures(val=Part(Noise(), 8, 4), test=Part(Noise(), 0, 8), image_size=32, batch_size=8)
     test, val = data.test_dataloader()
     assert next(iter(test))["label"].tolist() == list(range(8)) and next(iter(val))["label"].tolist() == [8, 9, 10, 11]
+
+
+def loader(data, rank=0, done=0, epoch=0):
+    """The loader of one of three processes, from a batch of an epoch on."""
+    progress = SimpleNamespace(current=SimpleNamespace(ready=done), is_last_batch=False)
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
+    data.trainer = SimpleNamespace(fit_loop=loop, current_epoch=epoch, global_rank=rank, world_size=3)
+    return data.train_dataloader()
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_repeated_draws_of_a_picture_fall_to_different_processes_each_with_its_own_chance(epoch):
+    data = LabelledPictures(Noise(), image_size=32, resize=40, batch_size=2, augmentation="crops", repeats=3)
+    parts = [list(loader(data, rank, epoch=epoch)) for rank in range(3)]
+    assert [len(part) for part in parts] == [2, 2, 2]
+    for one, two, three in zip(*parts, strict=True):
+        assert one["label"].tolist() == two["label"].tolist() == three["label"].tolist()
+        views = torch.cat([one["image"], two["image"], three["image"]])
+        assert len({view.numpy().tobytes() for view in views}) == 6
+    assert len({label for batch in parts[0] for label in batch["label"].tolist()}) == 4
+    [last] = loader(data, 1, done=1, epoch=epoch)
+    assert torch.equal(last["image"], parts[1][1]["image"])
+    once = LabelledPictures(Noise(), image_size=32, batch_size=2)
+    seen = [label for rank in range(3) for batch in loader(once, rank) for label in batch["label"].tolist()]
+    assert sorted(seen) == list(range(12))
+
+
+def test_a_part_of_a_source_is_successive_pictures_of_it():
+    part = Part(Noise(), 4, 3)
+    assert [picture.label for picture in part] == [4, 5, 6]
+    for start, count in ((-1, 3), (4, 0), (10, 3)):
+        with pytest.raises(UserError, match="of 12"):
+            Part(Noise(), start, count)
