@@ -15,8 +15,11 @@ SYNSETS = tuple(f"n{number:08d}" for number in range(20))
 
 
 def make(folder: Path) -> None:
-    """Write `data/imagenet/{train,val}/<synset>/*.JPEG`, LV-ViT's weight files, and two networks of timm's."""
-    for split, images in (("train", 30), ("val", 1)):
+    """Write `data/imagenet/{train,val}/<synset>/*.JPEG`, LV-ViT's weight files, and two networks of timm's.
+
+    More than 500 training pictures: every 500th is for validation, and each of two processes needs one.
+    """
+    for split, images in (("train", 26), ("val", 1)):
         root = folder / "data/imagenet" / split
         make_image_folder(root, SYNSETS, images, resolution=(48, 64))
         for file in root.rglob("*.jpg"):
