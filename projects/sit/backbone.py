@@ -82,7 +82,7 @@ class ConvStem(nn.Module):
             self.add_module(f"conv{k}", nn.Conv2d(before, embed_dim // part, 3, stride, padding=1, bias=False))
             self.add_module(f"bn{k}", nn.BatchNorm2d(embed_dim // part))
             before = embed_dim // part
-        self.patch_size, self.grid_size = (16, 16), (img_size // 16, img_size // 16)
+        self.img_size, self.grid_size = (img_size, img_size), (img_size // 16, img_size // 16)
         self.num_patches = self.grid_size[0] ** 2
 
     def forward(self, x: Tensor) -> Tensor:

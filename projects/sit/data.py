@@ -70,7 +70,7 @@ class Samples(Pictures):
         size: S, pixels.
         resize: of the shorter side, before a centre crop of S.
         augmentation: none; crops of small pictures, padded, mirrored half of the time; or what the paper trains with:
-            a part of the picture, mirrored, RandAugment, colour jitter, random erasing.
+            a part of the picture, mirrored, RandAugment, colour jitter, random erasing by noise.
         policy: RandAugment's, as timm writes it.
     """
 
@@ -82,8 +82,9 @@ class Samples(Pictures):
         ends = [transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
         if augmentation == "full":
             self.transform = create_transform(
-                size, is_training=True, color_jitter=0.4, auto_augment=policy, interpolation="bicubic", re_prob=0.25
-            )
+                size, is_training=True, color_jitter=0.4, auto_augment=policy, interpolation="bicubic", re_prob=0.25,
+                re_mode="pixel",
+            )  # fmt: skip
             for step in self.transform.transforms:
                 for operation in getattr(step, "ops", ()):
                     if operation.aug_fn is posterize:

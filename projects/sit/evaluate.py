@@ -68,9 +68,8 @@ def costs(net: SlimViT) -> dict[str, float]:
 
     Of the modules that make tokens fewer too.
     """
-    side = net.vit.patch_embed.grid_size[0] * net.vit.patch_embed.patch_size[0]
     with torch.no_grad(), flop_counter() as counted:
-        net(torch.zeros(1, 3, side, side))
+        net(torch.zeros(1, 3, *net.vit.patch_embed.img_size))
     parameters = sum(p.numel() for p in net.parameters())
     tokens = sum(net.counts) / len(net.counts)
     return {"macs": counted.get_total_flops() / 2e6, "tokens": tokens, "params": float(parameters)}

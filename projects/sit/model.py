@@ -159,6 +159,11 @@ class Seen(NamedTuple):
     hard: Tensor | None
     tokens: list[Tensor]
 
+    @property
+    def answer(self) -> Tensor:
+        """Logits [B, C]; where two tokens have some, their mean."""
+        return self.logits if self.hard is None else (self.logits + self.hard) / 2
+
 
 class SlimViT(nn.Module):
     """A vision transformer whose tokens get fewer on the way; with all of them where `slimming` is None.
@@ -197,9 +202,12 @@ class SlimViT(nn.Module):
             x = checkpoint(block, x, use_reentrant=False) if vit.grad_checkpointing and self.training else block(x)
             if number in self.after:
                 slim = self.tsm[self.after.index(number)]
-                if mixing is not None:
+                if mixing is None:
+                    left = slim(x[:, prefix:])
+                else:  # what is shown is what was used: some weights are drawn
                     mixing.append(slim.weights(x[:, prefix:]))
-                x = torch.cat([x[:, :prefix], slim(x[:, prefix:])], 1)
+                    left = mixing[-1] @ x[:, prefix:]
+                x = torch.cat([x[:, :prefix], left], 1)
             found.append(x[:, prefix:])
         x = vit.norm(x)
         if hasattr(vit, "head_dist"):
@@ -207,9 +215,8 @@ class SlimViT(nn.Module):
         return Seen(vit.forward_head(x), None, found)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, C]; where two tokens have some, their mean."""
-        seen = self.see(images)
-        return seen.logits if seen.hard is None else (seen.logits + seen.hard) / 2
+        """The answer, [B, C]."""
+        return self.see(images).answer
 
 
 def reverse_modules(student: SlimViT) -> nn.ModuleList:

@@ -1,7 +1,7 @@
 """Train a slimmed copy of a network, taught by the network itself.
 
-    python -m projects.sit.slim fit --config projects/sit/configs/mini/slim.yaml \\
-        --config projects/sit/configs/mini/aggressive.yaml --model.teacher_weights FILE
+    python -m projects.sit.slim fit --config projects/sit/configs/mini/slim.yaml --model.teacher_weights FILE \\
+        --model.slimming.after [2,3]
 """
 
 from dataclasses import replace

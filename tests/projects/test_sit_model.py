@@ -96,6 +96,24 @@ def test_the_class_token_keeps_what_it_attends_to_most():
     assert count(student) == count(build(SMALL))
 
 
+def test_pictures_show_the_tokens_that_were_used():
+    student = SlimViT(build(SMALL), Slimming([2, 3], kept=[9, 4], kind="random")).eval()
+    mixing, before = [], []
+    for block in student.vit.blocks[1:3]:
+        block.register_forward_hook(lambda module, inputs, output: before.append(output[:, 1:]))
+    seen = student.see(torch.randn(2, 3, 24, 24), mixing)
+    for weights, whole, left in zip(mixing, before, seen.tokens[1:3], strict=True):
+        torch.testing.assert_close(weights @ whole, left)
+
+
+def test_costs_are_counted_for_any_plain_vision_transformer():
+    with torch.device("meta"):
+        for name in ("vit_small_r26_s32_224", "deit_tiny_distilled_patch16_224"):
+            vit = build(Net(name)).eval()
+            whole, slim = (costs(SlimViT(vit, slimming))["macs"] for slimming in (None, Slimming([5, 7, 9])))
+            assert 1.1 < whole / slim < 1.9
+
+
 def test_pooling_takes_means_of_neighbours(tokens):
     module = Pooling(9)
     torch.testing.assert_close(module(tokens), tokens.reshape(3, 9, 4, 16).mean(2))

@@ -81,6 +81,7 @@ def test_the_export_answers_as_the_network_for_any_batch(work, capsys):
         ([*SLIM, TEACHER, "--weights", "headless.safetensors"], "head.weight"),
         ([*SLIM, TEACHER, "--weights", "mine.pth", "--after", "7"], "1 to 6"),
         ([*SLIM, TEACHER, "--keep", "1"], "--keep"),
+        ([*SLIM, TEACHER, "--lr", "nan"], "--lr"),
         ([*SLIM, TEACHER, "--out", "x.pt"], ".safetensors"),
         ([*SLIM, TEACHER, "--classes", "mine.txt", "--weights", "mine.pth"], "1 classes"),
         (["classify", "photos", "--model", "mine.pth"], "not written by"),

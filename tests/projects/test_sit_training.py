@@ -177,6 +177,16 @@ def test_augmentation_follows_from_its_generator_and_leaves_the_global_ones_alon
         assert np.array_equal(np.random.get_state()[1], states[1])
 
 
+def test_random_erasing_leaves_noise_as_in_the_official_code():
+    class Grey(Noise):
+        def __getitem__(self, index):
+            return Picture(np.full((40, 48, 3), 128, np.uint8), index, "", str(index))
+
+    samples = Samples(Grey(), 24, 24, "full", "rand-m0-n1", False)
+    drawn = [samples.draw(3, np.random.default_rng(seed))["image"] for seed in range(40)]
+    assert 2 < sum(len(image.unique()) > 30 for image in drawn) < 20, "about a quarter has a noisy part"
+
+
 def test_the_strongest_augmentation_is_taken_too():
     samples = Samples(Noise(), 24, 24, "full", "rand-m10-n4-inc1", False)
     drawn = [samples.draw(3, np.random.default_rng(seed))["image"] for seed in range(60)]

@@ -81,9 +81,9 @@ def parser() -> argparse.ArgumentParser:
 def check(given: argparse.Namespace) -> None:
     """UserError for what cannot be done, before anything is loaded."""
     if given.command == "train" and (
-        min(given.steps, given.batch) < 1 or given.lr <= 0 or not 0 < given.keep < 1 or given.seed < 0
+        min(given.steps, given.batch) < 1 or not 0 < given.lr < 1 or not 0 < given.keep < 1 or given.seed < 0
     ):
-        raise UserError("--steps and --batch from 1, --lr above 0, --keep between 0 and 1, --seed from 0")
+        raise UserError("--steps and --batch from 1, --lr and --keep between 0 and 1, --seed from 0")
     if given.command == "train" and not given.pictures.is_dir():
         raise UserError(f"no folder at {printable(given.pictures)}: give one with pictures in it")
     if given.command == "classify" and given.top < 1:
@@ -184,7 +184,7 @@ def train(given: argparse.Namespace) -> None:
             target = teacher.see(images)
         seen = student.train().see(images)
         loss = 2 * token_loss(recovered(seen.tokens, reverse), target.tokens)
-        loss = loss + 2 * forward_kl(seen.logits, target.logits)
+        loss = loss + 2 * forward_kl(seen.answer, target.answer)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
