@@ -1,4 +1,4 @@
-"""PromptKD's model and losses: closed forms, what is trained, plain CLIP as a special case, sizes of the real student."""
+"""PromptKD's model and losses: closed forms, what is trained, plain CLIP as a special case, the real student."""
 
 import copy
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from common.errors import UserError
 from common.models.clip import prompted_image
 from projects.promptkd.losses import distillation_loss, epoch_weights, promptsrc_terms
-from projects.promptkd.model import PromptedClip, Projector, Student
+from projects.promptkd.model import Projector, PromptedClip, Student
 from projects.promptkd.schedule import Epochs
 from tests.projects.promptkd_small import KINDS, SENTENCE, TEMPLATES, clip
 

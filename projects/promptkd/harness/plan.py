@@ -38,10 +38,11 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
     model, data = config["model"], config["data"]
     split = "test" if stage.run == "test" else "train"
     classes, train, test = COUNTS[data[split]["init_args"]["name"]]
-    known = base_classes(classes) if data["base"] else classes
-    samples = test if stage.run == "test" else min(train, known * (data["per_class"] or train))
+    known = base_classes(classes) if data.get("base") else classes
+    samples = test if stage.run == "test" else min(train, known * (data.get("per_class") or train))
     described = {"teach": _teach, "distill": _distill, "evaluate": _evaluate}[stage.name]
     networks, step = described(model, known, data["image_size"])
+    by_parts(networks)
     batch = data["eval_batch_size"] if stage.run == "test" else data["batch_size"]
     reported = REPORTED.get(stage.name, "")
     return Workload(networks, step, batch, samples, optimizer_bytes=4, workers=data["num_workers"], reported=reported)
@@ -52,6 +53,14 @@ def hollow(source: str) -> Clip:
     name = source.split(":")[0]
     net = open_clip.create_model(name, load_weights=False, device="meta")
     return Clip(net, {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": HALF}, None)
+
+
+def by_parts(network: nn.Module) -> nn.Module:
+    """Have attention computed by its parts: of its fused pass, which evaluation takes, torch counts no operation."""
+    for module in network.modules():
+        if isinstance(module, nn.MultiheadAttention):
+            module.train()  # it has no dropout
+    return network
 
 
 def prompts_of(clip: Clip, depth: int, count: int = 4) -> Prompts:
@@ -86,17 +95,17 @@ def _teach(model: dict[str, Any], classes: int, side: int) -> tuple[nn.Module, S
 def _distill(model: dict[str, Any], classes: int, side: int) -> tuple[nn.Module, Step]:
     """A step of `PromptDistillation`; the class vectors are stored."""
     own, teacher = hollow(model["clip"]), hollow(model["teacher"]).requires_grad_(False)
-    prompts = None if model["teacher_prompts"] is None else prompts_of(teacher, 9).requires_grad_(False)
+    prompts = None if "teacher_prompts" not in model else prompts_of(teacher, 9).requires_grad_(False)
     vectors = torch.zeros(classes, teacher.dim)
-    stored = torch.zeros(classes, own.dim) if model["own_text"] else vectors
-    student = Student(own, stored, model["depth"], model["count"], model["layers"], model["tower"])
+    stored = torch.zeros(classes, own.dim) if model.get("own_text") else vectors
+    student = Student(own, stored, model["depth"], model["count"], model["layers"], model.get("tower", False))
 
     def step(n: int) -> Tensor:
         pictures = torch.zeros(n, 3, side, side)
         with torch.no_grad():
             taught = _images(teacher, prompts, pictures)
         found = student.images(pictures)
-        if model["imitated"] != "logits":
+        if "imitated" in model:
             return F.mse_loss(found, taught)
         return distillation_loss(student.logits(found), teacher.scale * taught @ vectors.T)
 
@@ -107,10 +116,10 @@ def _distill(model: dict[str, Any], classes: int, side: int) -> tuple[nn.Module,
 def _evaluate(model: dict[str, Any], classes: int, side: int) -> tuple[nn.Module, Step]:
     """A pass of the image tower; class vectors are there."""
     clip = hollow(model["clip"])
-    if model["student"] is not None:
+    if "student" in model:
         student = Student(clip, torch.zeros(classes, clip.dim), 9).requires_grad_(False).eval()
         return student, lambda n: student(torch.zeros(n, 3, side, side))
-    prompts = None if model["prompts"] is None else prompts_of(clip, 9)
+    prompts = prompts_of(clip, 9) if "prompts" in model else None
     vectors = torch.zeros(classes, clip.dim)
     networks = nn.ModuleDict({"clip": clip} if prompts is None else {"clip": clip, "prompts": prompts})
     networks.requires_grad_(False).eval()

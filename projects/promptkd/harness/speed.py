@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from common.models.clip import HALF, Clip, prompted_image
 from common.workload import Network, Speed
-from projects.promptkd.harness.plan import prompts_of
+from projects.promptkd.harness.plan import by_parts, prompts_of
 from projects.promptkd.model import Student
 
 CLASSES, DIM = 397, 768  # of SUN397, on which the paper measures; of ViT-L/14's class vectors
@@ -45,25 +45,28 @@ def speed() -> Speed:
     )
 
 
-def _clip(name: str) -> Clip:
-    net = open_clip.create_model(name, load_weights=False)
+def _clip(name: str, device: str = "cpu") -> Clip:
+    net = open_clip.create_model(name, load_weights=False, device=device)
     return Clip(net, {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": HALF}, None)
 
 
 def _teacher() -> tuple[nn.Module, tuple[Tensor, ...]]:
-    return Seen(_clip("ViT-L-14-quickgelu")).eval(), (torch.zeros(1, 3, 224, 224),)
+    return by_parts(Seen(_clip("ViT-L-14-quickgelu")).eval()), (torch.zeros(1, 3, 224, 224),)
 
 
-def _distilled() -> Student:
-    student = Student(_clip("ViT-B-16-quickgelu"), torch.zeros(CLASSES, DIM)).eval()
-    student.clip.net.transformer = nn.Identity()  # of the text tower nothing is used
-    student.clip.net.token_embedding = nn.Identity()
+def distilled(device: str = "cpu") -> Student:
+    """A student without a text tower, of which nothing is used."""
+    clip = _clip("ViT-B-16-quickgelu", device)
+    student = Student(clip, torch.zeros(CLASSES, DIM)).eval()
+    for name in ("transformer", "token_embedding", "ln_final"):
+        setattr(clip.net, name, nn.Identity())
+    clip.net.positional_embedding = clip.net.text_projection = None
     return student
 
 
 def _student() -> tuple[nn.Module, tuple[Tensor, ...]]:
-    return _distilled(), (torch.zeros(1, 3, 224, 224),)
+    return by_parts(distilled()), (torch.zeros(1, 3, 224, 224),)
 
 
 def _learned() -> tuple[nn.Module, tuple[Tensor, ...]]:
-    return Learned(_distilled()).eval(), (torch.zeros(1, 512),)
+    return Learned(distilled()).eval(), (torch.zeros(1, 512),)
