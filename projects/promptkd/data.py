@@ -76,7 +76,7 @@ def random_crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.nd
         w, h = min(width, round(height * RATIO[1])), min(height, round(width / RATIO[0]))
     y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
     cut = Image.fromarray(image[y : y + h, x : x + w]).resize((size, size), Image.Resampling.BICUBIC)
-    return np.ascontiguousarray(np.asarray(cut)[:, :: -1 if rng.random() < 0.5 else 1])
+    return np.array(cut)[:, :: -1 if rng.random() < 0.5 else 1].copy()
 
 
 class DomainData(PictureData):

@@ -11,7 +11,9 @@ these classes; which is which need not be known. CLIPs are named as open_clip na
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -96,6 +98,9 @@ def run(given: argparse.Namespace) -> None:
     names = read_names(given.classes)
     source = Folder(picture_files(given.pictures), tuple(names))
     device = device_of(given.device)
+    for noisy in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
     import lightning.pytorch as L
     from safetensors.torch import save_model
 

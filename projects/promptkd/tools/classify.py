@@ -2,7 +2,8 @@
 
 python -m projects.promptkd.tools.classify mine/ photo.jpg holiday/ --csv answers.csv
 
-Prints a line for each picture: its file, the class and its probability. `--top 3` shows the likeliest three.
+Prints a line for each picture: its file, the class and its probability. `--top 3` shows the likeliest three. Of several
+pictures those that cannot be read are said and passed over.
 """
 
 from __future__ import annotations
@@ -51,7 +52,14 @@ def run(given: argparse.Namespace) -> None:
     student.to(device)
     rows = []
     for file in files:
-        image = torch.from_numpy(square(read_picture(file), student.clip.image_size)).permute(2, 0, 1)[None]
+        try:
+            pixels = square(read_picture(file), student.clip.image_size)
+        except UserError as error:
+            if len(files) == 1:
+                raise
+            print(f"passed over: {error}", file=sys.stderr)
+            continue
+        image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
         with torch.no_grad():
             chances = student(image.float().to(device) / 255).softmax(-1)[0]
         best = chances.topk(min(given.top, len(names)))
