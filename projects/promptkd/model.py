@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.errors import UserError
-from common.models.clip import Clip, prompted_image, prompted_text
+from common.models.clip import PADDING, Clip, prompted_image, prompted_text
 from common.training.weights import State, load_weights
 
 STD = 0.02  # of prompts at first
@@ -87,8 +87,9 @@ class PromptedClip(nn.Module):
         return self.vectors_of(self.tokens(names))
 
     def tokens(self, names: Names) -> Tensor:
-        """Ids of the sentences, [N, L]."""
-        return self.clip.tokens([self.sentence.replace("{}", name) for name in names])
+        """Ids of the sentences, [N, L], without what pads all of them: the text tower never sees it."""
+        ids = self.clip.tokens([self.sentence.replace("{}", name) for name in names])
+        return ids[:, : int((ids != PADDING).any(0).sum())]
 
     def vectors_of(self, ids: Tensor) -> Tensor:
         """Unit vectors of sentences by their ids [N, L], [N, D]."""
