@@ -100,7 +100,7 @@ class PromptDistillation(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         trained = [value for value in self.student.parameters() if value.requires_grad]
-        return sgd(trained, self.optimiser, self.trainer.max_epochs or 1)
+        return sgd(trained, self.optimiser, self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Without the teacher, which has a file of its own."""

@@ -109,7 +109,7 @@ class PromptTuning(L.LightningModule):
         return self.trainer.max_epochs or 1
 
     def configure_optimizers(self) -> Any:
-        return sgd(self.model.prompts.parameters(), self.optimiser, self.epochs)
+        return sgd(self.model.prompts.parameters(), self.optimiser, self.trainer)
 
     def exported(self) -> nn.Module:
         return self.average if self.consistency else self.model.prompts

@@ -73,7 +73,9 @@ def test_the_paper_s_scale_has_the_official_settings(heeded):
     found = heeded(stage_of("paper", "promptkd_dtd", "distill"), "paper")
     model, data = found["model"], found["data"]
     assert (model["weight"], model["temperature"], model["depth"], model["count"], model["layers"]) == (200, 1, 9, 4, 2)
-    assert model["optimiser"] == {"lr": 0.005, "first": 1e-5, "weight_decay": 5e-4, "momentum": 0.9}
+    assert model["optimiser"] == {
+        "lr": 0.005, "first": 1e-5, "stretches": None, "weight_decay": 5e-4, "momentum": 0.9
+    }  # fmt: skip
     assert data["batch_size"] == 8 and found["trainer"]["max_epochs"] == 20 and data["per_class"] is None
     assert data["augment"] and {data[split]["init_args"]["name"] for split in ("train", "val")} == {"dtd"}
     teach = heeded(stage_of("paper", "promptkd_dtd", "teach"), "paper")

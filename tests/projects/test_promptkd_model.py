@@ -1,6 +1,7 @@
 """PromptKD's model and losses: closed forms, what is trained, plain CLIP as a special case, the real student."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from common.errors import UserError
 from common.models.clip import prompted_image
 from projects.promptkd.losses import distillation_loss, epoch_weights, promptsrc_terms
 from projects.promptkd.model import Projector, PromptedClip, Student
-from projects.promptkd.schedule import Epochs
+from projects.promptkd.schedule import Epochs, sgd
 from tests.projects.promptkd_small import KINDS, SENTENCE, TEMPLATES, clip
 
 PICTURES = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(3))
@@ -54,6 +55,15 @@ def test_the_official_schedule():
     rates = [Epochs().rate(epoch, 20) for epoch in range(20)]
     assert rates[:2] == [1e-5, 0.005] and rates[11] == pytest.approx(0.0025)
     assert 0 < rates[-1] < 2e-4 and rates[1:] == sorted(rates[1:], reverse=True)
+    for epochs, batches in ((12, 25), (3, 100), (48, 6)):  # the same rates, however many pictures an epoch has
+        loader = SimpleNamespace(train_dataloader=lambda batches=batches: range(batches))
+        trainer = SimpleNamespace(
+            max_epochs=epochs, max_steps=-1, limit_train_batches=1.0, accumulate_grad_batches=1, datamodule=loader
+        )
+        found = sgd([nn.Parameter(torch.zeros(1))], Epochs(stretches=12), trainer)["lr_scheduler"]["scheduler"]
+        steps = epochs * batches
+        assert [found.lr_lambdas[0](steps * k // 12) for k in range(12)] == [Epochs().rate(k, 12) for k in range(12)]
+        assert found.lr_lambdas[0](steps) == Epochs().rate(11, 12)
 
 
 def test_prompts_and_projector_alone_are_trained():

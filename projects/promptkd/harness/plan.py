@@ -48,10 +48,10 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
     return Workload(networks, step, batch, samples, optimizer_bytes=4, workers=data["num_workers"], reported=reported)
 
 
-def hollow(source: str) -> Clip:
-    """One of open_clip's CLIPs, of which no value is read."""
+def untrained(source: str, device: str = "meta") -> Clip:
+    """One of open_clip's CLIPs; on the meta device it has no values."""
     name = source.split(":")[0]
-    net = open_clip.create_model(name, load_weights=False, device="meta")
+    net = open_clip.create_model(name, load_weights=False, device=device)
     return Clip(net, {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": HALF}, None)
 
 
@@ -70,7 +70,7 @@ def prompts_of(clip: Clip, depth: int, count: int = 4) -> Prompts:
 
 def _teach(model: dict[str, Any], classes: int, side: int) -> tuple[nn.Module, Step]:
     """A step of `PromptTuning`, in which the text tower reads all classes."""
-    clip = hollow(model["clip"]).requires_grad_(False)
+    clip = untrained(model["clip"]).requires_grad_(False)
     prompts = prompts_of(clip, model["depth"])
     ids = torch.zeros(classes, TOKENS, dtype=torch.long)
     plain_vectors = torch.zeros(classes, clip.dim)
@@ -94,7 +94,7 @@ def _teach(model: dict[str, Any], classes: int, side: int) -> tuple[nn.Module, S
 
 def _distill(model: dict[str, Any], classes: int, side: int) -> tuple[nn.Module, Step]:
     """A step of `PromptDistillation`; the class vectors are stored."""
-    own, teacher = hollow(model["clip"]), hollow(model["teacher"]).requires_grad_(False)
+    own, teacher = untrained(model["clip"]), untrained(model["teacher"]).requires_grad_(False)
     prompts = None if "teacher_prompts" not in model else prompts_of(teacher, 9).requires_grad_(False)
     vectors = torch.zeros(classes, teacher.dim)
     stored = torch.zeros(classes, own.dim) if model.get("own_text") else vectors
@@ -115,7 +115,7 @@ def _distill(model: dict[str, Any], classes: int, side: int) -> tuple[nn.Module,
 
 def _evaluate(model: dict[str, Any], classes: int, side: int) -> tuple[nn.Module, Step]:
     """A pass of the image tower; class vectors are there."""
-    clip = hollow(model["clip"])
+    clip = untrained(model["clip"])
     if "student" in model:
         student = Student(clip, torch.zeros(classes, clip.dim), 9).requires_grad_(False).eval()
         return student, lambda n: student(torch.zeros(n, 3, side, side))

@@ -1,12 +1,11 @@
 """What `make speed PAPER=promptkd` measures: the student that names a picture beside the teacher's image tower."""
 
-import open_clip
 import torch
 from torch import Tensor, nn
 
-from common.models.clip import HALF, Clip, prompted_image
+from common.models.clip import Clip, prompted_image
 from common.workload import Network, Speed
-from projects.promptkd.harness.plan import by_parts, prompts_of
+from projects.promptkd.harness.plan import by_parts, prompts_of, untrained
 from projects.promptkd.model import Student
 
 CLASSES, DIM = 397, 768  # of SUN397, on which the paper measures; of ViT-L/14's class vectors
@@ -45,18 +44,13 @@ def speed() -> Speed:
     )
 
 
-def _clip(name: str, device: str = "cpu") -> Clip:
-    net = open_clip.create_model(name, load_weights=False, device=device)
-    return Clip(net, {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": HALF}, None)
-
-
 def _teacher() -> tuple[nn.Module, tuple[Tensor, ...]]:
-    return by_parts(Seen(_clip("ViT-L-14-quickgelu")).eval()), (torch.zeros(1, 3, 224, 224),)
+    return by_parts(Seen(untrained("ViT-L-14-quickgelu", "cpu")).eval()), (torch.zeros(1, 3, 224, 224),)
 
 
 def distilled(device: str = "cpu") -> Student:
     """A student without a text tower, of which nothing is used."""
-    clip = _clip("ViT-B-16-quickgelu", device)
+    clip = untrained("ViT-B-16-quickgelu", device)
     student = Student(clip, torch.zeros(CLASSES, DIM)).eval()
     for name in ("transformer", "token_embedding", "ln_final"):
         setattr(clip.net, name, nn.Identity())
