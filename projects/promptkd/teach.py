@@ -88,6 +88,7 @@ class PromptTuning(L.LightningModule):
         self.log_dict({f"train/{name}": value for name, value in terms._asdict().items()} | {"train/loss": loss})
         return loss
 
+    @torch.no_grad()
     def on_train_epoch_end(self) -> None:
         weight = epoch_weights(self.epochs, self.average_mean, self.average_std)[self.current_epoch]
         self.total += weight.to(self.total)

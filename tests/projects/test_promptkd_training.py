@@ -72,6 +72,7 @@ def test_kept_are_the_prompts_averaged_over_epochs(clips):
         stage.on_train_epoch_end()
     expected = float((epoch_weights(3, 2, 1) * torch.tensor(values)).sum())
     assert stage.exported().context.mean().item() == pytest.approx(expected)
+    assert all(value.is_leaf and not value.requires_grad for value in stage.exported().parameters())
 
 
 def test_plain_vectors_are_means_before_normalising(clips):
