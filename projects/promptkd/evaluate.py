@@ -67,8 +67,6 @@ class Evaluation(L.LightningModule):
         self.measures = nn.ModuleDict(
             {f"{name}{split}": ZeroShot(vectors, among) for name, among in halves.items() for split in ("", "_val")}
         )
-        self.shown: list[tuple[torch.Tensor, torch.Tensor]] = []
-        """Pictures and scores of the report: of the first batch."""
         self.vectors = vectors
 
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:

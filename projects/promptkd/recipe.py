@@ -66,6 +66,10 @@ ELSEWHERE: Settings = {
     for split in ("train", "val")
     for key, value in (("domain", "plain"), ("kinds", KINDS))
 }
+WEAK_STEPS = 300
+"""At mini scale: of the student's CLIP, where it stands for one that is weaker than the student."""
+CROSS = "the method, its teacher's prompts learned from labels of another set"
+CROSS_SUPERVISED = "prompts of the student's own CLIP, learned from labels of another set"
 REHEARSED = (
     "zero_shot", "teacher", "supervised", "supervised_plain", *STUDENTS, "plain_teacher", "projector_3", "promptkd_b32",
     "promptkd_dtd", "cross_dtd", "cross_supervised_dtd",
@@ -147,11 +151,6 @@ def mini() -> dict[str, Arm]:
     found["cross"] = domain.student(small, big, sources[big], {}, CROSS)
     found["cross_supervised"] = domain.prompted(small, sources[small], CROSS_SUPERVISED)
     return found
-
-
-WEAK_STEPS = 300
-CROSS = "the method, its teacher's prompts learned from labels of another set"
-CROSS_SUPERVISED = "prompts of the student's own CLIP, learned from labels of another set"
 
 
 def compared(
