@@ -162,6 +162,7 @@ def test_the_measures_have_a_floor_and_a_ceiling():
             measure.update(features, labels)
         found = harmonic_mean(float(base.compute()), float(novel.compute()))
         assert found == pytest.approx(expected, abs=0.03)
+    assert harmonic_mean(86.96, 80.73) == pytest.approx(83.73, abs=0.005)  # the paper's
     dim = ZeroShot(vectors)
     dim.update(0.01 * vectors[labels], labels)  # the length of a feature says nothing
     assert dim.compute() == 1
