@@ -124,13 +124,16 @@ def arms(scale: Scale) -> dict[str, Arm]:
 def paper(big: str, small: str, weak: str) -> dict[str, Arm]:
     few, domain = {"data.per_class": 64}, Domain({})
     students = {name: ({**few, **settings}, words) for name, (settings, words) in (STUDENTS | SWEEPS).items()}
-    found = compared(domain, big, small, weak, students, SMALL_TEACHER)
+    teacher = domain.teach(big)
+    found = compared(domain, big, small, weak, teacher, students, SMALL_TEACHER)
     found["zero_shot_b32"] = domain.zero_shot(weak, "student ViT-B/32 as it is")
-    found["promptkd_b32"] = domain.student(weak, big, domain.teach(big), few, "student ViT-B/32, distilled")
+    found["promptkd_b32"] = domain.student(weak, big, teacher, few, "student ViT-B/32, distilled")
+    found["promptkd_imagenet"] = domain.student(small, big, teacher, {}, "imagenet: the method, all pictures")
     source = domain.teach(big, {"data.base": False})
     small_source = domain.teach(small, {**SMALL_TEACHER, **SMALL_SOURCE, "data.base": False})
     for name in SETS:
-        found |= on_set(name, big, small, source, small_source)
+        if name != "imagenet":
+            found |= on_set(name, big, small, source, small_source)
     return found
 
 
@@ -145,7 +148,7 @@ def mini() -> dict[str, Arm]:
         for name, (settings, words) in (STUDENTS | FEWER).items()
     }
     domain = Domain({})
-    found = compared(domain, big, small, weak, rated, {})
+    found = compared(domain, big, small, weak, domain.teach(big), rated, {})
     elsewhere = {**ELSEWHERE, "data.base": False}
     sources = {clip: domain.teach(clip, elsewhere) for clip in (big, small)}
     found["cross"] = domain.student(small, big, sources[big], {}, CROSS)
@@ -154,14 +157,14 @@ def mini() -> dict[str, Arm]:
 
 
 def compared(
-    domain: Domain, big: Any, small: Any, weak: Any, students: Described, small_settings: Settings
+    domain: Domain, big: Any, small: Any, weak: Any, teacher: Stage, students: Described, small_settings: Settings
 ) -> dict[str, Arm]:
     """Teachers of all strengths, supervised methods, and students.
 
     Args:
         small_settings: of learning prompts on the student's own CLIP and on the weak one, where not the teacher's.
     """
-    teacher, supervised = domain.teach(big), domain.teach(small, small_settings)
+    supervised = domain.teach(small, small_settings)
     plain = domain.teach(small, {**small_settings, "model.consistency": False})
     weak_teacher = domain.teach(weak, small_settings)
     own = next(iter(students.values()))[0]
@@ -182,22 +185,18 @@ def compared(
 
 
 def on_set(name: SetName, big: Any, small: Any, source: Stage, small_source: Stage) -> dict[str, Arm]:
-    """A set of the paper: base to novel, and, but for ImageNet itself, carried over from ImageNet."""
+    """A set of the paper: from base to novel classes, and carried over from ImageNet."""
     domain = Domain({f"data.{split}.init_args.name": name for split in ("train", "val", "test")})
     teacher, supervised = domain.teach(big), domain.teach(small, SMALL_TEACHER)
     light: Settings = {"model.weight": 200.0} if name in LIGHT else {}
-    found = {
+    return {
         f"promptkd_{name}": domain.student(small, big, teacher, light, f"{name}: the method, all pictures"),
+        f"zero_shot_{name}": domain.zero_shot(small, f"{name}: the student's CLIP as it is"),
+        f"supervised_{name}": domain.prompted(small, supervised, f"{name}: PromptSRC"),
+        f"teacher_{name}": domain.prompted(big, teacher, f"{name}: the teacher"),
+        f"cross_{name}": domain.student(small, big, source, {"model.depth": 3}, f"{name}: {CROSS}"),
+        f"cross_supervised_{name}": domain.prompted(small, small_source, f"{name}: {CROSS_SUPERVISED}"),
     }
-    if name != "imagenet":
-        found |= {
-            f"zero_shot_{name}": domain.zero_shot(small, f"{name}: the student's CLIP as it is"),
-            f"supervised_{name}": domain.prompted(small, supervised, f"{name}: PromptSRC"),
-            f"teacher_{name}": domain.prompted(big, teacher, f"{name}: the teacher"),
-            f"cross_{name}": domain.student(small, big, source, {"model.depth": 3}, f"{name}: {CROSS}"),
-            f"cross_supervised_{name}": domain.prompted(small, small_source, f"{name}: {CROSS_SUPERVISED}"),
-        }
-    return found
 
 
 LAYOUT = ", ".join(f"{layout.folder}/" for layout in SETS.values() if layout.folder != "imagenet")

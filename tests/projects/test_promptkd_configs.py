@@ -114,3 +114,13 @@ def test_every_arm_stands_in_a_table_or_claim_or_is_a_control():
     named |= {measure.arm for test in tests for measure in measures(test)}
     assert set(ARMS["mini"]) - named <= {"weak_itself", "supervised_plain"}
     assert set(ARMS["paper"]) - named <= {"weak_itself", "supervised_plain"}
+
+
+@pytest.mark.parametrize("scale", ARMS)
+def test_a_stage_that_arms_share_is_one_object(scale):
+    """Else the harness finds no run of what a stage reads from."""
+    stages = {stage for arm in ARMS[scale].values() for stage in walk(arm.stages) if stage.run == "fit"}
+    written = [(stage.name, {**stage.overrides}) for stage in stages]
+    for stage, (name, overrides) in zip(stages, written, strict=True):
+        same = [other for other in written if other == (name, overrides)]
+        assert len(same) == 1, (stage.name, stage.overrides)

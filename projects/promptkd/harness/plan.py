@@ -72,10 +72,9 @@ def _teach(model: dict[str, Any], classes: int, side: int) -> tuple[nn.Module, S
     """A step of `PromptTuning`, in which the text tower reads all classes."""
     clip = untrained(model["clip"]).requires_grad_(False)
     prompts = prompts_of(clip, model["depth"])
-    ids = torch.zeros(classes, TOKENS, dtype=torch.long)
-    plain_vectors = torch.zeros(classes, clip.dim)
 
     def step(n: int) -> Tensor:
+        ids, plain_vectors = torch.zeros(classes, TOKENS, dtype=torch.long), torch.zeros(classes, clip.dim)
         pictures = torch.zeros(n, 3, side, side)
         images = F.normalize(prompted_image(clip.net.visual, pictures, prompts.visual), dim=-1)
         embedded = clip.net.token_embedding(ids)
@@ -96,8 +95,7 @@ def _distill(model: dict[str, Any], classes: int, side: int) -> tuple[nn.Module,
     """A step of `PromptDistillation`; the class vectors are stored."""
     own, teacher = untrained(model["clip"]), untrained(model["teacher"]).requires_grad_(False)
     prompts = None if "teacher_prompts" not in model else prompts_of(teacher, 9).requires_grad_(False)
-    vectors = torch.zeros(classes, teacher.dim)
-    stored = torch.zeros(classes, own.dim) if model.get("own_text") else vectors
+    stored = torch.zeros(classes, own.dim if model.get("own_text") else teacher.dim)
     student = Student(own, stored, model["depth"], model["count"], model["layers"], model.get("tower", False))
 
     def step(n: int) -> Tensor:
@@ -107,6 +105,7 @@ def _distill(model: dict[str, Any], classes: int, side: int) -> tuple[nn.Module,
         found = student.images(pictures)
         if "imitated" in model:
             return F.mse_loss(found, taught)
+        vectors = torch.zeros(classes, teacher.dim)
         return distillation_loss(student.logits(found), teacher.scale * taught @ vectors.T)
 
     parts: dict[str, nn.Module] = {"student": student, "teacher": teacher}
@@ -120,10 +119,9 @@ def _evaluate(model: dict[str, Any], classes: int, side: int) -> tuple[nn.Module
         student = Student(clip, torch.zeros(classes, clip.dim), 9).requires_grad_(False).eval()
         return student, lambda n: student(torch.zeros(n, 3, side, side))
     prompts = prompts_of(clip, 9) if "prompts" in model else None
-    vectors = torch.zeros(classes, clip.dim)
     networks = nn.ModuleDict({"clip": clip} if prompts is None else {"clip": clip, "prompts": prompts})
     networks.requires_grad_(False).eval()
-    return networks, lambda n: _images(clip, prompts, torch.zeros(n, 3, side, side)) @ vectors.T
+    return networks, lambda n: _images(clip, prompts, torch.zeros(n, 3, side, side)) @ torch.zeros(classes, clip.dim).T
 
 
 def _images(clip: Clip, prompts: Prompts | None, pictures: Tensor) -> Tensor:
