@@ -71,9 +71,10 @@ WEAK_STEPS = 300
 CROSS = "the method, its teacher's prompts learned from labels of another set"
 CROSS_SUPERVISED = "prompts of the student's own CLIP, learned from labels of another set"
 REHEARSED = (
-    "zero_shot", "teacher", "supervised", "supervised_plain", *STUDENTS, "plain_teacher", "projector_3", "promptkd_b32",
-    "promptkd_dtd", "cross_dtd", "cross_supervised_dtd",
+    "zero_shot", "teacher", "supervised", "supervised_plain", "promptkd", "projector_only", "full_finetune", "own_text",
+    "feature_mse", "plain_teacher", "promptkd_dtd", "cross_dtd", "cross_supervised_dtd",
 )  # fmt: skip
+"""Every kind of arm; the others differ in a number."""
 
 
 @dataclass(frozen=True)
