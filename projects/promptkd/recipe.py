@@ -20,7 +20,7 @@ STUDENTS: Described = {
     "feature_mse": ({"model.imitated": "mse"}, "imitates the teacher's features in the squared distance"),
 }
 """What an arm changes in the method's config, and what it is."""
-RATES: Mapping[str, float] = {}
+RATES: Mapping[str, float] = {"projector_only": 0.001, "full_finetune": 0.00025, "feature_mse": 0.005}
 """At mini scale: rates of arms that have not the method's, each the best of the same grid."""
 FEWER: Described = {
     "images_quarter": ({"data.train.init_args.size": 200, "trainer.max_epochs": 48}, "a quarter of the pictures"),
