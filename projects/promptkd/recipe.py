@@ -45,7 +45,7 @@ SWEEPS: Described = {
 SMALL_TEACHER: Settings = {"data.batch_size": 4, "model.optimiser.lr": 0.0025}
 """The official settings for learning prompts of ViT-B/16 from labels."""
 SMALL_SOURCE: Settings = {"model.depth": 3, "model.average_mean": 6, "model.average_std": 10}
-"""And for carrying them over to other sets."""
+"""And for carrying them over to other sets: batch and rate are those of ViT-L/14."""
 CLIPS = (
     ("ViT-L-14-quickgelu:openai", "hf-hub:timm/vit_large_patch14_clip_224.openai"),
     ("ViT-B-16-quickgelu:openai", "hf-hub:timm/vit_base_patch16_clip_224.openai"),
@@ -131,7 +131,7 @@ def paper(big: str, small: str, weak: str) -> dict[str, Arm]:
     found["promptkd_b32"] = domain.student(weak, big, teacher, few, "student ViT-B/32, distilled")
     found["promptkd_imagenet"] = domain.student(small, big, teacher, {}, "imagenet: the method, all pictures")
     source = domain.teach(big, {"data.base": False})
-    small_source = domain.teach(small, {**SMALL_TEACHER, **SMALL_SOURCE, "data.base": False})
+    small_source = domain.teach(small, {**SMALL_SOURCE, "data.base": False})
     for name in SETS:
         if name != "imagenet":
             found |= on_set(name, big, small, source, small_source)
@@ -153,6 +153,7 @@ def mini() -> dict[str, Arm]:
     elsewhere = {**ELSEWHERE, "data.base": False}
     sources = {clip: domain.teach(clip, elsewhere) for clip in (big, small)}
     found["cross"] = domain.student(small, big, sources[big], {}, CROSS)
+    found["cross_teacher"] = domain.prompted(big, sources[big], "its teacher itself")
     found["cross_supervised"] = domain.prompted(small, sources[small], CROSS_SUPERVISED)
     return found
 
