@@ -68,6 +68,13 @@ def test_the_same_command_leaves_the_same_student(place, tmp_path, capsys):
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_a_student_finds_its_clip_from_any_folder(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(place)
+    assert run(adapt, *words(place, tmp_path / "mine", student="small")) == 0
+    monkeypatch.chdir(tmp_path)
+    assert run(classify, "mine", place / "my pictures/0.png", "--device", "cpu") == 0
+
+
 def test_a_teacher_with_prompts_is_taken_from_its_run(place, tmp_path):
     write = tmp_path / "teach"
     write.mkdir()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from common.console import printable
 from common.devices import device_of, device_option
 from common.errors import UserError, user_errors
-from common.paths import given_path
+from common.paths import given_path, user_path
 
 if TYPE_CHECKING:
     from projects.promptkd.distill import PromptDistillation
@@ -129,7 +129,9 @@ def run(given: argparse.Namespace) -> None:
     trainer.fit(model, data)
     given.out.mkdir(parents=True, exist_ok=True)
     save_model(model.exported().cpu(), str(given.out / WEIGHTS))
-    write_json(given.out / ABOUT, asdict(Adapted(given.student, names)))
+    folder = user_path(given.student)  # a CLIP of the user's own is found again from other working directories
+    write_json(given.out / ABOUT, asdict(Adapted(str(folder) if folder.is_dir() else given.student, names)))
+    model.to(device)  # which the trainer has left
     print(f"{agreement(model, source):.0%} of the pictures have the same name from teacher and student")
     print(f"wrote {printable(given.out)}: python -m projects.promptkd.tools.classify {printable(given.out)} <pictures>")
 
