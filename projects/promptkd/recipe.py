@@ -23,8 +23,14 @@ STUDENTS: Described = {
 RATES: Mapping[str, float] = {}
 """At mini scale: rates of arms that have not the method's, each the best of the same grid."""
 FEWER: Described = {
-    "images_quarter": ({"data.train.init_args.size": 200, "trainer.max_epochs": 48}, "a quarter of the pictures"),
-    "images_four": ({"data.train.init_args.size": 3200, "trainer.max_epochs": 3}, "four times the pictures"),
+    "images_quarter": (
+        {"data.train.init_args.size": 200, "trainer.max_epochs": 48, "trainer.check_val_every_n_epoch": 24},
+        "a quarter of the pictures",
+    ),
+    "images_four": (
+        {"data.train.init_args.size": 3200, "trainer.max_epochs": 3, "trainer.check_val_every_n_epoch": 3},
+        "four times the pictures",
+    ),
 }
 """At mini scale, for as many steps."""
 SWEEPS: Described = {
@@ -62,10 +68,11 @@ KINDS = [
 ]  # fmt: skip
 """At mini scale the classes that prompts which are carried over have labels of: none of the domain's."""
 ELSEWHERE: Settings = {
-    f"data.{split}.init_args.{key}": value
-    for split in ("train", "val")
-    for key, value in (("domain", "plain"), ("kinds", KINDS))
+    **{f"data.{split}.init_args.domain": "plain" for split in ("train", "val")},
+    **{f"data.{split}.init_args.kinds": KINDS for split in ("train", "val")},
+    **{"data.base": False, "trainer.max_epochs": 30, "model.average_mean": 22.5, "model.average_std": 1.5},
 }
+"""At mini scale that other set, all classes of it, for as many steps."""
 WEAK_STEPS = 300
 """At mini scale: of the student's CLIP, where it stands for one that is weaker than the student."""
 CROSS = "the method, its teacher's prompts learned from labels of another set"
@@ -150,8 +157,7 @@ def mini() -> dict[str, Arm]:
     }
     domain = Domain({})
     found = compared(domain, big, small, weak, domain.teach(big), rated, {})
-    elsewhere = {**ELSEWHERE, "data.base": False}
-    sources = {clip: domain.teach(clip, elsewhere) for clip in (big, small)}
+    sources = {clip: domain.teach(clip, ELSEWHERE) for clip in (big, small)}
     found["cross"] = domain.student(small, big, sources[big], {}, CROSS)
     found["cross_teacher"] = domain.prompted(big, sources[big], "its teacher itself")
     found["cross_supervised"] = domain.prompted(small, sources[small], CROSS_SUPERVISED)

@@ -54,8 +54,12 @@ def test_students_differ_in_one_thing(scale):
 def test_arms_of_the_mini_scale_take_as_many_steps():
     for arm in ARMS["mini"]:
         for stage in walk(ARMS["mini"][arm].stages):
+            found = settings(stage, "mini")
+            if stage.name == "teach":
+                classes = 10 if stage.overrides.get("data.base", True) else 20
+                epochs = stage.overrides.get("trainer.max_epochs", found["trainer"]["max_epochs"])
+                assert found["data"]["per_class"] * classes // 32 * epochs == 300, arm
             if stage.name == "distill":
-                found = settings(stage, "mini")
                 pictures = stage.overrides.get("data.train.init_args.size", found["data"]["train"]["init_args"]["size"])
                 epochs = stage.overrides.get("trainer.max_epochs", found["trainer"]["max_epochs"])
                 assert pictures // 32 * epochs == pytest.approx(300, rel=0.05), arm
