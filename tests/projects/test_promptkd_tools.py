@@ -111,6 +111,8 @@ def test_names_and_folders_that_do_not_serve(place, tmp_path, capsys):
         (tmp_path / "n.txt").write_text(content)
         assert said in fails(capsys, adapt, *words(place, tmp_path / "out", classes=tmp_path / "n.txt"))
     assert "something is there" in fails(capsys, adapt, *words(place, place / "mine"))
+    assert "nothing can be written into" in fails(capsys, adapt, *words(place, place / "names.txt/x"))
+    assert "no pictures at" in fails(capsys, adapt, place / "nothing", *words(place, tmp_path / "out"))
     assert "adapted.json is missing" in fails(capsys, classify, tmp_path, place / "my pictures")
     assert "no folder" in fails(capsys, classify, tmp_path / "x", place / "my pictures")
     assert "--top 0" in fails(capsys, classify, place / "mine", place / "my pictures", "--top", 0)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -72,6 +73,11 @@ def check(given: argparse.Namespace) -> None:
         raise UserError(f"--template '{given.template}': it has no {{}}, the place of a class's name")
     if given.out.exists() and (not given.out.is_dir() or any(given.out.iterdir())):
         raise UserError(f"--out {printable(given.out)}: something is there; name a new folder")
+    above = next(folder for folder in given.out.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f"--out {printable(given.out)}: nothing can be written into {printable(above)}")
+    if absent := [path for path in given.pictures if not path.exists()]:
+        raise UserError(f"there are no pictures at {printable(absent[0])}")
 
 
 def taught_by(given: argparse.Namespace) -> dict[str, Any]:
