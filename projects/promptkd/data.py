@@ -71,10 +71,11 @@ def random_crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.nd
         ratio = math.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
+            y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
             break
     else:  # the middle, as near to the proportions as there is room
         w, h = min(width, round(height * RATIO[1])), min(height, round(width / RATIO[0]))
-    y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+        y, x = (height - h) // 2, (width - w) // 2
     cut = Image.fromarray(image[y : y + h, x : x + w]).resize((size, size), Image.Resampling.BICUBIC)
     return np.array(cut)[:, :: -1 if rng.random() < 0.5 else 1].copy()
 
@@ -120,6 +121,10 @@ class DomainData(PictureData):
         if any_source is None or not any_source.classes:
             raise UserError("a domain needs pictures whose classes have names: data.train, data.val or data.test")
         self.classes = list(any_source.classes)
+        if other := [split for split, source in self.sources.items() if list(source.classes) != self.classes]:
+            raise UserError(
+                f"data.{other[0]} has other classes than data.{next(iter(self.sources))}: give pictures of one set"
+            )
         self.templates = templates or [getattr(any_source, "template", "a photo of a {}.")]
         if train is not None:
             self.sources["train"] = Chosen(train, per_class, len(self.known), seed)

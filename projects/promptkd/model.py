@@ -86,9 +86,9 @@ class PromptedClip(nn.Module):
         """Unit vectors of the names, with prompts in the place of the words before them: [N, D]."""
         return self.vectors_of(self.tokens(names))
 
-    def tokens(self, names: Names) -> Tensor:
-        """Ids of the sentences, [N, L], without what pads all of them: the text tower never sees it."""
-        ids = self.clip.tokens([self.sentence.replace("{}", name) for name in names])
+    def tokens(self, names: Names, sentence: str | None = None) -> Tensor:
+        """Ids of the names in a sentence, [N, L], without what pads all of them: the text tower never sees it."""
+        ids = self.clip.tokens([(sentence or self.sentence).replace("{}", name) for name in names])
         return ids[:, : int((ids != PADDING).any(0).sum())]
 
     def vectors_of(self, ids: Tensor) -> Tensor:

@@ -23,8 +23,14 @@ STUDENTS: Described = {
 RATES: Mapping[str, float] = {"projector_only": 0.001, "full_finetune": 0.00025, "feature_mse": 0.005}
 """At mini scale: rates of arms that have not the method's, each the best of the same grid."""
 FEWER: Described = {
-    "images_quarter": ({"data.train.init_args.size": 200, "trainer.max_epochs": 48}, "a quarter of the pictures"),
-    "images_four": ({"data.train.init_args.size": 3200, "trainer.max_epochs": 3}, "four times the pictures"),
+    "images_quarter": (
+        {"data.train.init_args.size": 200, "trainer.max_epochs": 48, "trainer.check_val_every_n_epoch": 24},
+        "a quarter of the pictures",
+    ),
+    "images_four": (
+        {"data.train.init_args.size": 3200, "trainer.max_epochs": 3, "trainer.check_val_every_n_epoch": 3},
+        "four times the pictures",
+    ),
 }
 """At mini scale, for as many steps."""
 SWEEPS: Described = {
@@ -45,7 +51,7 @@ SWEEPS: Described = {
 SMALL_TEACHER: Settings = {"data.batch_size": 4, "model.optimiser.lr": 0.0025}
 """The official settings for learning prompts of ViT-B/16 from labels."""
 SMALL_SOURCE: Settings = {"model.depth": 3, "model.average_mean": 6, "model.average_std": 10}
-"""And for carrying them over to other sets."""
+"""And for carrying them over to other sets: batch and rate are those of ViT-L/14."""
 CLIPS = (
     ("ViT-L-14-quickgelu:openai", "hf-hub:timm/vit_large_patch14_clip_224.openai"),
     ("ViT-B-16-quickgelu:openai", "hf-hub:timm/vit_base_patch16_clip_224.openai"),
@@ -62,10 +68,11 @@ KINDS = [
 ]  # fmt: skip
 """At mini scale the classes that prompts which are carried over have labels of: none of the domain's."""
 ELSEWHERE: Settings = {
-    f"data.{split}.init_args.{key}": value
-    for split in ("train", "val")
-    for key, value in (("domain", "plain"), ("kinds", KINDS))
+    **{f"data.{split}.init_args.domain": "plain" for split in ("train", "val")},
+    **{f"data.{split}.init_args.kinds": KINDS for split in ("train", "val")},
+    **{"data.base": False, "trainer.max_epochs": 30, "model.average_mean": 22.5, "model.average_std": 1.5},
 }
+"""At mini scale that other set, all classes of it, for as many steps."""
 WEAK_STEPS = 300
 """At mini scale: of the student's CLIP, where it stands for one that is weaker than the student."""
 CROSS = "the method, its teacher's prompts learned from labels of another set"
@@ -131,7 +138,7 @@ def paper(big: str, small: str, weak: str) -> dict[str, Arm]:
     found["promptkd_b32"] = domain.student(weak, big, teacher, few, "student ViT-B/32, distilled")
     found["promptkd_imagenet"] = domain.student(small, big, teacher, {}, "imagenet: the method, all pictures")
     source = domain.teach(big, {"data.base": False})
-    small_source = domain.teach(small, {**SMALL_TEACHER, **SMALL_SOURCE, "data.base": False})
+    small_source = domain.teach(small, {**SMALL_SOURCE, "data.base": False})
     for name in SETS:
         if name != "imagenet":
             found |= on_set(name, big, small, source, small_source)
@@ -150,9 +157,9 @@ def mini() -> dict[str, Arm]:
     }
     domain = Domain({})
     found = compared(domain, big, small, weak, domain.teach(big), rated, {})
-    elsewhere = {**ELSEWHERE, "data.base": False}
-    sources = {clip: domain.teach(clip, elsewhere) for clip in (big, small)}
+    sources = {clip: domain.teach(clip, ELSEWHERE) for clip in (big, small)}
     found["cross"] = domain.student(small, big, sources[big], {}, CROSS)
+    found["cross_teacher"] = domain.prompted(big, sources[big], "its teacher itself")
     found["cross_supervised"] = domain.prompted(small, sources[small], CROSS_SUPERVISED)
     return found
 

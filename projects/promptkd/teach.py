@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from common.cli import main
 from common.evaluators.zero_shot import ZeroShot
-from common.models.clip import load_clip
+from common.models.clip import load_clip, prompted_text
 from projects.promptkd.data import DomainData, links_of_known
 from projects.promptkd.losses import epoch_weights, promptsrc_terms
 from projects.promptkd.model import SENTENCE, PromptedClip
@@ -76,8 +76,8 @@ class PromptTuning(L.LightningModule):
     @torch.no_grad()
     def _plain(self, classes: list[str], template: str) -> Tensor:
         """Features of one sentence for each class, not normalised: the official mean over sentences is of these."""
-        clip = self.model.clip
-        return clip.net.encode_text(clip.tokens([template.replace("{}", name) for name in classes]))
+        net, ids = self.model.clip.net, self.model.tokens(classes, template)
+        return prompted_text(net, ids, net.token_embedding(ids))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         images, vectors, clip = self.model.images(batch["image"]), self.model.vectors_of(self.ids), self.model.clip
@@ -92,8 +92,9 @@ class PromptTuning(L.LightningModule):
     def on_train_epoch_end(self) -> None:
         weight = epoch_weights(self.epochs, self.average_mean, self.average_std)[self.current_epoch]
         self.total += weight.to(self.total)
+        share = float(weight / self.total) if weight else 0.0  # epochs far from the mean weigh nothing at all
         for kept, value in zip(self.average.parameters(), self.model.prompts.parameters(), strict=True):
-            kept.lerp_(value, float(weight / self.total))
+            kept.lerp_(value, share)
 
     def on_validation_epoch_start(self) -> None:
         with torch.no_grad():

@@ -54,8 +54,12 @@ def test_students_differ_in_one_thing(scale):
 def test_arms_of_the_mini_scale_take_as_many_steps():
     for arm in ARMS["mini"]:
         for stage in walk(ARMS["mini"][arm].stages):
+            found = settings(stage, "mini")
+            if stage.name == "teach":
+                classes = 10 if stage.overrides.get("data.base", True) else 20
+                epochs = stage.overrides.get("trainer.max_epochs", found["trainer"]["max_epochs"])
+                assert found["data"]["per_class"] * classes // 32 * epochs == 300, arm
             if stage.name == "distill":
-                found = settings(stage, "mini")
                 pictures = stage.overrides.get("data.train.init_args.size", found["data"]["train"]["init_args"]["size"])
                 epochs = stage.overrides.get("trainer.max_epochs", found["trainer"]["max_epochs"])
                 assert pictures // 32 * epochs == pytest.approx(300, rel=0.05), arm
@@ -86,8 +90,17 @@ def test_the_paper_s_scale_has_the_official_settings(heeded):
     assert small["data.batch_size"] == 4 and small["model.optimiser.lr"] == 0.0025
     cross = stage_of("paper", "cross_dtd", "distill").overrides
     assert cross["model.depth"] == 3 and "model.weight" in stage_of("paper", "promptkd_dtd", "distill").overrides
+    carried = heeded(stage_of("paper", "cross_supervised_dtd", "teach"), "paper")
+    assert (carried["data"]["batch_size"], carried["model"]["optimiser"]["lr"]) == (8, 0.005)
+    assert [carried["model"][key] for key in ("depth", "average_mean", "average_std")] == [3, 6, 10]
     source = stage_of("paper", "cross_dtd", "teach")
     assert source.overrides["data.base"] is False and "data.train.init_args.name" not in source.overrides
+
+
+@pytest.mark.parametrize("arm", ["promptkd_dtd", "zero_shot_dtd", "cross_supervised_dtd"])
+def test_a_set_is_measured_on_its_own_classes(arm, heeded):
+    data = heeded(ARMS["paper"][arm].stages[-1], "paper")["data"]
+    assert data["train"] is None and {data[split]["init_args"]["name"] for split in ("val", "test")} == {"dtd"}
 
 
 def test_all_eleven_sets_are_measured():
@@ -112,7 +125,7 @@ def test_every_arm_stands_in_a_table_or_claim_or_is_a_control():
     named = {row.arm for table in page.tables for row in table.rows}
     tests = [claim.test for claim in page.claims if claim.test and not isinstance(claim.test, OnReported)]
     named |= {measure.arm for test in tests for measure in measures(test)}
-    assert set(ARMS["mini"]) - named <= {"weak_itself", "supervised_plain"}
+    assert set(ARMS["mini"]) - named <= {"weak_itself", "supervised_plain", "cross_teacher"}
     assert set(ARMS["paper"]) - named <= {"weak_itself", "supervised_plain"}
 
 

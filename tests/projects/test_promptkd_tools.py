@@ -68,6 +68,13 @@ def test_the_same_command_leaves_the_same_student(place, tmp_path, capsys):
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_a_student_finds_its_clip_from_any_folder(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(place)
+    assert run(adapt, *words(place, tmp_path / "mine", student="small")) == 0
+    monkeypatch.chdir(tmp_path)
+    assert run(classify, "mine", place / "my pictures/0.png", "--device", "cpu") == 0
+
+
 def test_a_teacher_with_prompts_is_taken_from_its_run(place, tmp_path):
     write = tmp_path / "teach"
     write.mkdir()
@@ -104,6 +111,8 @@ def test_names_and_folders_that_do_not_serve(place, tmp_path, capsys):
         (tmp_path / "n.txt").write_text(content)
         assert said in fails(capsys, adapt, *words(place, tmp_path / "out", classes=tmp_path / "n.txt"))
     assert "something is there" in fails(capsys, adapt, *words(place, place / "mine"))
+    assert "nothing can be written into" in fails(capsys, adapt, *words(place, place / "names.txt/x"))
+    assert "no pictures at" in fails(capsys, adapt, place / "nothing", *words(place, tmp_path / "out"))
     assert "adapted.json is missing" in fails(capsys, classify, tmp_path, place / "my pictures")
     assert "no folder" in fails(capsys, classify, tmp_path / "x", place / "my pictures")
     assert "--top 0" in fails(capsys, classify, place / "mine", place / "my pictures", "--top", 0)

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file, save_model
 from torch.nn import functional as F
 
+from common.data.worlds.tiles import TileScenes
 from common.errors import UserError
 from common.evaluators.zero_shot import ZeroShot, harmonic_mean
 from projects.promptkd.data import Chosen, DomainData, random_crop
@@ -62,15 +63,16 @@ def test_without_consistency_labels_alone_count(clips, batch):
     assert stage.exported() is stage.model.prompts
 
 
-def test_kept_are_the_prompts_averaged_over_epochs(clips):
-    stage, values = tuning(clips, average_mean=2, average_std=1), [1.0, 5.0, 2.0]
+@pytest.mark.parametrize("mean, std", [(2, 1), (3, 0.05)])  # of the second the first epoch's weight is exactly 0
+def test_kept_are_the_prompts_averaged_over_epochs(clips, mean, std):
+    stage, values = tuning(clips, average_mean=mean, average_std=std), [1.0, 5.0, 2.0]
     stage._trainer = SimpleNamespace(max_epochs=3)
     for epoch, value in enumerate(values):
         for parameter in stage.model.prompts.parameters():
             parameter.data.fill_(value)
         stage._trainer.current_epoch = epoch
         stage.on_train_epoch_end()
-    expected = float((epoch_weights(3, 2, 1) * torch.tensor(values)).sum())
+    expected = float((epoch_weights(3, mean, std) * torch.tensor(values)).sum())
     assert stage.exported().context.mean().item() == pytest.approx(expected)
     assert all(value.is_leaf and not value.requires_grad for value in stage.exported().parameters())
 
@@ -143,6 +145,8 @@ def test_a_domain_knows_its_classes_and_sentences():
     assert len(data.sources["train"]) == 6
     with pytest.raises(UserError, match="whose classes have names"):
         DomainData()
+    with pytest.raises(UserError, match="data.test has other classes than data.train"):
+        DomainData(scenes(), test=TileScenes("test", 4, kinds=KINDS[:4], objects=(1, 1)))
 
 
 def test_crops_have_their_size_and_parts_of_the_picture():

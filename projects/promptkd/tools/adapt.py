@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from common.console import printable
 from common.devices import device_of, device_option
 from common.errors import UserError, user_errors
-from common.paths import given_path
+from common.paths import given_path, user_path
 
 if TYPE_CHECKING:
     from projects.promptkd.distill import PromptDistillation
@@ -72,6 +73,11 @@ def check(given: argparse.Namespace) -> None:
         raise UserError(f"--template '{given.template}': it has no {{}}, the place of a class's name")
     if given.out.exists() and (not given.out.is_dir() or any(given.out.iterdir())):
         raise UserError(f"--out {printable(given.out)}: something is there; name a new folder")
+    above = next(folder for folder in given.out.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f"--out {printable(given.out)}: nothing can be written into {printable(above)}")
+    if absent := [path for path in given.pictures if not path.exists()]:
+        raise UserError(f"there are no pictures at {printable(absent[0])}")
 
 
 def taught_by(given: argparse.Namespace) -> dict[str, Any]:
@@ -129,7 +135,9 @@ def run(given: argparse.Namespace) -> None:
     trainer.fit(model, data)
     given.out.mkdir(parents=True, exist_ok=True)
     save_model(model.exported().cpu(), str(given.out / WEIGHTS))
-    write_json(given.out / ABOUT, asdict(Adapted(given.student, names)))
+    folder = user_path(given.student)  # a CLIP of the user's own is found again from other working directories
+    write_json(given.out / ABOUT, asdict(Adapted(str(folder) if folder.is_dir() else given.student, names)))
+    model.to(device)  # which the trainer has left
     print(f"{agreement(model, source):.0%} of the pictures have the same name from teacher and student")
     print(f"wrote {printable(given.out)}: python -m projects.promptkd.tools.classify {printable(given.out)} <pictures>")
 
