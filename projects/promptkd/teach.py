@@ -19,7 +19,7 @@ from common.evaluators.zero_shot import ZeroShot
 from common.models.clip import load_clip, prompted_text
 from projects.promptkd.data import DomainData, links_of_known
 from projects.promptkd.losses import epoch_weights, promptsrc_terms
-from projects.promptkd.model import SENTENCE, PromptedClip
+from projects.promptkd.model import SENTENCE, PromptedClip, Prompts
 from projects.promptkd.schedule import OFFICIAL, Epochs, sgd
 
 TEMPLATES = [template("{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES[:60]]
@@ -47,7 +47,7 @@ class PromptTuning(L.LightningModule):
     """
 
     plain_vectors: Tensor
-    total: Tensor
+    epochs: Tensor
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class PromptTuning(L.LightningModule):
         self.average_mean, self.average_std, self.optimiser = average_mean, average_std, optimiser
         self.model = PromptedClip(load_clip(clip), sentence, depth)
         self.average = copy.deepcopy(self.model.prompts).requires_grad_(False)
-        self.register_buffer("total", torch.zeros((), dtype=torch.float64))  # weight of the epochs so far
+        self.register_buffer("epochs", torch.zeros((), dtype=torch.long))  # that are in it
         self.register_buffer("ids", self.model.tokens(classes), persistent=False)
         plain = torch.stack([self._plain(classes, template) for template in templates or TEMPLATES]).mean(0)
         self.register_buffer("plain_vectors", F.normalize(plain, dim=-1), persistent=False)
@@ -80,6 +80,9 @@ class PromptTuning(L.LightningModule):
         return prompted_text(net, ids, net.token_embedding(ids))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        if self.epochs < self.current_epoch:  # here, and not when an epoch ends: a checkpoint may lie between
+            self.average = self.averaged()
+            self.epochs += 1
         images, vectors, clip = self.model.images(batch["image"]), self.model.vectors_of(self.ids), self.model.clip
         with torch.no_grad():
             plain = clip.images(batch["image"])
@@ -89,12 +92,15 @@ class PromptTuning(L.LightningModule):
         return loss
 
     @torch.no_grad()
-    def on_train_epoch_end(self) -> None:
-        weight = epoch_weights(self.epochs, self.average_mean, self.average_std)[self.current_epoch]
-        self.total += weight.to(self.total)
-        share = float(weight / self.total) if weight else 0.0  # epochs far from the mean weigh nothing at all
-        for kept, value in zip(self.average.parameters(), self.model.prompts.parameters(), strict=True):
+    def averaged(self) -> Prompts:
+        """The average over the epochs so far, of which the last has ended just now."""
+        weights = epoch_weights(self.trainer.max_epochs or 1, self.average_mean, self.average_std)
+        weight, total = float(weights[self.epochs]), float(weights[: int(self.epochs) + 1].sum())
+        found = copy.deepcopy(self.average)
+        share = weight / total if weight else 0.0  # epochs far from the mean weigh nothing at all
+        for kept, value in zip(found.parameters(), self.model.prompts.parameters(), strict=True):
             kept.lerp_(value, share)
+        return found
 
     def on_validation_epoch_start(self) -> None:
         with torch.no_grad():
@@ -106,15 +112,11 @@ class PromptTuning(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         self.log("val/base", self.right.compute())
 
-    @property
-    def epochs(self) -> int:
-        return self.trainer.max_epochs or 1
-
     def configure_optimizers(self) -> Any:
         return sgd(self.model.prompts.parameters(), self.optimiser, self.trainer)
 
     def exported(self) -> nn.Module:
-        return self.average if self.consistency else self.model.prompts
+        return self.averaged() if self.consistency else self.model.prompts
 
 
 if __name__ == "__main__":
