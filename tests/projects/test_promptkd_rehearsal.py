@@ -4,7 +4,7 @@ from tests.projects.rehearsing import rehearse
 
 
 def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, request, capsys):
-    found = rehearse("promptkd", tmp_path, request, capsys, {"teach": 6, "distill": 8}, {"evaluate": 13})
+    found = rehearse("promptkd", tmp_path, request, capsys, {"teach": 6, "distill": 7}, {"evaluate": 12})
     for arm in ("zero_shot", "teacher", "supervised", "promptkd", "cross_dtd"):
         assert f"\n{arm} " in found.shown  # its row of the table
     for metrics in found.metrics("evaluate"):
