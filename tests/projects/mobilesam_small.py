@@ -11,7 +11,7 @@ from safetensors.torch import save_model
 from torch import nn
 
 from common.models.sam import SamConfig, build_sam
-from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig
+from common.models.tiny_vit import TinyViT, TinyViTConfig
 
 HEIGHT, WIDTH = 60, 90
 SHAPES = {"left": (8, 12, 34, 44), "right": (50, 20, 80, 50)}  # first column and row, last column and row
