@@ -15,8 +15,8 @@ from common.models.sam import preprocess, scale_boxes
 
 
 class DetectionSamples:
-    """Training samples: `image` float32 [3, S, S], `boxes` [G, 4] of its objects; with `instances` K > 0 also up to K
-    of its `masks`, bool [k, S/stride, S/stride], with their boxes `masked` [k, 4]. All are in the frame of the image."""
+    """Training samples: `image` float32 [3, S, S], `boxes` [G, 4] of its objects; with `instances` K > 0 up to K of
+    its `masks`, bool [k, S/stride, S/stride], with their boxes `masked` [k, 4]. All are in the frame of the image."""
 
     def __init__(self, source: SceneSource, image_size: int, stride: int, instances: int, augment: bool, cache: bool):
         self.source, self.image_size, self.stride, self.instances = source, image_size, stride, instances
@@ -64,9 +64,7 @@ class DetectionData(PromptableData):
     """
 
     def _samples(self, split: str, instances: int, augment: bool) -> DetectionSamples:
-        return DetectionSamples(
-            self._source(split), self.image_size, self.mask_stride, instances, augment, self.cache
-        )
+        return DetectionSamples(self._source(split), self.image_size, self.mask_stride, instances, augment, self.cache)
 
     def train_dataloader(self) -> DataLoader:
         samples = self._samples("train", self.instances, self.augment)

@@ -1,4 +1,4 @@
-"""The class-agnostic detector that says where to prompt: torchvision's FCOS with one class, and Mask R-CNN's mask branch.
+"""The class-agnostic detector that says where to prompt: torchvision's FCOS of one class with a branch for masks.
 
 Boxes are SAM's everywhere: (x0, y0, x1, y1) in the frame of the preprocessed image, indices of first and last pixels.
 """
@@ -117,12 +117,17 @@ class ObjectDetector(nn.Module):
         names = ["0", "1", "2"] if config.resnet else [str(k) for k in range(config.levels)]
         self.align = MultiScaleRoIAlign(names, output_size=14, sampling_ratio=2)
         self.mask_head = nn.Sequential(
-            MaskRCNNHeads(width, [width] * config.mask_convs, dilation=1), MaskRCNNPredictor(width, width, num_classes=1)
+            MaskRCNNHeads(width, [width] * config.mask_convs, dilation=1),
+            MaskRCNNPredictor(width, width, num_classes=1),
         )
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """The pyramid of images [B, 3, S, S]."""
         return self.fcos.backbone(images)
+
+    def places(self, images: Tensor) -> Tensor:
+        """The squares [L, 4] round all places of which the heads say something, level by level."""
+        return self._located(images, list(self.features(images).values()))[1][0]
 
     def _located(self, images: Tensor, maps: list[Tensor]) -> tuple[dict[str, Tensor], list[Tensor], list[int]]:
         """What the heads say at every location, the locations, and how many each level has."""
@@ -143,7 +148,9 @@ class ObjectDetector(nn.Module):
         """
         features = self.features(images)
         said, anchors, counts = self._located(images, list(features.values()))
-        targets = [{"boxes": own, "labels": torch.zeros(len(own), dtype=torch.long, device=own.device)} for own in boxes]
+        targets = [
+            {"boxes": own, "labels": torch.zeros(len(own), dtype=torch.long, device=own.device)} for own in boxes
+        ]
         found = self.fcos.compute_loss(targets, said, anchors, counts)
         if masks:
             logits = self.mask_head(self._aligned(features, masked, images))

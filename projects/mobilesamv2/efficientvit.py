@@ -68,7 +68,9 @@ class EfficientVitEncoder(nn.Module):
                 module.eps = 1e-15  # the official code's; timm has 1e-5
         width = config.neck_width
         norm = partial(nn.BatchNorm2d, eps=EPS)
-        self.inputs = nn.ModuleList(ConvNormAct(before, width, 1, norm_layer=norm, act_layer=None) for before in config.widths[:1:-1])
+        self.inputs = nn.ModuleList(
+            ConvNormAct(before, width, 1, norm_layer=norm, act_layer=None) for before in config.widths[:1:-1]
+        )
         self.middle = nn.ModuleList(
             FusedMBConv(width, width, expand_ratio=1, norm_layer=(norm, norm), act_layer=(GELUTanh, None))
             for _ in range(config.neck_depth)

@@ -177,9 +177,15 @@ class Everything(L.LightningModule):
         best = torch.argsort(found.scores, descending=True, stable=True)[: len(truth)].tolist()
         masks = [coco_mask.decode(found.masks[k]).astype(bool) for k in best]
         shown = draw_masks(large, np.array(masks, dtype=bool).reshape(-1, *image.shape[:2]))
-        save_picture(self.run_dir, f"image {index}", shown, f"Image {index}: the {len(truth)} best of {len(found.masks)}")
         save_picture(
-            self.run_dir, f"image {index}, truth", draw_masks(large, truth), f"Image {index}: its objects", reference=True
+            self.run_dir, f"image {index}", shown, f"Image {index}: the {len(truth)} best of {len(found.masks)}"
+        )
+        save_picture(
+            self.run_dir,
+            f"image {index}, truth",
+            draw_masks(large, truth),
+            f"Image {index}: its objects",
+            reference=True,
         )
         if detections is not None and self.kind == "boxes":
             scale = zoom * image.shape[1] / size[1]

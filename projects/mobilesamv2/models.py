@@ -1,6 +1,7 @@
 """The networks that a proposal comes from: SAM's decoder, one of three image encoders, a detector."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 
 from segment_anything.modeling import Sam
 
@@ -9,6 +10,7 @@ from common.models.sam import SamConfig, build_sam
 from common.models.sam_checkpoint import segmenter_state
 from common.models.tiny_vit import UNUSED_KEYS, TinyViT, TinyViTConfig
 from common.paths import expand
+from common.training.runs import settings_of
 from common.training.weights import State, load_state, load_weights
 from projects.mobilesamv2.detector import DetectorConfig, ObjectDetector
 from projects.mobilesamv2.efficientvit import EfficientVitConfig, EfficientVitEncoder, from_official
@@ -56,3 +58,22 @@ def load_detector(config: DetectorConfig, weights: str) -> ObjectDetector:
     detector = ObjectDetector(config)
     load_weights(detector, expand(weights, "model.detector_weights"))
     return detector.requires_grad_(False).eval()
+
+
+def read_detector(weights: Path, image_size: int) -> ObjectDetector:
+    """A detector from a run folder's `weights.safetensors`, with the sizes of the `config.yaml` beside it.
+
+    Raises:
+        UserError: one of the files is missing or of another stage, or the detector is for pictures of another size.
+    """
+    with settings_of(weights.parent) as config:
+        sizes = config["model"]["detector"]
+        values = {field.name: sizes[field.name] for field in fields(DetectorConfig) if field.name in sizes}
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        found = DetectorConfig(**values | {"image_size": config["data"]["image_size"]})
+    if found.image_size != image_size:
+        raise UserError(
+            f"{weights} is a detector for pictures of {found.image_size} pixels, SAM's weights are for {image_size}: "
+            "take those that belong together"
+        )
+    return load_detector(found, str(weights))

@@ -1,4 +1,4 @@
-"""From prompts to mask proposals of a whole image: SAM's decoder in chunks, and the filters that a grid of points needs.
+"""From prompts to mask proposals of an image: SAM's decoder in chunks, and the filters that a grid of points needs.
 
 Boxes of a detector get one mask each and no filter (MobileSAMv2 §4.3). A grid of points gets three masks a point, and
 SAM's filters in SAM's order: predicted IoU, stability, image border, non-maximum suppression.
@@ -20,7 +20,7 @@ from common.evaluators.detection import encode_masks
 from common.models.sam import postprocess_masks, scale_points
 
 CHUNK = {1: 320, 3: 64}
-"""Prompts that the decoder answers at once, by the masks of each: the official code's for boxes, and SAM's for points."""
+"""Prompts that the decoder answers at once, by the masks of each: the official code's for boxes, SAM's for points."""
 
 
 @dataclass(frozen=True)

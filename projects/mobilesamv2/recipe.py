@@ -20,9 +20,7 @@ def arms(scale: Scale, sam: Stage = SAM, tiny: Stage = MOBILE_SAM) -> dict[str, 
     weights = {"model.sam_weights": sam.weights} if mini else {}
     distilled = {"model.encoder_weights": tiny.weights} if mini else {}
     masks = Stage("detector_masks", "projects.mobilesamv2.detect", base="detector")
-    detector = Stage(
-        "detector_boxes", "projects.mobilesamv2.detect", {"model.weights": masks.weights}, base="detector"
-    )
+    detector = Stage("detector_boxes", "projects.mobilesamv2.detect", {"model.weights": masks.weights}, base="detector")
     boxes = {"model.detector_weights": detector.weights}
 
     def measured(prompts: str, name: str = "everything", **settings: object) -> list[Stage]:
@@ -107,8 +105,8 @@ RECIPE = Recipe(
         Download(
             name="EfficientViT-SAM's L2, or MobileSAMv2's l2.pt",
             path="$WEIGHTS_ROOT/l2.pt",
-            source="mit-han-lab/efficientvit-sam on the Hugging Face hub (efficientvit_sam_l2.pt), or the drive that the "
-            "README of github.com/ChaoningZhang/MobileSAM names",
+            source="mit-han-lab/efficientvit-sam on the Hugging Face hub (efficientvit_sam_l2.pt), or the drive that "
+            "the README of github.com/ChaoningZhang/MobileSAM names",
             gigabytes=0.25,
             licence="Apache-2.0",
         ),
