@@ -119,6 +119,9 @@ def check(options: argparse.Namespace, images: list[Path]) -> list[Path | None]:
         raise UserError("--box and --detector both say where: leave one of them out")
     if options.out is None and options.coco is None:
         raise UserError("nothing to write: give --out, --coco or both")
+    stems = sorted(image.stem for image in images)
+    if twice := [name for name, after in zip(stems, stems[1:], strict=False) if name == after]:
+        raise UserError(f"several pictures are called {printable(twice[0])}: run them one after the other")
     if options.coco is not None:
         if options.coco.suffix.lower() != ".json" or options.coco.is_dir():
             raise UserError(f"--coco {printable(options.coco)}: give the name of a file that ends in .json")
@@ -135,8 +138,6 @@ def check(options: argparse.Namespace, images: list[Path]) -> list[Path | None]:
     if options.out.exists() and not options.out.is_dir():
         raise UserError(f"--out {printable(options.out)} is a file: for several pictures give a folder")
     files = [options.out / f"{image.stem}.png" for image in images]
-    if len(set(files)) < len(files):
-        raise UserError("several of the pictures have the same name: run them one after the other")
     for image, file in zip(images, files, strict=True):
         if file.exists() and file.samefile(image):
             raise UserError(f"the picture itself ({printable(image)}) would be lost: choose another --out")
@@ -245,10 +246,7 @@ def run(options: argparse.Namespace) -> None:
             continue
         height, width = image.shape[:2]
         print(f"{printable(path)}: {width} x {height} pixels, {len(found.masks)} masks of {found.prompts} prompts")
-        name = (
-            path.name if len(options.images) > 1 or not options.images[0].is_dir() else _below(path, options.images[0])
-        )
-        content["images"].append({"id": number, "file_name": name, "height": height, "width": width})
+        content["images"].append({"id": number, "file_name": path.name, "height": height, "width": width})
         content["annotations"] += records(found, number, len(content["annotations"]) + 1)
         if drawing is not None:
             encoded = BytesIO()
@@ -260,10 +258,6 @@ def run(options: argparse.Namespace) -> None:
         print(f"wrote {printable(options.coco)}: {len(content['annotations'])} masks")
     if failed:
         raise UserError(f"{failed} of {len(images)} pictures were passed over")
-
-
-def _below(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
 
 
 @user_errors
