@@ -7,32 +7,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from common.data.promptable import PromptableData, low_resolution, random_view
+from common.data.promptable import PromptableData, PromptSamples, low_resolution, random_view
 from common.data.prompts import tight_boxes
-from common.data.scene import SceneSource
 from common.data.stream import stream_loader
 from common.models.sam import preprocess, scale_boxes
 
 
-class DetectionSamples:
+class DetectionSamples(PromptSamples):
     """Training samples: `image` float32 [3, S, S], `boxes` [G, 4] of its objects; with `instances` K > 0 up to K of
-    its `masks`, bool [k, S/stride, S/stride], with their boxes `masked` [k, 4]. All are in the frame of the image."""
-
-    def __init__(self, source: SceneSource, image_size: int, stride: int, instances: int, augment: bool, cache: bool):
-        self.source, self.image_size, self.stride, self.instances = source, image_size, stride, instances
-        self.augment = augment
-        self.cache: dict[int, Any] | None = {} if cache else None
-
-    def __len__(self) -> int:
-        return len(self.source)
+    its `masks`, bool [k, S/m, S/m], with their boxes `masked` [k, 4]. All are in the frame of the image; m is
+    `mask_stride`."""
 
     def draw(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-        if self.cache is None or index not in self.cache:
-            scene = self.source[index]
-            if self.cache is not None:
-                self.cache[index] = scene
-        else:
-            scene = self.cache[index]
+        scene = self._scene(index)
         if self.augment:
             scene = random_view(scene, rng)
         image, size = preprocess(scene.image, self.image_size)
@@ -45,7 +32,7 @@ class DetectionSamples:
         return {
             "image": image,
             "boxes": torch.from_numpy(boxes).float(),
-            "masks": low_resolution(np.asarray(scene.masks[drawn]), size, self.image_size, self.stride),
+            "masks": low_resolution(np.asarray(scene.masks[drawn]), size, self.image_size, self.mask_stride),
             "masked": torch.from_numpy(boxes[chosen]).float(),
         }
 
@@ -63,16 +50,16 @@ class DetectionData(PromptableData):
     `instances` is the number of masks of an image that are learnt from; 0 for boxes alone.
     """
 
-    def _samples(self, split: str, instances: int, augment: bool) -> DetectionSamples:
-        return DetectionSamples(self._source(split), self.image_size, self.mask_stride, instances, augment, self.cache)
-
     def train_dataloader(self) -> DataLoader:
-        samples = self._samples("train", self.instances, self.augment)
+        source = self._source("train")
+        samples = DetectionSamples(
+            source, self.image_size, self.mask_stride, self.instances, cache=self.cache, augment=self.augment
+        )
         return stream_loader(samples, self.batch_size, self.trainer, self.seed, self.num_workers, collate)
 
     def val_dataloader(self) -> Any:
         if "val" not in self.sources:
             return []
-        samples = self._samples("val", 0, False)
+        samples = DetectionSamples(self.sources["val"], self.image_size, self.mask_stride)
         mine = [samples.draw(k, np.random.default_rng(k)) for k in self._mine(len(samples))]
         return DataLoader(mine, batch_size=self.batch_size, collate_fn=collate, generator=torch.Generator())

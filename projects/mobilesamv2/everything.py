@@ -26,7 +26,7 @@ from common.visual import draw_masks, draw_prompts, enlarge
 from projects.mobilesamv2.detector import Detections, DetectorConfig
 from projects.mobilesamv2.efficientvit import EfficientVitConfig
 from projects.mobilesamv2.models import load_detector, load_segmenter
-from projects.mobilesamv2.propose import Filters, Proposals, boxes_as_prompts, centres, decode, grid_points, propose
+from projects.mobilesamv2.propose import Filters, Proposals, centres, decode, grid_points, propose
 
 Prompting = Literal["grid", "boxes", "points", "oracle", "detector"]
 
@@ -138,7 +138,7 @@ class Everything(L.LightningModule):
             boxes = found.boxes * found.boxes.new_tensor([shape[1] / size[1], shape[0] / size[0]] * 2)
             pasted = paste_masks_in_image(probable, boxes, shape)[:, 0] > 0.5
             return Proposals(encode_masks(pasted.cpu().numpy()), found.scores, 0), found
-        prompts = boxes_as_prompts(found.boxes) if self.kind == "boxes" else centres(found.boxes)
+        prompts = box_prompts(found.boxes.cpu().numpy()) if self.kind == "boxes" else centres(found.boxes)
         scores = None if self.masks > 1 else found.scores
         return propose(self.sam, embedding, prompts, size, shape, self.masks, scores, self.filters), found
 

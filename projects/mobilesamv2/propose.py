@@ -15,7 +15,7 @@ from segment_anything.utils import amg
 from torch import Tensor
 from torchvision.ops import nms
 
-from common.data.prompts import Prompts, box_prompts, point_prompts
+from common.data.prompts import Prompts, point_prompts
 from common.evaluators.detection import encode_masks
 from common.models.sam import postprocess_masks, scale_points
 
@@ -133,8 +133,3 @@ def propose(
         kept = nms(torch.cat(boxes), rank, filters.overlap)
         found, rank = [found[k] for k in kept.tolist()], rank[kept]
     return Proposals(found, rank, len(prompts))
-
-
-def boxes_as_prompts(boxes: Tensor) -> Prompts:
-    """A prompt for each box [N, 4], which may be none."""
-    return box_prompts(boxes.cpu().numpy().reshape(-1, 4))

@@ -36,7 +36,7 @@ class Two(SceneSource):
 
 
 def batch(instances):
-    samples = DetectionSamples(Two(), 64, 2, instances, augment=False, cache=True)
+    samples = DetectionSamples(Two(), 64, 2, instances, cache=True)
     return collate([samples.draw(k, np.random.default_rng(k)) for k in range(2)])
 
 

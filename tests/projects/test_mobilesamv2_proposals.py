@@ -6,12 +6,12 @@ import torch
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.utils import amg
 
-from common.data.prompts import tight_boxes
+from common.data.prompts import box_prompts, tight_boxes
 from common.data.worlds.shapes import ShapeScenes
 from common.evaluators.detection import encode_masks
 from common.models.sam import preprocess
 from projects.mobilesamv2.everything import count_parts
-from projects.mobilesamv2.propose import Filters, boxes_as_prompts, centres, decode, grid_points, propose
+from projects.mobilesamv2.propose import Filters, centres, decode, grid_points, propose
 from tests.projects.mobilesam_small import picture
 from tests.projects.mobilesamv2_small import small_sam
 
@@ -60,7 +60,7 @@ def test_filters_and_single_masks_of_a_grid(seen):
 
 def test_chunks_change_nothing(seen):
     sam, embedding, size, shape, _ = seen
-    boxes = boxes_as_prompts(torch.rand(7, 4).cumsum(1) * 15)
+    boxes = box_prompts(torch.rand(7, 4).cumsum(1).numpy() * 15)
     whole, parts = (propose(sam, embedding, boxes, size, shape, chunk=chunk) for chunk in (320, 1))
     assert decoded(whole) == decoded(parts)
     torch.testing.assert_close(whole.scores, parts.scores, atol=1e-5, rtol=0)
@@ -69,11 +69,11 @@ def test_chunks_change_nothing(seen):
 def test_no_box_gives_no_mask_and_scores_are_the_detector_s(seen):
     sam, embedding, size, shape, _ = seen
     for filters in (None, Filters()):
-        none = propose(sam, embedding, boxes_as_prompts(torch.zeros(0, 4)), size, shape, filters=filters)
+        none = propose(sam, embedding, box_prompts(np.zeros((0, 4))), size, shape, filters=filters)
         assert (none.masks, len(none.scores), none.prompts) == ([], 0, 0)
     assert len(propose(sam, embedding, centres(torch.zeros(0, 4)), size, shape, 3).masks) == 0
     boxes, scores = torch.rand(3, 4).cumsum(1) * 15, torch.tensor([0.9, 0.5, 0.7])
-    assert torch.equal(propose(sam, embedding, boxes_as_prompts(boxes), size, shape, scores=scores).scores, scores)
+    assert torch.equal(propose(sam, embedding, box_prompts(boxes.numpy()), size, shape, scores=scores).scores, scores)
 
 
 def test_points_lie_as_the_paper_puts_them():

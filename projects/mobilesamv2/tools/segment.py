@@ -172,7 +172,7 @@ def segment(sam: Sam, detector: ObjectDetector | None, image: np.ndarray, option
 
     from common.data.prompts import box_prompts
     from common.models.sam import preprocess, resized_shape, scale_boxes
-    from projects.mobilesamv2.propose import Filters, boxes_as_prompts, grid_points, propose
+    from projects.mobilesamv2.propose import Filters, grid_points, propose
 
     side, shape = sam.image_encoder.img_size, (image.shape[0], image.shape[1])
     if 0 in resized_shape(*shape, side):
@@ -195,7 +195,7 @@ def segment(sam: Sam, detector: ObjectDetector | None, image: np.ndarray, option
             chunk = min(64, max(1, fits // 3))
             return propose(sam, embedding, prompts, size, shape, 3, filters=Filters(), chunk=chunk)
         [found] = detector.detect(images, [size], options.confidence, options.overlap, options.most)
-        prompts = boxes_as_prompts(found.boxes)
+        prompts = box_prompts(found.boxes.cpu().numpy())
         return propose(sam, embedding, prompts, size, shape, scores=found.scores, chunk=min(320, fits))
 
 
