@@ -194,10 +194,9 @@ class Everything(L.LightningModule):
             save_picture(self.run_dir, f"image {index}, boxes", framed, f"Image {index}: {len(boxes)} boxes")
 
     def on_test_epoch_end(self) -> None:
-        found = self.recall.compute()
-        for size in ("", *(f"_{name}" for name in self.recall.areas if name)):
-            mean = torch.stack([found[f"ar_{top}{size}"] for top in self.top]).mean()
-            self.log(f"test/ar{size}", mean)
+        found = {name: value for name, value in self.recall.compute().items() if value.isfinite()}  # no such objects
+        for size in ("", *(f"_{name}" for name in self.recall.areas if f"ar_{self.top[0]}_{name}" in found)):
+            self.log(f"test/ar{size}", torch.stack([found[f"ar_{top}{size}"] for top in self.top]).mean())
         self.log_dict({f"test/{name}": value for name, value in found.items()})
         if self.validation.objects[0] > 0:
             values = self.validation.compute()

@@ -3,17 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.utils import amg
 
+from common.data.promptable import PromptableData
 from common.data.prompts import box_prompts, tight_boxes
 from common.data.worlds.shapes import ShapeScenes
 from common.evaluators.detection import encode_masks
 from common.models.sam import preprocess
-from projects.mobilesamv2.everything import count_parts
+from projects.mobilesamv2.everything import Everything, count_parts
 from projects.mobilesamv2.propose import Filters, centres, decode, grid_points, propose
-from tests.projects.mobilesam_small import picture
-from tests.projects.mobilesamv2_small import small_sam
+from tests.projects.mobilesam_small import SAM, picture
+from tests.projects.mobilesamv2_small import DETECTOR, small_sam, write_detector, write_sam
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +99,22 @@ def test_parts_are_proposals_within_an_object_that_miss_half_of_it():
 def test_sams_border_filter_cuts_nothing_where_the_crop_is_the_image():
     boxes = torch.tensor([[0, 0, 5, 5], [3, 3, 40, 30]])
     assert not amg.is_box_near_crop_edge(boxes, [0, 0, 60, 40], [0, 0, 60, 40]).any()
+
+
+@pytest.mark.parametrize("prompts", ["grid", "boxes", "points", "oracle", "detector"])
+def test_every_way_of_prompting_is_measured(prompts, tmp_path):
+    """Through the stage's own class: two scenes of the world, and one of validation."""
+    given = {"sam_weights": str(write_sam(tmp_path / "sam")), "prompts": prompts, "side": 3, "pictures": 1}
+    given |= {"detector": DETECTOR, "detector_weights": str(write_detector(tmp_path / "detector")), "confidence": 0.05}
+    module = Everything(SAM, top=(2, 8), also=(4,), areas={"small": (0, 200), "none": (5000, 6000)}, most=6, **given)
+    module.run_dir = tmp_path
+    data = PromptableData(test=ShapeScenes("test", 2), val=ShapeScenes("val", 1), image_size=64)
+    [found] = Trainer(logger=False, enable_progress_bar=False, accelerator="cpu").test(module, data, verbose=False)[:1]
+    count = {"grid": 9, "detector": 0, "oracle": len(ShapeScenes("test", 2)[0].masks)}.get(prompts, 6)
+    assert prompts == "oracle" or found["test/prompts"] == count
+    assert {"test/ar", "test/ar_small", "test/ar_4", "test/val_ar", "test/decoder_ms"} <= set(found)
+    assert "test/ar_none" not in found
+    assert found["test/ar"] == pytest.approx((found["test/ar_2"] + found["test/ar_8"]) / 2)
+    assert (tmp_path / "pictures/index.json").is_file()
+    each = module.flops["prompt"]
+    assert found["test/decoder_gflop"] == pytest.approx((found["test/prompts"] * each + module.flops["detector"]) / 1e9)
