@@ -12,6 +12,10 @@ SA1B = "ai.meta.com/datasets/segment-anything-downloads (accept the licence ther
 SIDES = {"mini": (8, 16, 32), "paper": (16, 32, 64), "rehearsal": (2,)}
 """Points of the sides of the grids: the paper's, and half of that in the pictures of the mini scale."""
 
+REHEARSED_AS = dict.fromkeys(("points", "boxes_filtered", "boxes_masks", "boxes_384"), "boxes") | {
+    "grid_tiny": "boxes_tiny"
+}
+
 
 def arms(scale: Scale, sam: Stage = SAM, tiny: Stage = MOBILE_SAM) -> dict[str, Arm]:
     """At mini scale the decoder is that of the small SAM `sam`, the distilled encoder that of `tiny`; else they are the
@@ -35,10 +39,14 @@ def arms(scale: Scale, sam: Stage = SAM, tiny: Stage = MOBILE_SAM) -> dict[str, 
         own = {**weights, "model.prompts": prompts, **own}
         return [Stage(name, "projects.mobilesamv2.everything", own, run="test", shared=shared, base=base)]
 
+    # its best filters by validation, chosen as the grid's were
+    tuned = {"filters.min_stability": 0.1, "filters.overlap": 0.7} if mini else {}
     found = {
         "boxes": Arm(measured("boxes"), "the detector's boxes, a mask each, nothing filtered", method=True),
         "points": Arm(measured("points"), "the middle points of these boxes, a mask each, nothing filtered"),
-        "points_3": Arm(measured("points", masks=3), "the same points, three masks each, filtered as the grid's"),
+        "points_3": Arm(
+            measured("points", masks=3, **tuned), "the same points, three masks each, filtered as the grid's"
+        ),
         "boxes_filtered": Arm(measured("boxes", filtered=True), "the boxes, their masks filtered as the grid's"),
         "oracle": Arm(measured("oracle"), "the true boxes, a mask each: the upper bound"),
         "prompt_free": Arm(
@@ -68,6 +76,9 @@ def arms(scale: Scale, sam: Stage = SAM, tiny: Stage = MOBILE_SAM) -> dict[str, 
         found["boxes_efficientvit"] = Arm(
             measured("boxes", "everything_efficientvit"), "the boxes, behind a distilled EfficientViT-L2"
         )
+    if scale == "rehearsal":  # arms that differ in a number or a file alone share their stages
+        for name, like in REHEARSED_AS.items():
+            found[name] = Arm(found[like].stages, found[name].description)
     return found
 
 
