@@ -28,7 +28,7 @@ from projects.mobilesamv2.efficientvit import EfficientVitConfig
 from projects.mobilesamv2.models import load_detector, load_segmenter
 from projects.mobilesamv2.propose import Filters, Proposals, centres, decode, grid_points, propose
 
-Prompting = Literal["grid", "boxes", "points", "oracle", "detector"]
+Prompting = Literal["grid", "boxes", "points", "oracle", "random", "detector"]
 
 
 class Everything(L.LightningModule):
@@ -37,7 +37,7 @@ class Everything(L.LightningModule):
     - `grid`: side x side points; `masks` for each, filtered, ranked by predicted IoU (SAM's automatic mode).
     - `boxes`: the detector's boxes, ranked by its confidence, a mask each (the paper's method).
     - `points`: the middle points of these boxes: one mask each and nothing filtered, or three, filtered as the grid's.
-    - `oracle`: the true boxes.
+    - `oracle`: the true boxes; `random`: `most` boxes anywhere. Both are ranked by predicted IoU.
     - `detector`: the masks of the detector's own branch, without SAM's decoder (a prompt-free system, Table 6).
 
     Args:
@@ -87,8 +87,9 @@ class Everything(L.LightningModule):
         super().__init__()
         self.sam = load_segmenter(sam, sam_weights, tiny_vit or efficientvit, encoder_weights)
         self.detector = None
-        if detector is not None and detector_weights is not None and prompts not in ("grid", "oracle"):
+        if detector is not None and detector_weights is not None and prompts in ("boxes", "points", "detector"):
             self.detector = load_detector(detector, detector_weights)
+        self.chance = np.random.default_rng(0)
         self.kind, self.masks, self.side, self.pictures = prompts, masks, side, pictures
         several = prompts == "grid" or (prompts == "points" and masks > 1)
         self.filters = filters if (several if filtered is None else filtered) else None
@@ -127,8 +128,11 @@ class Everything(L.LightningModule):
         if self.kind == "grid":
             points = grid_points(self.side, shape, self.sam.image_encoder.img_size)
             return propose(self.sam, embedding, points, size, shape, self.masks, filters=self.filters), None
-        if self.kind == "oracle":
-            boxes = scale_boxes(tight_boxes(truth), shape, self.sam.image_encoder.img_size)
+        if self.kind in ("oracle", "random"):
+            boxes = tight_boxes(truth)
+            if self.kind == "random":
+                boxes = (np.sort(self.chance.random((self.most, 2, 2)), 1) * shape[::-1]).reshape(-1, 4)
+            boxes = scale_boxes(boxes, shape, self.sam.image_encoder.img_size)
             return propose(self.sam, embedding, box_prompts(boxes), size, shape, filters=self.filters), None
         assert self.detector is not None
         features = self.detector.features(images)

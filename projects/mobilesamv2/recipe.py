@@ -12,6 +12,8 @@ SA1B = "ai.meta.com/datasets/segment-anything-downloads (accept the licence ther
 SIDES = {"mini": (8, 16, 32), "paper": (16, 32, 64), "rehearsal": (2,)}
 """Points of the sides of the grids: the paper's, and half of that in the pictures of the mini scale."""
 
+SEEDLESS = ("grid", "oracle", "random")
+"""Prompts that need no detector."""
 REHEARSED_AS = dict.fromkeys(("points", "boxes_filtered", "boxes_masks", "boxes_384"), "boxes") | {
     "grid_tiny": "boxes_tiny"
 }
@@ -32,10 +34,10 @@ def arms(scale: Scale, sam: Stage = SAM, tiny: Stage = MOBILE_SAM) -> dict[str, 
         own = {f"model.{key}": value for key, value in settings.items()}
         if name == "everything_tiny":
             own |= distilled
-        if prompts not in ("grid", "oracle"):
+        if prompts not in SEEDLESS:
             own = boxes | own
         base = "base" if name == "everything" else "everything"
-        shared = prompts in ("grid", "oracle")
+        shared = prompts in SEEDLESS
         own = {**weights, "model.prompts": prompts, **own}
         return [Stage(name, "projects.mobilesamv2.everything", own, run="test", shared=shared, base=base)]
 
@@ -48,7 +50,8 @@ def arms(scale: Scale, sam: Stage = SAM, tiny: Stage = MOBILE_SAM) -> dict[str, 
             measured("points", masks=3, **tuned), "the same points, three masks each, filtered as the grid's"
         ),
         "boxes_filtered": Arm(measured("boxes", filtered=True), "the boxes, their masks filtered as the grid's"),
-        "oracle": Arm(measured("oracle"), "the true boxes, a mask each: the upper bound"),
+        "oracle": Arm(measured("oracle"), "the true boxes, a mask each: a perfect detector"),
+        "random": Arm(measured("random"), "as many boxes as the detector may give, at random: the floor"),
         "prompt_free": Arm(
             measured("detector", detector_weights=masks.weights),
             "the masks of the detector's own branch, as it is after its first step, without SAM",
@@ -62,7 +65,7 @@ def arms(scale: Scale, sam: Stage = SAM, tiny: Stage = MOBILE_SAM) -> dict[str, 
         found[f"grid_{side}"] = Arm(
             measured("grid", masks=3, side=side), f"{side} x {side} points, three masks each, with SAM's filters"
         )
-        if scale == "paper" or side == middle:
+        if scale == "paper" or (mini and side == middle):
             found[f"grid_{side}_single"] = Arm(
                 measured("grid", side=side), f"{side} x {side} points, a mask each, with SAM's filters"
             )

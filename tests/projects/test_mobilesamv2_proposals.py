@@ -101,7 +101,7 @@ def test_sams_border_filter_cuts_nothing_where_the_crop_is_the_image():
     assert not amg.is_box_near_crop_edge(boxes, [0, 0, 60, 40], [0, 0, 60, 40]).any()
 
 
-@pytest.mark.parametrize("prompts", ["grid", "boxes", "points", "oracle", "detector"])
+@pytest.mark.parametrize("prompts", ["grid", "boxes", "points", "oracle", "random", "detector"])
 def test_every_way_of_prompting_is_measured(prompts, tmp_path):
     """Through the stage's own class: two scenes of the world, and one of validation."""
     given = {"sam_weights": str(write_sam(tmp_path / "sam")), "prompts": prompts, "side": 3, "pictures": 1}

@@ -42,7 +42,7 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
             encoder = _sizes(kind, model[name], data)
     parts: dict[str, nn.Module] = {"sam": build_segmenter(sam, encoder)}
     kind, masks = model.get("prompts", "boxes"), model.get("masks", 1)
-    if kind not in ("grid", "oracle"):
+    if kind in ("boxes", "points", "detector"):
         parts["detector"] = ObjectDetector(_sizes(DetectorConfig, model["detector"], data))
     networks = nn.ModuleDict(parts).requires_grad_(False).eval()
     prompts = {"grid": model.get("side", 32) ** 2, "detector": 0}.get(kind, model["most"])
