@@ -76,7 +76,7 @@ def share(text: str) -> float:
 
 def count(text: str) -> int:
     """A whole number from 1 to 1024."""
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= 1024:
+    if not text.isascii() or not text.isdigit() or len(text) > 4 or not 1 <= int(text) <= 1024:
         raise UserError(f"'{text}' is no such number: write a whole one from 1 to 1024")
     return int(text)
 
@@ -200,16 +200,17 @@ def segment(sam: Sam, detector: ObjectDetector | None, image: np.ndarray, option
 
 
 def records(found: Proposals, image: int, first: int) -> list[dict[str, Any]]:
-    """COCO's annotations of image number `image`, with ids from `first` on."""
+    """COCO's annotations of image number `image`, with ids from `first` on; masks without a pixel are none."""
     from pycocotools import mask as coco_mask
 
+    drawn = [pair for pair in zip(found.masks, found.scores.tolist(), strict=True) if coco_mask.area(pair[0])]
     return [
         {
             "id": first + k, "image_id": image, "category_id": 1, "iscrowd": 0, "score": round(float(score), 5),
             "segmentation": {"size": [int(n) for n in mask["size"]], "counts": mask["counts"].decode()},
             "bbox": coco_mask.toBbox(mask).tolist(), "area": int(coco_mask.area(mask)),
         }
-        for k, (mask, score) in enumerate(zip(found.masks, found.scores.tolist(), strict=True))
+        for k, (mask, score) in enumerate(drawn)
     ]  # fmt: skip
 
 
