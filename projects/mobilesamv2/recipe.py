@@ -1,11 +1,12 @@
 """MobileSAMv2: which ways to prompt SAM's decoder for a whole image are compared."""
 
+from common.downloads import COCO_PANOPTIC, MOBILE_SAM, SAM_VIT_H
 from common.recipe import Arm, Download, Recipe, Scale, Stage
 
 SAM = Stage("sam", "common.foundations.sam", shared=True)
 SAM_PHOTOS = Stage("sam_photos", "common.foundations.sam", {"model.start": SAM.weights}, shared=True)
-MOBILE_SAM = Stage("mobile_sam", "common.foundations.mobile_sam", {"model.teacher_weights": SAM.weights}, shared=True)
-MOBILE_SAM_PHOTOS = Stage(
+TINY = Stage("mobile_sam", "common.foundations.mobile_sam", {"model.teacher_weights": SAM.weights}, shared=True)
+TINY_PHOTOS = Stage(
     "mobile_sam_photos", "common.foundations.mobile_sam", {"model.teacher_weights": SAM_PHOTOS.weights}, shared=True
 )
 SA1B = "ai.meta.com/datasets/segment-anything-downloads (accept the licence there)"
@@ -14,12 +15,10 @@ SIDES = {"mini": (8, 16, 32), "paper": (16, 32, 64), "rehearsal": (2,)}
 
 SEEDLESS = ("grid", "oracle", "random")
 """Prompts that need no detector."""
-REHEARSED_AS = dict.fromkeys(("points", "boxes_filtered", "boxes_masks", "boxes_384"), "boxes") | {
-    "grid_tiny": "boxes_tiny"
-}
+REHEARSED_AS = dict.fromkeys(("points", "boxes_filtered", "boxes_384"), "boxes") | {"grid_tiny": "boxes_tiny"}
 
 
-def arms(scale: Scale, sam: Stage = SAM, tiny: Stage = MOBILE_SAM) -> dict[str, Arm]:
+def arms(scale: Scale, sam: Stage = SAM, tiny: Stage = TINY) -> dict[str, Arm]:
     """At mini scale the decoder is that of the small SAM `sam`, the distilled encoder that of `tiny`; else they are the
     published SAM ViT-H, MobileSAM's TinyViT and EfficientViT-SAM's L2."""
     mini = scale == "mini"
@@ -56,9 +55,6 @@ def arms(scale: Scale, sam: Stage = SAM, tiny: Stage = MOBILE_SAM) -> dict[str, 
             measured("detector", detector_weights=masks.weights),
             "the masks of the detector's own branch, as it is after its first step, without SAM",
         ),
-        "boxes_masks": Arm(
-            measured("boxes", detector_weights=masks.weights), "the boxes of the detector after its first step"
-        ),
     }
     middle = SIDES[scale][len(SIDES[scale]) // 2]
     for side in SIDES[scale]:
@@ -89,33 +85,11 @@ RECIPE = Recipe(
     title="MobileSAMv2: Faster Segment Anything to Everything",
     modality="image segmentation",
     arms=arms,
-    arms_with=lambda data: arms("mini", SAM_PHOTOS, MOBILE_SAM_PHOTOS),
-    data={
-        "coco": Download(
-            name="COCO 2017 with panoptic annotations (or a part of it)",
-            path="$DATA_ROOT",
-            source="cocodataset.org: 2017 Train images, 2017 Val images, 2017 Panoptic Train/Val annotations",
-            gigabytes=21,
-            licence="annotations CC BY 4.0, images under their Flickr licences",
-            layout="images/{train,val}2017/*.jpg, panoptic_segmentation/annotations/panoptic_{train,val}2017.json and "
-            "folders of PNGs; or COCO's own {train,val}2017/*.jpg and annotations/panoptic_{train,val}2017{.json,/}",
-        )
-    },
+    arms_with=lambda data: arms("mini", SAM_PHOTOS, TINY_PHOTOS),
+    data={"coco": COCO_PANOPTIC},
     downloads=(
-        Download(
-            name="SAM ViT-H weights",
-            path="$WEIGHTS_ROOT/sam_vit_h_4b8939.pth",
-            source="the model checkpoints section of github.com/facebookresearch/segment-anything",
-            gigabytes=2.56,
-            licence="Apache-2.0",
-        ),
-        Download(
-            name="MobileSAM's published weights",
-            path="$WEIGHTS_ROOT/mobile_sam.pt",
-            source="dhkim2810/MobileSAM on the Hugging Face hub, or weights/ of github.com/ChaoningZhang/MobileSAM",
-            gigabytes=0.04,
-            licence="Apache-2.0",
-        ),
+        SAM_VIT_H,
+        MOBILE_SAM,
         Download(
             name="EfficientViT-SAM's L2, or MobileSAMv2's l2.pt",
             path="$WEIGHTS_ROOT/l2.pt",
