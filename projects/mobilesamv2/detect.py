@@ -71,7 +71,7 @@ class DetectorTraining(L.LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Average precision of the boxes, over all confidences."""
         side = self.detector.config.image_size
-        found = self.detector.detect(batch["image"], [(side, side)] * len(batch["image"]), 0.05, most=self.most)
+        found = self.detector.detect(batch["image"], [(side, side)] * len(batch["image"]), 0.05, 0.6, self.most)
         labels = [torch.zeros(len(own.scores), dtype=torch.long, device=self.device) for own in found]
         self.ap.update(
             [{"boxes": own.boxes, "scores": own.scores, "labels": k} for own, k in zip(found, labels, strict=True)],
