@@ -151,6 +151,12 @@ def test_a_random_selection_is_the_same_every_time_and_parts_of_it_do_not_meet(t
     assert sorted(first + rest) == names()
 
 
+@pytest.mark.parametrize("selection", [{"offset": -1}, {"limit": 0}, {"shuffle": -1}])
+def test_selections_that_mean_nothing(selection, tmp_path):
+    with pytest.raises(UserError, match="0 or more"):
+        CocoInstances(**lvis(tmp_path), **selection)
+
+
 def test_an_image_without_a_name(tmp_path):
     given = write(tmp_path, segmentations()["polygon"])
     Path(given["annotations"]).write_text('{"images": [{"id": 7}], "annotations": []}')

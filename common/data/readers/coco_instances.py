@@ -93,6 +93,10 @@ class CocoInstances(SceneSource):
         crowd: bool = False,
         orient: bool = True,
     ):
+        if offset < 0 or (limit is not None and limit < 1) or (shuffle is not None and shuffle < 0):
+            raise UserError(
+                f"instances: offset {offset} and shuffle {shuffle} must be 0 or more, limit {limit} 1 or more"
+            )
         self.folder, self.orient = expand(images, "images"), orient
         if not is_folder(self.folder):
             raise UserError(f"no folder {printable(self.folder)} of images")
