@@ -50,7 +50,7 @@ def onnx_decoder(sam: Sam, single: bool = False) -> nn.Module:
                 return super().mask_postprocessing(masks, orig_im_size)
             masks = F.interpolate(masks, size=(self.img_size, self.img_size), mode="bilinear", align_corners=False)
             height, width = self.resize_longest_image_size(orig_im_size, self.img_size)
-            size = orig_im_size.to(torch.int64)
+            size: Any = orig_im_size.to(torch.int64)  # tensors, which a trace keeps variable
             cropped = masks[..., :height, :width]
             return F.interpolate(cropped, size=(size[0], size[1]), mode="bilinear", align_corners=False)
 

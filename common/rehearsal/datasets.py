@@ -206,7 +206,7 @@ def _segments(number: int, masks: np.ndarray) -> tuple[list[dict[str, Any]], np.
     return segments, np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1).astype(np.uint8)
 
 
-def _polygons(mask: np.ndarray) -> list[list[int]]:
+def _polygons(mask: np.ndarray) -> list[list[float]]:
     """Outlines of a mask, bool [H, W], as COCO writes them: x, y, x, y, ..."""
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return [outline.flatten().tolist() for outline in outlines if len(outline) > 2]

@@ -102,7 +102,7 @@ class CocoInstances(SceneSource):
             raise UserError(f"no folder {printable(self.folder)} of images")
         path = expand(annotations, "annotations")
         content = json_file(path, TypeAdapter(Instances), ABOUT)
-        names = {kind.id: kind.name for kind in content.categories or []}
+        names: dict[int | None, str] = {kind.id: kind.name for kind in content.categories or []}
         files = {image.id: image.file_name or image.coco_url for image in content.images}
         if len(files) < len(content.images):
             raise UserError(f"{printable(path)} gives several images the same id.\n{ABOUT}")
