@@ -6,7 +6,7 @@ A foil is a caption that is wrong of a picture, and differs from the right one i
 
 from collections.abc import Callable, Mapping
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -99,7 +99,7 @@ def foils(a: Tile, b: Tile, rng: np.random.Generator) -> dict[str, str]:
 
     def replaced(names: Mapping[str, tuple[str, ...]], of: Callable[[Tile], str], field: str) -> str:
         left = [name for name in names if name not in (of(a), of(b))]
-        other = {field: left[rng.integers(len(left))]}
+        other: dict[str, Any] = {field: left[rng.integers(len(left))]}
         return related(a._replace(**other), b) if either else related(a, b._replace(**other))
 
     words = related(a, b).split()
