@@ -28,9 +28,7 @@ CONTEXT = 32  # tokens of a text, its ends included: the longest of a scene with
 class ClipTraining(L.LightningModule):
     """CLIP's symmetric loss over captioned pictures (Radford et al. 2021, section 2.3).
 
-    What it learned is told by its zero-shot accuracy over the validation pictures' kinds, `val/accuracy`, and by the
-    share of the pictures of two objects whose caption beats the one with exchanged colours, `val/swap`, of which
-    chance is a half: a CLIP sees what is there, and hardly what belongs together.
+    What it learned is told by its zero-shot accuracy over the validation pictures' kinds, `val/accuracy`.
 
     Args:
         sizes: of the towers.

@@ -29,6 +29,7 @@ from common.paths import expand
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+PADDING = 0  # of CLIP's tokenizer, and of word_tokenizer
 HIGHEST_SCALE = 100.0  # of the logits (Radford et al. 2021, section 2.5)
 
 
@@ -99,8 +100,11 @@ class Clip(nn.Module):
 
     def texts(self, texts: Sequence[str] | Tensor) -> Tensor:
         """Texts, or their ids [N, context] -> unit vectors [N, D]."""
-        ids = texts if isinstance(texts, Tensor) else self.tokens(texts)
-        return F.normalize(self.net.encode_text(ids.to(self.mean.device)), dim=-1)
+        ids = (texts if isinstance(texts, Tensor) else self.tokens(texts)).to(self.mean.device)
+        if isinstance(self.net, open_clip.CLIP) and self.net.attn_mask is not None:
+            ids = ids[:, : int((ids != PADDING).any(0).sum())]  # the tower looks back alone: what follows is never seen
+            return F.normalize(prompted_text(self.net, ids, self.net.token_embedding(ids)), dim=-1)
+        return F.normalize(self.net.encode_text(ids), dim=-1)
 
     def tokens(self, texts: Sequence[str]) -> Tensor:
         """-> ids [N, context]; what is longer is cut."""
