@@ -49,11 +49,12 @@ class Embedder(nn.Module):
         net = from_pretrained(AutoModel, reading.source, dtype=getattr(torch, reading.precision))
         self.net: PreTrainedModel = net.requires_grad_(False).eval()
         self.tokenizer = load_tokenizer(reading.source)
-        self.max_length = reading.max_length
         alone = self.tokenizer("").input_ids  # the tokens that every text is put between: [CLS] and [SEP], or one
         ends = len(alone) - 1 if alone and alone[-1] == self.tokenizer.sep_token_id else len(alone)
         self.first = alone[:ends] + self._tokens(reading.before)
         self.last = self._tokens(reading.after) + alone[ends:]
+        positions = getattr(self.net.config, "max_position_embeddings", reading.max_length) - 2  # RoBERTa begins at 2
+        self.max_length = min(reading.max_length, positions - len(self.first) - len(self.last))
         self.padding = self.tokenizer.pad_token_id or 0  # masked, whatever it is
 
     @property
@@ -80,6 +81,6 @@ class Embedder(nn.Module):
         return (hidden.float() * weight).sum(1) / weight.sum(1)
 
     def _both_ways(self, read: Tensor) -> Tensor:
-        """[N, L] -> [N, 1, L, L], added to the scores: every token sees all that are read. Taken as it is, causal or not."""
+        """[N, L] -> [N, 1, L, L], added to the scores: each token sees all that are read, in any model."""
         mask = torch.zeros(read.shape, dtype=self.net.dtype, device=read.device)
         return mask.masked_fill(~read, torch.finfo(self.net.dtype).min)[:, None, None].expand(-1, 1, read.shape[1], -1)

@@ -12,7 +12,6 @@ import lightning.pytorch as L
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from common.cli import main
 from common.data.stores import ArrayStore

@@ -21,7 +21,7 @@ def instance_alignment(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def structure_alignment(student: Tensor, teacher: Tensor) -> Tensor:
-    """L_struct = sum_{i<j} smooth_l1(||s_i - s_j||, ||t_i - t_j||), beta 1: a batch keeps its distances, wherever it is.
+    """L_struct = sum_{i<j} smooth_l1(||s_i - s_j||, ||t_i - t_j||), beta 1: a batch keeps its distances.
 
     A pair that coincides in the student has no direction to part in: it adds to the loss and has no gradient.
 

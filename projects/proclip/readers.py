@@ -1,4 +1,4 @@
-"""Readers of the paper's captioned pictures: DreamLIP's long captions for training, and the retrieval sets of its tables."""
+"""Readers of the paper's captioned pictures: DreamLIP's captions for training, and the retrieval sets of its tables."""
 
 import json
 from collections.abc import Callable
@@ -21,12 +21,17 @@ from projects.proclip.data import Captioned
 Said = list[tuple[str, tuple[str, ...]]]
 """A picture's path below the set's root, and its captions."""
 IMAGES = ("jpg", "jpeg", "png", "webp")
+LANGUAGES = [
+    "ar", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fil", "fr", "he", "hi", "hr", "hu", "id", "it",
+    "ja", "ko", "mi", "nl", "no", "pl", "pt", "quz", "ro", "ru", "sv", "sw", "te", "th", "tr", "uk", "vi", "zh",
+]  # fmt: skip
+"""Of XM3600."""
 LONG = 1000
 """Pictures of ShareGPT4V that are tested on, the first ones, as LongCLIP has it."""
 
 
 class DreamLip(Captioned):
-    """CC3M, CC12M and YFCC15M with DreamLIP's captions, as img2dataset packs them: `<key>.jpg` and `<key>.json` in tars.
+    """CC3M, CC12M and YFCC15M with DreamLIP's captions, as img2dataset packs them: `<key>.jpg`, `<key>.json`.
 
     The captions are columns of the released csv files, which img2dataset puts into the json where it is told to:
     `--caption_col raw_caption --save_additional_columns '["shortSV_captions","longSV_captions"]'`.
@@ -203,8 +208,8 @@ class RetrievalSet(Captioned):
 ABOUT: dict[Name, str] = {
     "flickr30k": "Expected: dataset_flickr30k.json (Karpathy's splits) and flickr30k-images/*.jpg",
     "coco": "Expected: dataset_coco.json (Karpathy's splits), and val2014/*.jpg of COCO 2014",
-    "sharegpt4v": "Expected: share-captioner_coco_lcs_sam_1246k_1107.json of Lin-Chen/ShareGPT4V, and the pictures of its "
-    "first 1,000 entries under their paths",
+    "sharegpt4v": "Expected: share-captioner_coco_lcs_sam_1246k_1107.json of Lin-Chen/ShareGPT4V, and the pictures of "
+    "its first 1,000 entries under their paths",
     "urban1k": "Expected: caption/<n>.txt and image/<n>.jpg of BeichenZhang/Urban1k",
     "docci": "Expected: docci_descriptions.jsonlines of google.github.io/docci, and images/*.jpg",
     "dci": "Expected: complete/*.json of facebookresearch/DCI, and photos/*.jpg (of SA-1B)",

@@ -1,5 +1,6 @@
 """ProCLIP: which trainings of an adapter and an image encoder are compared, and the stages each of them consists of."""
 
+from functools import cache
 from typing import Any
 
 from common.recipe import Arm, Download, Output, Recipe, Scale, Stage
@@ -53,6 +54,7 @@ class Experiment:
     ):
         self.tests, self.texts, self.pairs = tests, texts, pairs
         self.first, self.second, self.measured = inherit, tune, measured
+        self.inheritance = self.inherited()
 
     def inherited(self, texts: Output | None = None, name: str = "inherit", **settings: Any) -> Stage:
         return Stage(
@@ -79,12 +81,12 @@ class Experiment:
         """LLM2CLIP's tuning and ProCLIP's."""
         return {
             "direct": self.arm("direct", None, note, **DIRECT),
-            "proclip": self.arm("proclip", self.inherited(), note),
+            "proclip": self.arm("proclip", self.inheritance, note),
         }
 
     def ablations(self) -> dict[str, Arm]:
         """Both stages without one thing each; and frozen image encoders."""
-        first, plain = self.inherited(), self.inherited(**PLAIN)
+        first, plain = self.inheritance, self.inherited(**PLAIN)
         return {
             "lit": self.arm("lit", **LIT),
             "inherit": self.measure("inherit", first),
@@ -130,15 +132,18 @@ def tiles() -> dict[str, Arm]:
     return found | {"strict": experiment.arm("strict", strict)}
 
 
+@cache
+def embedded(what: str) -> Output:
+    """Embeddings of LLM2CLIP's Llama: of the pairs' captions, or of all tests' texts."""
+    return Stage(f"embed_{what}", f"{MODULE}.embed", run="predict", shared=True, base="embed").output("embeddings")
+
+
+@cache
 def published(clip: str, size: str) -> Experiment:
     """CLIP's weights and LLM2CLIP's Llama; both stages read the same captions."""
-    tests, pairs = (
-        Stage(f"embed_{what}", f"{MODULE}.embed", {}, "predict", shared=True, base="embed").output("embeddings")
-        for what in ("tests", "pairs")
-    )
-    chosen = {"model.clip": clip}
+    pairs, chosen = embedded("pairs"), {"model.clip": clip}
     data = {ROOTS: [f"$DATA_ROOT/{folder}" for folder in SIZES[size]]}
-    return Experiment(tests, pairs, pairs, chosen | data, chosen | data, chosen)
+    return Experiment(embedded("tests"), pairs, pairs, chosen | data, chosen | data, chosen)
 
 
 CAPTIONS = Download(

@@ -1,4 +1,4 @@
-"""ProCLIP's losses, adapter and measures: closed forms, and the golden vectors, whose shapes and numbers are the file's."""
+"""ProCLIP's losses, adapter and measures: closed forms; golden vectors, whose shapes and numbers are the file's."""
 
 import pytest
 import torch

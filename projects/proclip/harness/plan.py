@@ -45,7 +45,7 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
             return llama(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
 
         return Workload(llama, read, data["batch_size"], texts, unit="text")
-    clip: Any = open_clip.create_model(model["clip"].partition(":")[0])
+    clip = build(model["clip"])
     side, workers = data.get("image_size"), data["num_workers"]
     if stage.run == "test":
         clip.requires_grad_(False).eval()
@@ -67,7 +67,7 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
     tuned = model.get("tune_images", True)
     nets["visual"] = clip.visual.requires_grad_(tuned)
     if tuned and model["weight"]:
-        nets["teacher"] = open_clip.create_model(model["clip"].partition(":")[0]).visual.requires_grad_(False)
+        nets["teacher"] = build(model["clip"]).visual.requires_grad_(False)
 
     def tune(n: int) -> Tensor:
         pictures = torch.zeros(n, 3, side, side)
@@ -80,6 +80,11 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
         return loss
 
     return Workload(nets, tune, data["batch_size"], samples, workers=workers)
+
+
+def build(clip: str) -> Any:
+    """One of open_clip's models without its weights, on the default device."""
+    return open_clip.create_model(clip.partition(":")[0], device=torch.get_default_device())
 
 
 def _width(clip: str) -> int:

@@ -14,11 +14,9 @@ from common.rehearsal.hub import write_hub
 from common.rehearsal.image_hubs import write_open_clip
 from common.rehearsal.sa1b import make_scene
 from common.rehearsal.zero_shot_sets import make_zero_shot_set
+from projects.proclip.readers import LANGUAGES
 
 LLAMA = "microsoft/LLM2CLIP-Llama-3-8B-Instruct-CC-Finetuned"
-LANGUAGES = (
-    "ar bn cs da de el en es fa fi fil fr he hi hr hu id it ja ko mi nl no pl pt quz ro ru sv sw te th tr uk vi zh"
-)
 SIDE = (48, 64)
 PAIRS, PICTURES = 24, 4
 
@@ -93,7 +91,7 @@ def write_sets(data: Path) -> None:
     write(data / "sharegpt4v/share-captioner_coco_lcs_sam_1246k_1107.json", conversations)
     described = [{"image_file": f"test_{k}.jpg", "description": texts[k], "split": "test"} for k in range(PICTURES)]
     write_jsonl(data / "docci/docci_descriptions.jsonlines", described)
-    spoken = {language: {"caption": texts[:2]} for language in LANGUAGES.split()}
+    spoken = {language: {"caption": texts[:2]} for language in LANGUAGES}
     write_jsonl(data / "xm3600/captions.jsonl", [{"image/key": str(k), **spoken} for k in range(PICTURES)])
 
 

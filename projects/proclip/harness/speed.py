@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import open_clip
 import torch
 from torch import Tensor, nn
 
 from common.workload import Network, Speed
-from projects.proclip.harness.plan import CONTEXT
+from projects.proclip.harness.plan import CONTEXT, build
 from projects.proclip.model import Adapter
 
 TEXT, ADAPTER = "CLIP ViT-L/14's text encoder", "adapter of a 4096-wide language model"
@@ -31,7 +30,7 @@ def speed() -> Speed:
 
 
 def _text() -> tuple[nn.Module, tuple[Tensor, ...]]:
-    tower = TextTower(open_clip.create_model("ViT-L-14-quickgelu"))
+    tower = TextTower(build("ViT-L-14-quickgelu"))
     return tower.eval(), (torch.zeros(1, CONTEXT, dtype=torch.long),)
 
 
