@@ -108,7 +108,8 @@ def arms(scale: Scale) -> dict[str, Arm]:
         return found | {name: experiment.ablations()[name] for name in kept}
     found = {}
     for backbone, clip in BACKBONES.items():
-        found[f"clip_{backbone}"] = published(clip, "3m").measure("clip", note=f", {backbone}")
+        name = "clip" if backbone == "l14" else f"clip_{backbone}"
+        found[name] = published(clip, "3m").measure("clip", note=f", {backbone}")
         for size in SIZES if backbone != "eva" else ("3m",):
             note = "" if (backbone, size) == ("l14", "3m") else f", {backbone}, {size}"
             pair = published(clip, size).compared(note)
