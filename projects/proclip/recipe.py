@@ -102,10 +102,8 @@ def arms(scale: Scale) -> dict[str, Arm]:
     if scale == "mini":
         return tiles()
     if scale == "rehearsal":
-        experiment = published(SMALL, "3m")
-        kept = ("lit", "inherit", "no_struct")
-        found = {"clip": experiment.measure("clip")} | experiment.compared()
-        return found | {name: experiment.ablations()[name] for name in kept}
+        small = published(SMALL, "3m")
+        return {"clip": small.measure("clip"), **small.compared(), "inherit": small.ablations()["inherit"]}
     found = {}
     for backbone, clip in BACKBONES.items():
         name = "clip" if backbone == "l14" else f"clip_{backbone}"
