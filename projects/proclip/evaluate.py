@@ -26,7 +26,7 @@ from projects.proclip.model import load_adapter, load_visual
 from projects.proclip.sets import MeasuredData, Measures
 
 SHOWN = 6  # pictures of a search in the report
-TEXTS = 256  # texts that CLIP's own encoder reads at once
+TEXTS = 256  # texts that are read at once
 
 
 class Evaluation(L.LightningModule):
@@ -70,13 +70,16 @@ class Evaluation(L.LightningModule):
     @torch.no_grad()
     def texts(self, texts: list[str]) -> Tensor:
         """Unit rows [N, D] of the adapter, or of CLIP's own encoder."""
+        parts = [texts[start : start + TEXTS] for start in range(0, len(texts), TEXTS)]
         if self.adapter is None or self.stored is None:
-            parts = [self.clip.texts(texts[start : start + TEXTS]) for start in range(0, len(texts), TEXTS)]
-            return torch.cat(parts).float()
+            return torch.cat([self.clip.texts(part).float() for part in parts])
         if absent := [text for text in texts if text not in self.rows]:
             raise UserError(f"model.embeddings has no '{absent[0][:60]}': have the stage embed read these sets' texts")
-        rows = np.stack([self.stored[self.rows[text]] for text in texts]).astype(np.float32)
-        return self.adapter(torch.from_numpy(rows).to(self.device))
+        found = []
+        for part in parts:
+            rows = np.stack([self.stored[self.rows[text]] for text in part]).astype(np.float32)
+            found.append(self.adapter(torch.from_numpy(rows).to(self.device)))
+        return torch.cat(found)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         images = self.clip.images(batch["image"]).float()

@@ -24,7 +24,6 @@ class Inheritance(L.LightningModule):
     Args:
         clip: whose text encoder is the teacher: a name and tag of open_clip's, or a folder.
         dim: d of the embeddings.
-        expansion: of the adapter's block.
         structure: have L_struct.
         lr: peak learning rate of AdamW.
         weight_decay: of matrices.
@@ -35,7 +34,6 @@ class Inheritance(L.LightningModule):
         self,
         clip: str,
         dim: int,
-        expansion: int = 8,
         structure: bool = True,
         lr: float = 1e-3,
         weight_decay: float = 0.2,
@@ -45,7 +43,7 @@ class Inheritance(L.LightningModule):
         self.structure, self.lr, self.weight_decay, self.warmup_steps = structure, lr, weight_decay, warmup_steps
         teacher = load_clip(clip).requires_grad_(False).eval()
         self.teacher = [teacher]  # in a list: it is no part of this module's weights
-        self.adapter = Adapter(dim, teacher.dim, expansion)
+        self.adapter = Adapter(dim, teacher.dim)
 
     @property
     def tokenizer(self) -> Any:

@@ -9,13 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.errors import UserError
-from common.models.clip import Clip
+from common.models.clip import HIGHEST_SCALE, Clip
 from common.training.weights import load_state, load_weights
 
 VISUAL = "visual."
-MAX_SCALE = 100.0
 FIRST_SCALE = 1 / 0.07
-"""Of the logits: the most that CLIP allows, and where its training begins."""
+"""Of the logits, where CLIP's training begins."""
 
 
 class Block(nn.Module):
@@ -85,7 +84,7 @@ class Tuned(nn.Module):
     @torch.no_grad()
     def clamp_scale(self) -> None:
         """As CLIP does after every step: the scale stays from 1 to 100."""
-        self.logit_scale.clamp_(0, torch.tensor(MAX_SCALE).log().item())
+        self.logit_scale.clamp_(0, torch.tensor(HIGHEST_SCALE).log().item())
 
 
 def load_adapter(path: Path) -> Adapter:

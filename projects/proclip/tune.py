@@ -31,7 +31,6 @@ class Tuning(L.LightningModule):
         clip: whose image encoder is tuned: a name and tag of open_clip's, or a folder.
         dim: d of the embeddings.
         adapter: what stage 1 has left; None begins with a fresh one.
-        expansion: of a fresh adapter's block.
         tune_images: train the image encoder; False leaves it as it is.
         weight: lambda.
         structure: have L_struct in it.
@@ -47,7 +46,6 @@ class Tuning(L.LightningModule):
         clip: str,
         dim: int,
         adapter: str | None = None,
-        expansion: int = 8,
         tune_images: bool = True,
         weight: float = 0.02,
         structure: bool = True,
@@ -61,7 +59,7 @@ class Tuning(L.LightningModule):
         self.weight, self.structure = weight if tune_images else 0.0, structure
         self.lr, self.image_lr, self.weight_decay, self.warmup_steps = lr, image_lr, weight_decay, warmup_steps
         source = load_clip(clip)
-        given = load_adapter(expand(adapter, "model.adapter")) if adapter else Adapter(dim, source.dim, expansion)
+        given = load_adapter(expand(adapter, "model.adapter")) if adapter else Adapter(dim, source.dim)
         self.net = Tuned(given, source)
         self.net.visual.requires_grad_(tune_images)
         self.teacher = Ema(self.net.visual, decay) if self.weight else None
