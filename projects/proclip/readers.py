@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import FailFast, TypeAdapter
+from pydantic import FailFast, Field, TypeAdapter
 from pydantic.dataclasses import dataclass as schema
 
 from common.data.archives import PairedTars
@@ -17,6 +17,7 @@ from common.errors import UserError
 from common.paths import expand
 from common.schemas import STRICT, parse
 from projects.proclip.data import Captioned
+from projects.proclip.sets import Parts
 
 Said = list[tuple[str, tuple[str, ...]]]
 """A picture's path below the set's root, and its captions."""
@@ -105,7 +106,7 @@ class Turn:
 @schema(config=STRICT, slots=True)
 class Conversation:
     image: FileName
-    conversations: list[Turn]
+    conversations: Annotated[list[Turn], Field(min_length=2)]
 
 
 @schema(config=STRICT, slots=True)
@@ -203,6 +204,20 @@ class RetrievalSet(Captioned):
                 place = self.root / "captions.jsonl"
                 raise UserError(f"{place}, line {number}, has no captions in '{language}'.\n{self.about}") from error
         return found
+
+
+class Crossmodal(Parts):
+    """XM3600 in all of its languages.
+
+    Args:
+        root: folder of the set; `$DATA_ROOT` is replaced.
+    """
+
+    def __init__(self, root: str):
+        self.root = root
+
+    def parts(self) -> dict[str, Captioned]:
+        return {language: RetrievalSet(self.root, "xm3600", language=language) for language in LANGUAGES}
 
 
 ABOUT: dict[Name, str] = {

@@ -1,5 +1,6 @@
 """What is measured on: sets of labelled pictures with prompts for their classes, and sets of captioned pictures."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -40,21 +41,35 @@ class Labelled:
         return [self.pictures.classes.index(name) for name in self.seen]
 
 
+class Parts(ABC):
+    """Captioned sets of which a mean is taken, as one in many languages."""
+
+    @abstractmethod
+    def parts(self) -> dict[str, Captioned]:
+        """Each by its name."""
+
+
 class Measures(Texts):
     """Sets by name; their texts are those that the language model has to read.
 
     Args:
         labelled: for zero-shot classification.
-        captioned: for retrieval.
+        captioned: for retrieval. One with parts, which are then called `<name>/<part>`, has a mean of its own.
     """
 
-    def __init__(self, labelled: dict[str, Labelled], captioned: dict[str, Captioned]):
+    def __init__(self, labelled: dict[str, Labelled], captioned: dict[str, Captioned | Parts]):
         if not labelled or not captioned:
             raise UserError("data: one labelled set and one captioned set are needed at least")
         for name, one in labelled.items():
             if unknown := sorted({*one.seen} - {*one.pictures.classes}):
                 raise UserError(f"data: {name} has no class '{unknown[0]}', which is said to be seen")
-        self.labelled, self.captioned = labelled, captioned
+        self.labelled = labelled
+        self.captioned: dict[str, Captioned] = {}
+        for name, source in captioned.items():
+            parts = (
+                {f"/{part}": one for part, one in source.parts().items()} if isinstance(source, Parts) else {"": source}
+            )
+            self.captioned |= {f"{name}{part}": one for part, one in parts.items()}
 
     def __len__(self) -> int:
         return len(self.labelled) + len(self.captioned)

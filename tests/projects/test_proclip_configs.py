@@ -9,7 +9,6 @@ import yaml
 from benchmarks.running.recipes import ROOT, load, settings
 from common.data.worlds.tiles import TileScenes
 from common.recipe import walk
-from projects.proclip.readers import LANGUAGES
 
 CONFIGS = ROOT / "projects/proclip/configs"
 RECIPE = load("proclip")
@@ -81,8 +80,7 @@ def test_no_scene_of_a_test_is_trained_on_and_unseen_kinds_are_unseen():
 def test_all_of_the_papers_sets_are_measured():
     test = yaml.safe_load((CONFIGS / "paper/evaluate.yaml").read_text())["data"]["test"]
     assert len(test["labelled"]) == 11
-    parts = [name.partition("/")[2] for name in test["captioned"]]
-    assert parts.count("") == 6 and sorted(filter(None, parts)) == sorted(LANGUAGES)
+    assert len(test["captioned"]) == 7 and "xm3600" in test["captioned"]
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.rglob("*.yaml")), ids=lambda file: str(file.relative_to(CONFIGS)))

@@ -13,9 +13,10 @@ from common.errors import UserError
 from common.rehearsal.datasets import make_sentences
 from projects.proclip.harness.rehearsal import PAIRS as COUNT
 from projects.proclip.harness.rehearsal import PICTURES, write_pairs, write_sets
-from projects.proclip.readers import ABOUT, DreamLip, RetrievalSet
+from projects.proclip.readers import ABOUT, Crossmodal, DreamLip, RetrievalSet
+from projects.proclip.sets import Measures
 from projects.proclip.tools import search
-from tests.projects.proclip_small import PAIRS, write_all
+from tests.projects.proclip_small import PAIRS, measures, write_all
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,11 @@ def test_a_retrieval_set_is_read_as_it_is_released(data, name):
     assert len(RetrievalSet(f"{data}/{name}", name, limit=2)) == 2
     with pytest.raises(UserError, match="no folder at"):
         RetrievalSet(f"{data}/nowhere", name)
+
+
+def test_a_set_in_many_languages_has_a_part_for_each(data):
+    said = Measures(measures().labelled, {"xm3600": Crossmodal(f"{data}/xm3600")}).captioned
+    assert len(said) == 36 and said["xm3600/de"].captions(0)
 
 
 def test_sets_without_what_is_asked_for_say_so(data, tmp_path):
