@@ -79,7 +79,8 @@ class Tuned(nn.Module):
 
     def images(self, images: Tensor, encoder: nn.Module | None = None) -> Tensor:
         """Pictures [B, 3, S, S] in [0, 1] -> unit rows [B, D], of this encoder or of another one."""
-        return F.normalize((encoder or self.visual)((images - self.mean) / self.std), dim=-1)
+        encoder = self.visual if encoder is None else encoder
+        return F.normalize(encoder((images - self.mean) / self.std), dim=-1)
 
     @torch.no_grad()
     def clamp_scale(self) -> None:
@@ -132,8 +133,8 @@ def _part(state: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
 def decayed(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """The trained parameters as an optimiser's groups: matrices decay; biases, norms and single tokens do not."""
     trained = [p for p in module.parameters() if p.requires_grad]
-    parts = {weight_decay: [p for p in trained if p.dim() > 1], 0.0: [p for p in trained if p.dim() < 2]}
-    return [{"params": group, "weight_decay": decay} for decay, group in parts.items() if group]
+    parts = (weight_decay, [p for p in trained if p.dim() > 1]), (0.0, [p for p in trained if p.dim() < 2])
+    return [{"params": group, "weight_decay": decay} for decay, group in parts if group]
 
 
 def check_width(adapter: Adapter, data: Any) -> None:

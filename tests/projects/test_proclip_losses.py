@@ -128,7 +128,8 @@ def test_an_adapters_size_and_what_it_does_not_see():
     torch.testing.assert_close(adapter(3 * h), adapter(h))
     torch.testing.assert_close(adapter(h).norm(dim=-1), torch.ones(4))
     groups = decayed(adapter, 0.2)
-    assert sum(p.numel() for group in groups for p in group["params"]) == sum(p.numel() for p in adapter.parameters())
+    for some in (groups, decayed(adapter, 0.0)):  # every parameter once
+        assert sorted(map(id, (p for g in some for p in g["params"]))) == sorted(map(id, adapter.parameters()))
     assert all((p.dim() > 1) == (group["weight_decay"] > 0) for group in groups for p in group["params"])
 
 
