@@ -53,7 +53,7 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
             clip, lambda n: clip.encode_image(torch.zeros(n, 3, side, side)), data["batch_size"], PICTURES,
             workers=workers,
         )  # fmt: skip
-    nets = nn.ModuleDict({"adapter": Adapter(model["dim"], _width(model["clip"]))})
+    nets = nn.ModuleDict({"adapter": Adapter(model["dim"], _config(model["clip"])["embed_dim"])})
     samples = PAIRS[len(data["train"]["init_args"]["roots"])]
     if "image_size" not in data:
         nets["clip"] = clip.requires_grad_(False).eval()
@@ -84,11 +84,12 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
 
 def build(clip: str) -> Any:
     """One of open_clip's models without its weights, on the default device."""
-    return open_clip.create_model(clip.partition(":")[0], device=torch.get_default_device())
+    config = _config(clip)
+    kind: Any = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
+    return kind(**config)
 
 
-def _width(clip: str) -> int:
-    """D of one of open_clip's models."""
+def _config(clip: str) -> dict[str, Any]:
     config = open_clip.get_model_config(clip.partition(":")[0])
     assert config is not None
-    return int(config["embed_dim"])
+    return config
