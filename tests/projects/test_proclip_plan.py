@@ -51,7 +51,7 @@ def test_a_step_of_the_second_stage_costs_three_passes_and_one_of_the_teacher():
         made = planned(f"{arm}_b32_3m", "tune")
         materialise(made, "32-true")
         steps[arm] = measure(made, 2, "32-true").forward
-    assert steps["proclip"] / steps["direct"] == pytest.approx(2, rel=0.02)
+    assert steps["proclip"] / steps["direct"] == pytest.approx(2, rel=0.05)  # and the adapter, which both have
 
 
 def test_the_networks_of_the_speed_bench():
