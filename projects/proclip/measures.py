@@ -15,7 +15,7 @@ def class_vectors(embedded: Tensor, classes: int) -> Tensor:
 
 
 def classified(images: Tensor, vectors: Tensor, labels: Tensor) -> Tensor:
-    """Whether each picture [N, D] is nearest to the vector [C, D] of its own class, bool [N]. A tie is no hit."""
+    """Whether each picture [N, D] is nearest to the vector [C, D] of its own class, bool [N]. A tie is no hit, nor NaN."""
     hits = []
     for start in range(0, len(images), ROWS):
         scores, own = images[start : start + ROWS] @ vectors.T, labels[start : start + ROWS, None]
@@ -25,7 +25,7 @@ def classified(images: Tensor, vectors: Tensor, labels: Tensor) -> Tensor:
 
 def ranks(images: Tensor, texts: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
     """Where the right one stands, from 1: of each picture's texts the best one among all texts, and of each text its
-    picture among all pictures. What scores the same counts as better, but a picture's other texts.
+    picture among all pictures. What is not worse counts as better, the same score and NaN, but a picture's other texts.
 
     Args:
         images: [N, D].
@@ -38,13 +38,13 @@ def ranks(images: Tensor, texts: Tensor, owners: Tensor) -> tuple[Tensor, Tensor
     to_images = []
     for start in range(0, len(texts), ROWS):
         scores, own = texts[start : start + ROWS] @ images.T, owners[start : start + ROWS, None]
-        to_images.append((scores >= scores.gather(1, own)).sum(1))
+        to_images.append((~(scores < scores.gather(1, own))).sum(1))
     to_texts = []
     for start in range(0, len(images), ROWS):
         scores = images[start : start + ROWS] @ texts.T
         mine = owners[None] == torch.arange(start, start + len(scores), device=owners.device)[:, None]
         best = scores.masked_fill(~mine, -torch.inf).amax(1, keepdim=True)
-        to_texts.append(1 + ((scores >= best) & ~mine).sum(1))
+        to_texts.append(1 + (~(scores < best) & ~mine).sum(1))
     return torch.cat(to_texts), torch.cat(to_images)
 
 

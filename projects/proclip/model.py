@@ -51,12 +51,8 @@ class Adapter(nn.Module):
             *(Block(dim, expansion) for _ in range(blocks)), nn.LayerNorm(dim), nn.Linear(dim, out)
         )
 
-    def project(self, embeddings: Tensor, normalise_input: bool = True) -> Tensor:
-        """[N, D], of any length; without the first normalisation as the released code has it for live embeddings."""
-        return self.text_adaptor(F.normalize(embeddings, dim=-1) if normalise_input else embeddings)
-
     def forward(self, embeddings: Tensor) -> Tensor:
-        return F.normalize(self.project(embeddings), dim=-1)
+        return F.normalize(self.text_adaptor(F.normalize(embeddings, dim=-1)), dim=-1)
 
 
 class Tuned(nn.Module):

@@ -80,8 +80,8 @@ def test_golden_adapter(golden, tmp_path):
     wanted = Adapter(*sizes.values())
     assert {k: v.shape for k, v in wanted.state_dict().items()} == {k: v.shape for k, v in adapter.state_dict().items()}
     given = case["in.llm_embedding"]
-    same(adapter.project(given), case["out.with_input_l2"])
-    same(adapter.project(given, normalise_input=False), case["out.without_input_l2"])
+    same(adapter.text_adaptor(F.normalize(given, dim=-1)), case["out.with_input_l2"])
+    same(adapter.text_adaptor(given), case["out.without_input_l2"])
     same(adapter(given), case["out.normalized"])
 
 
@@ -139,6 +139,8 @@ def test_measures_of_perfect_constant_random_and_shifted_answers():
     perfect, constant = ranks(images, texts, owners), ranks(torch.ones(20, 16), torch.ones(40, 16), owners)
     assert all(recalls(found)["r1"] == 1 for found in perfect)
     assert all(recalls(found)["r1"] == 0 for found in constant)  # ties help nobody
+    broken = ranks(images * torch.nan, texts, owners), ranks(images, texts * torch.nan, owners)
+    assert all(recalls(found)["r10"] == 0 for ways in broken for found in ways)  # nor do networks that diverged
     guessed = [recalls(found)["r1"] for found in ranks(unit(20, 16, seed=3), texts, owners)]
     assert max(guessed) < 0.3
     longer = ranks(5 * images, texts, owners)  # lengths of images do not matter
@@ -147,5 +149,6 @@ def test_measures_of_perfect_constant_random_and_shifted_answers():
     assert classified(vectors[labels], vectors, labels).all()
     assert not classified(vectors[labels], vectors, (labels + 1) % 6).any()
     assert not classified(torch.ones(30, 16), torch.ones(6, 16), labels).any()
+    assert not classified(vectors[labels] * torch.nan, vectors, labels).any()
     prompts = torch.stack([unit(3, 16), unit(3, 16, seed=5)], 1).flatten(0, 1)
     torch.testing.assert_close(class_vectors(prompts, 3)[1], F.normalize(prompts[2] + prompts[3], dim=0))
