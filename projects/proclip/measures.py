@@ -15,7 +15,7 @@ def class_vectors(embedded: Tensor, classes: int) -> Tensor:
 
 
 def classified(images: Tensor, vectors: Tensor, labels: Tensor) -> Tensor:
-    """Whether each picture [N, D] is nearest to the vector [C, D] of its own class, bool [N]. No tie or NaN is a hit."""
+    """Whether each picture [N, D] is nearest to its own class's vector [C, D], bool [N]. No tie or NaN is a hit."""
     hits = []
     for start in range(0, len(images), ROWS):
         scores, own = images[start : start + ROWS] @ vectors.T, labels[start : start + ROWS, None]
