@@ -93,7 +93,6 @@ class Experiment:
             "no_reg": self.arm("no_reg", first, **DIRECT),
             "no_inherit": self.arm("no_inherit"),
             "no_struct": self.arm("no_struct", plain, **PLAIN),
-            "frozen_teacher": self.arm("frozen_teacher", first, **FROZEN),
         }
 
 
@@ -112,9 +111,9 @@ def arms(scale: Scale) -> dict[str, Arm]:
             note = "" if (backbone, size) == ("l14", "3m") else f", {backbone}, {size}"
             pair = published(clip, size).compared(note)
             found |= {name if not note else f"{name}_{backbone}_{size}": arm for name, arm in pair.items()}
-    found |= published(BACKBONES["l14"], "3m").ablations()
-    small = published(BACKBONES["b16"], "3m")
-    return found | {"lit_b16_3m": small.arm("lit", None, ", b16, 3m", **LIT)}
+        large, small = published(BACKBONES["l14"], "3m"), published(BACKBONES["b16"], "3m")
+    found["frozen_teacher"] = large.arm("frozen_teacher", large.inheritance, **FROZEN)
+    return found | large.ablations() | {"lit_b16_3m": small.arm("lit", None, ", b16, 3m", **LIT)}
 
 
 def tiles() -> dict[str, Arm]:
