@@ -80,9 +80,8 @@ def small(data: str) -> dict[str, Arm]:
     found = {"teacher": Arm([evaluation(teacher.weights, {}, shared=True)], words)}
     convolutional = {"model.net": {"name": "test_resnet", "classes": 10}}
     found["teacher_other"] = Arm([evaluation(other.weights, convolutional, shared=True)], "the convolutional teacher")
-    layout = LAYOUTS[data]["_mild"]
-    found |= slimmed(settings, LAYOUTS[data]) | taught(settings | FEW[data], layout, second, "a part of the pictures")
-    return found | {"frd_mild": Arm(student(settings, soft(layout)), "less slimming, FRD, all pictures")}
+    few = taught(settings | FEW[data], LAYOUTS[data]["_mild"], second, "a part of the pictures")
+    return found | slimmed(settings, LAYOUTS[data]) | few
 
 
 def imagenet(narrow: Settings) -> dict[str, Arm]:
