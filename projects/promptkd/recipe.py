@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from common.data.readers.zero_shot_sets import SETS, SetName
 from common.recipe import Arm, Download, Recipe, Scale, Stage
 
 HOME = "projects.promptkd"
@@ -59,6 +58,12 @@ CLIPS = (
 )
 """The teacher's, the student's and a weaker CLIP: by open_clip's names, which fix their sizes, and where the hub has
 them, which is where a rehearsal finds narrow ones."""
+SETS = {
+    "imagenet": "imagenet", "caltech101": "caltech-101", "oxford_pets": "oxford_pets", "stanford_cars": "stanford_cars",
+    "oxford_flowers": "oxford_flowers", "food101": "food-101", "fgvc_aircraft": "fgvc_aircraft", "sun397": "sun397",
+    "dtd": "dtd", "eurosat": "eurosat", "ucf101": "ucf101",
+}  # fmt: skip
+"""The sets of `common.data.readers.zero_shot_sets`, which is not read for them here: their folders."""
 LIGHT = {"fgvc_aircraft", "oxford_flowers", "dtd"}
 """Sets on which the loss has the weight 200; it is 1000 on the others."""
 KINDS = [
@@ -192,7 +197,7 @@ def compared(
     return found
 
 
-def on_set(name: SetName, big: Any, small: Any, source: Stage, small_source: Stage) -> dict[str, Arm]:
+def on_set(name: str, big: Any, small: Any, source: Stage, small_source: Stage) -> dict[str, Arm]:
     """A set of the paper: from base to novel classes, and carried over from ImageNet."""
     domain = Domain({f"data.{split}.init_args.name": name for split in ("train", "val", "test")})
     teacher, supervised = domain.teach(big), domain.teach(small, SMALL_TEACHER)
@@ -207,7 +212,7 @@ def on_set(name: SetName, big: Any, small: Any, source: Stage, small_source: Sta
     }
 
 
-LAYOUT = ", ".join(f"{layout.folder}/" for layout in SETS.values() if layout.folder != "imagenet")
+LAYOUT = ", ".join(f"{folder}/" for folder in SETS.values() if folder != "imagenet")
 RECIPE = Recipe(
     title="PromptKD: Unsupervised Prompt Distillation for Vision-Language Models",
     modality="image classification",

@@ -7,6 +7,7 @@ from benchmarks.running import recipes
 from benchmarks.running.recipes import load, settings
 from common.data.readers.zero_shot_sets import SETS
 from common.recipe import Output, walk
+from projects.promptkd import recipe
 
 ARMS = {scale: load("promptkd").arms(scale) for scale in ("mini", "paper")}
 TRIED = {"mini": list(ARMS["mini"]), "paper": ["teacher", "promptkd", "full_finetune", "promptkd_dtd", "cross_dtd"]}
@@ -137,3 +138,7 @@ def test_a_stage_that_arms_share_is_one_object(scale):
     for stage, (name, overrides) in zip(stages, written, strict=True):
         same = [other for other in written if other == (name, overrides)]
         assert len(same) == 1, (stage.name, stage.overrides)
+
+
+def test_the_recipe_names_the_sets_as_their_reader_does():
+    assert list(recipe.SETS.items()) == [(name, layout.folder) for name, layout in SETS.items()]
