@@ -69,7 +69,7 @@ class ClipTraining(L.LightningModule):
 
     @property
     def pictures(self) -> PictureData:
-        return self.trainer.datamodule  # type: ignore[attr-defined, no-any-return]
+        return self.trainer.datamodule  # type: ignore[attr-defined]
 
     def on_train_end(self) -> None:
         if self.trainer.is_global_zero:

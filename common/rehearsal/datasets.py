@@ -81,6 +81,27 @@ def make_coco(
         )
 
 
+def make_lvis(root: Path, images: int = 4, resolution: tuple[int, int] = (96, 144), first: int = 1) -> None:
+    """Write a split of LVIS v1: `annotations/lvis_v1_val.json` of polygons alone, and images of COCO's that it names by
+    their addresses, in `val2017/` and `train2017/` by turns."""
+    infos, annotations = [], []
+    for number in range(first, first + images):
+        image, masks = make_scene(number, resolution)
+        file = f"{('val2017', 'train2017')[number % 2]}/{number:012d}.jpg"
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(root / file, quality=90)
+        infos.append({"id": number, "coco_url": f"http://images.cocodataset.org/{file}", "height": resolution[0]})
+        infos[-1] |= {"width": resolution[1], "neg_category_ids": [], "not_exhaustive_category_ids": []}
+        annotations += [
+            {"id": 10 * number + k, "image_id": number, "category_id": k + 1, "segmentation": _polygons(mask)}
+            for k, mask in enumerate(masks)
+        ]
+    kinds = [{"id": k + 1, "name": f"thing_{k + 1}", "frequency": "f"} for k in range(6)]
+    (root / "annotations").mkdir(parents=True, exist_ok=True)
+    content = {"info": {}, "images": infos, "annotations": annotations, "categories": kinds}
+    (root / "annotations/lvis_v1_val.json").write_text(json.dumps(content), encoding="utf-8")
+
+
 def make_image_folder(
     root: Path, classes: Sequence[str], images: int = 2, resolution: tuple[int, int] = (96, 144), first: int = 0
 ) -> None:
@@ -171,7 +192,6 @@ def _segments(number: int, masks: np.ndarray) -> tuple[list[dict[str, Any]], np.
     segments = []
     for layer in np.unique(layers).tolist():
         seen = layers == layer
-        outlines, _ = cv2.findContours(seen.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         x, y, width, height = cv2.boundingRect(seen.astype(np.uint8))
         segments.append(
             {
@@ -180,7 +200,13 @@ def _segments(number: int, masks: np.ndarray) -> tuple[list[dict[str, Any]], np.
                 "iscrowd": 0,
                 "area": int(seen.sum()),
                 "bbox": [x, y, width, height],
-                "segmentation": [outline.flatten().tolist() for outline in outlines if len(outline) > 2],
+                "segmentation": _polygons(seen),
             }
         )
     return segments, np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1).astype(np.uint8)
+
+
+def _polygons(mask: np.ndarray) -> list[list[float]]:
+    """Outlines of a mask, bool [H, W], as COCO writes them: x, y, x, y, ..."""
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return [outline.flatten().tolist() for outline in outlines if len(outline) > 2]

@@ -95,6 +95,7 @@ HUB: dict[str, Callable[..., None]] = {
     **dict.fromkeys(("gpt2-large", "openai-community/gpt2-large"), partial(gpt2, layers=36)),
     **dict.fromkeys(("meta-llama/Llama-2-7b-hf", "NousResearch/Llama-2-7b-hf"), llama),
     "Xenova/gpt-3.5-turbo": partial(gpt2, layers=1),
+    "microsoft/LLM2CLIP-Llama-3-8B-Instruct-CC-Finetuned": llama,
     "lmsys/vicuna-7b-v1.5": llama,
     "lmsys/vicuna-13b-v1.5": partial(llama, layers=40),
     "mistralai/Mistral-7B-v0.1": mistral,

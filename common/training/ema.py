@@ -42,10 +42,10 @@ class Ema(nn.Module, Generic[Network]):
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """One step towards `model`: after the optimiser's."""
-        for slow, fast in zip(self.model.parameters(), model.parameters(), strict=True):
-            slow.lerp_(fast, 1 - self.decay)
-        for slow, fast in zip(self.model.buffers(), model.buffers(), strict=True):
-            slow.copy_(fast)
+        for weight, fast in zip(self.model.parameters(), model.parameters(), strict=True):
+            weight.lerp_(fast, 1 - self.decay)
+        for buffer, now in zip(self.model.buffers(), model.buffers(), strict=True):
+            buffer.copy_(now)
 
     def train(self, mode: bool = True) -> "Ema[Network]":
         """In evaluation mode it stays."""

@@ -18,11 +18,11 @@ from common.errors import UserError
 from common.evaluators.promptable import MeanMaskIoU
 from common.losses.segmentation import MaskLoss, sam_mask_loss
 from common.models.sam import SamConfig, predict_masks
+from common.models.tiny_vit import TinyViT, TinyViTConfig, layer_lr_scales
 from common.training.schedules import adamw, optimizer_steps
 from common.training.segmentation import KINDS, batch_prompts, best_mask
 from projects.mobilesam.student import borrow_decoder, build_student, load_student
 from projects.mobilesam.teacher import load_teacher
-from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig, layer_lr_scales
 
 Coupling = Literal["decoupled", "semi_coupled", "coupled", "coupled_scratch", "decoder_finetuning", "joint_finetuning"]
 TRAINED = {

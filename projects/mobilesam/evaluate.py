@@ -18,13 +18,13 @@ from common.data.promptable import PromptableData, SceneBatch
 from common.data.prompts import Prompts, box_prompts, point_prompts, sample_point_pairs, sample_points, tight_boxes
 from common.evaluators.promptable import MeanMaskIoU
 from common.models.sam import SamConfig, postprocess_masks, predict_masks, scale_boxes, scale_points
+from common.models.tiny_vit import TinyViTConfig
 from common.training.runs import save_picture
 from common.training.segmentation import best_mask
 from common.visual import draw_masks, draw_prompts, enlarge
 from projects.mobilesam.distill import links
 from projects.mobilesam.student import borrow_decoder, build_student, load_student
 from projects.mobilesam.teacher import load_teacher
-from projects.mobilesam.tiny_vit import TinyViTConfig
 
 
 class Evaluation(L.LightningModule):

@@ -1,5 +1,6 @@
 """MobileSAM: which arms are compared, and the stages each of them consists of."""
 
+from common.downloads import COCO_PANOPTIC, MOBILE_SAM, SAM_VIT_H
 from common.recipe import Arm, Download, Recipe, Scale, Stage
 
 SA1B = "ai.meta.com/datasets/segment-anything-downloads (accept the licence there)"
@@ -92,25 +93,9 @@ RECIPE = Recipe(
     modality="image segmentation",
     arms=arms,
     arms_with=lambda data: arms("mini", SAM_PHOTOS),
-    data={
-        "coco": Download(
-            name="COCO 2017 with panoptic annotations (or a part of it)",
-            path="$DATA_ROOT",
-            source="cocodataset.org: 2017 Train images, 2017 Val images, 2017 Panoptic Train/Val annotations",
-            gigabytes=21,
-            licence="annotations CC BY 4.0, images under their Flickr licences",
-            layout="images/{train,val}2017/*.jpg, panoptic_segmentation/annotations/panoptic_{train,val}2017.json and "
-            "folders of PNGs; or COCO's own {train,val}2017/*.jpg and annotations/panoptic_{train,val}2017{.json,/}",
-        )
-    },
+    data={"coco": COCO_PANOPTIC},
     downloads=(
-        Download(
-            name="SAM ViT-H weights",
-            path="$WEIGHTS_ROOT/sam_vit_h_4b8939.pth",
-            source="the model checkpoints section of github.com/facebookresearch/segment-anything",
-            gigabytes=2.56,
-            licence="Apache-2.0",
-        ),
+        SAM_VIT_H,
         Download(
             name="SAM ViT-B weights",
             path="$WEIGHTS_ROOT/sam_vit_b_01ec64.pth",
@@ -118,13 +103,7 @@ RECIPE = Recipe(
             gigabytes=0.37,
             licence="Apache-2.0",
         ),
-        Download(
-            name="MobileSAM's published weights",
-            path="$WEIGHTS_ROOT/mobile_sam.pt",
-            source="dhkim2810/MobileSAM on the Hugging Face hub, or weights/ of github.com/ChaoningZhang/MobileSAM",
-            gigabytes=0.04,
-            licence="Apache-2.0",
-        ),
+        MOBILE_SAM,
         Download(
             name="SA-1B for training: ten tars, 1 % of it, about 110,000 images",
             path="$DATA_ROOT/sa1b/train",

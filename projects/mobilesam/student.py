@@ -6,10 +6,10 @@ from segment_anything.modeling import Sam
 
 from common.errors import UserError
 from common.models.sam import SamConfig, build_sam
+from common.models.sam_checkpoint import segmenter_state
+from common.models.tiny_vit import TinyViT, TinyViTConfig, load_mobile_sam
 from common.paths import expand
 from common.training.weights import load_weights
-from projects.mobilesam.checkpoint import segmenter_state
-from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig, load_mobile_sam
 
 
 def build_student(teacher: SamConfig, student: TinyViTConfig, vit: SamConfig | None = None) -> Sam:

@@ -8,9 +8,9 @@ from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
 from common.models.sam import SamConfig, build_sam
+from common.models.sam_checkpoint import segmenter_state
 from common.paths import expand
 from common.training.weights import load_weights
-from projects.mobilesam.checkpoint import segmenter_state
 
 
 class FrozenTeacher(L.LightningModule):

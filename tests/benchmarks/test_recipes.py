@@ -231,7 +231,7 @@ def test_portable_words(word: str, runs: str, shown: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"paper": "mobilsam"}, "unknown paper 'mobilsam': did you mean mobilesam?"),
+        ({"paper": "llmlinga"}, "unknown paper 'llmlinga': did you mean llmlingua2?"),
         ({"paper": "mobilesam", "scale": "papre"}, "unknown scale 'papre': did you mean paper?"),
         ({"paper": "mobilesam", "arms": ("teacher", "decopled")}, "unknown arm 'decopled': did you mean decoupled"),
         ({"paper": "mobilesam", "data": "cocoo"}, "unknown data set 'cocoo': did you mean coco?"),
@@ -248,9 +248,9 @@ def test_names_that_do_not_exist_are_answered_with_the_nearest(settings: dict[st
 
 
 def test_the_command_line_ends_with_two_for_a_name_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    assert reproduce.main(["mobilesm"]) == 2
+    assert reproduce.main(["llmlinga"]) == 2
     shown = capsys.readouterr()
-    assert shown.err == "error: unknown paper 'mobilesm': did you mean mobilesam?\n" and shown.out == ""
+    assert shown.err == "error: unknown paper 'llmlinga': did you mean llmlingua2?\n" and shown.out == ""
 
 
 def test_a_stage_without_a_config_is_named(project: Path) -> None:

@@ -25,6 +25,7 @@ from common.data.readers.captioned_parquet import CaptionedParquet
 from common.data.readers.captioned_tars import CaptionedTars
 from common.data.readers.clones import BigCloneBench, Poj104, Program
 from common.data.readers.coco_captions import CocoCaptions
+from common.data.readers.coco_instances import CocoInstances
 from common.data.readers.coco_panoptic import CocoPanoptic
 from common.data.readers.code_search import CodeSearchNet, CodeTriplets
 from common.data.readers.diffusiondb import DiffusionDB, write_diffusiondb
@@ -45,7 +46,7 @@ from common.data.videos import Video
 from projects.emo_pillars.data import EmoContext, Isear
 from projects.emo_pillars.records import FILES as EMO_PILLARS
 from projects.emo_pillars.records import EmoPillars
-from projects.mobilesam.data import CocoInstances, MaskFolder
+from projects.mobilesam.data import MaskFolder
 from projects.trans_encoder.sources import PairTask
 from projects.vqrae.captions import read_prompts
 

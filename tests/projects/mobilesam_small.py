@@ -11,14 +11,14 @@ from safetensors.torch import save_model
 from torch import nn
 
 from common.models.sam import SamConfig, build_sam
-from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig
+from common.models.tiny_vit import TinyViT, TinyViTConfig
 
 HEIGHT, WIDTH = 60, 90
 SHAPES = {"left": (8, 12, 34, 44), "right": (50, 20, 80, 50)}  # first column and row, last column and row
 POINT, GROUND, BOX = (30.0, 20.0, 1), (60.0, 50.0, 0), (10.0, 5.0, 70.5, 55.0)
 SAM = SamConfig(
     image_size=64, embed_dim=32, depth=2, num_heads=2, global_attn_indexes=(1,), window_size=3,
-    prompt_dim=32, decoder_mlp_dim=64, decoder_heads=4, iou_head_hidden=32,
+    prompt_dim=32, decoder_depth=1, decoder_mlp_dim=64, decoder_heads=4, iou_head_hidden=32,
 )  # fmt: skip
 TINY_VIT = TinyViTConfig(
     image_size=64, embed_dims=(8, 16, 16, 24), depths=(1, 1, 2, 1), num_heads=(1, 2, 2, 3), window_sizes=(3, 3, 4, 3),

@@ -7,8 +7,8 @@ import yaml
 
 from benchmarks.running.recipes import ROOT, configs, load, settings
 from common.models.sam import SamConfig
+from common.models.tiny_vit import TinyViTConfig
 from common.recipe import walk
-from projects.mobilesam.tiny_vit import TinyViTConfig
 
 CONFIGS = ROOT / "projects/mobilesam/configs"
 TRAINED = ("distill", "semi_coupled", "coupled")
@@ -116,8 +116,9 @@ def test_configs_for_ones_own_data_are_understood(names, shown_config):
     parsed = yaml.safe_load(shown_config("projects.mobilesam.distill", "fit", *words))
     assert SamConfig(**tuples(parsed["model"]["teacher"])) == SamConfig()
     assert TinyViTConfig(**tuples(parsed["model"]["student"])) == TinyViTConfig()
-    kind = {"finetune": "CocoInstances", "masks": "MaskFolder", "distill": "MaskFolder"}[names[-1]]
-    assert parsed["data"]["train"]["class_path"] == f"projects.mobilesam.data.{kind}"
+    own = "projects.mobilesam.data.MaskFolder"
+    kinds = {"finetune": "common.data.readers.coco_instances.CocoInstances", "masks": own, "distill": own}
+    assert parsed["data"]["train"]["class_path"] == kinds[names[-1]]
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}/{file.stem}")

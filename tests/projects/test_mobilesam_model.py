@@ -9,7 +9,7 @@ from torch import nn
 
 from common.errors import UserError
 from common.models.sam import SamConfig, build_sam
-from projects.mobilesam.tiny_vit import (
+from common.models.tiny_vit import (
     MBConv,
     PatchMerging,
     TinyViT,

@@ -7,11 +7,11 @@ from torch import nn
 from benchmarks.planning.meter import materialise, measure
 from benchmarks.planning.stages import configuration
 from common.models.sam import SamConfig, build_sam
+from common.models.tiny_vit import TinyViT, TinyViTConfig
 from common.recipe import walk
 from projects.mobilesam.distill import Distillation
 from projects.mobilesam.harness.plan import workload
 from projects.mobilesam.recipe import RECIPE
-from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig
 
 STAGES = {stage.name: stage for arm in RECIPE.arms("paper").values() for stage in walk(arm.stages)}
 FITS = sorted(name for name, stage in STAGES.items() if stage.run == "fit")

@@ -31,9 +31,9 @@ from common.models.sam import (
     scale_boxes,
     scale_points,
 )
+from common.models.sam_checkpoint import load_segmenter, published_size
+from common.models.tiny_vit import TinyViT, TinyViTConfig
 from common.training.weights import load_state
-from projects.mobilesam.checkpoint import load_segmenter, published_size
-from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig
 from projects.mobilesam.tools import segment
 from tests.projects.mobilesam_small import BOX, GROUND, HEIGHT, POINT, SHAPES, WIDTH, picture, write_student
 
@@ -136,7 +136,7 @@ def command(photo, tmp_path, capsys, monkeypatch):
         given = [str(image), "--checkpoint", str(checkpoint), "--out", str(out), "--npz", str(npz), "--device", "cpu"]
         with monkeypatch.context() as patch:
             if checkpoint is None:
-                patch.setattr("projects.mobilesam.checkpoint.load_segmenter", lambda *_: color_sam())
+                patch.setattr("common.models.sam_checkpoint.load_segmenter", lambda *_: color_sam())
             try:
                 code = segment.main([*given, *arguments])
             except SystemExit as stop:  # argparse
@@ -393,7 +393,7 @@ def test_help_does_not_wait_for_torch(module):
 def written(*arguments: str, monkeypatch) -> int:
     """The command line with `color_sam` for a model."""
     with monkeypatch.context() as patch:
-        patch.setattr("projects.mobilesam.checkpoint.load_segmenter", lambda *_: color_sam())
+        patch.setattr("common.models.sam_checkpoint.load_segmenter", lambda *_: color_sam())
         return segment.main(["--checkpoint", "sam.pt", "--device", "cpu", *arguments])
 
 

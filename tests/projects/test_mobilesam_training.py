@@ -12,11 +12,11 @@ from common.data.promptable import PromptableData, PromptSamples, SceneBatch
 from common.data.worlds.shapes import ShapeScenes
 from common.errors import UserError
 from common.models.sam import build_sam, predict_masks
+from common.models.tiny_vit import TinyViT
 from common.training.segmentation import KINDS, batch_prompts, best_mask
 from projects.mobilesam.distill import TRAINED, Distillation
 from projects.mobilesam.evaluate import Evaluation
 from projects.mobilesam.teacher import load_teacher
-from projects.mobilesam.tiny_vit import TinyViT
 from tests.projects.mobilesam_small import SAM, TINY_VIT
 
 COUPLINGS = tuple(TRAINED)

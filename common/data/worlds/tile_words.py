@@ -4,9 +4,9 @@ Every colour and every shape has three names. The first is the one that captions
 A foil is a caption that is wrong of a picture, and differs from the right one in a single respect.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -97,9 +97,9 @@ def foils(a: Tile, b: Tile, rng: np.random.Generator) -> dict[str, str]:
     """
     either = bool(rng.integers(2))
 
-    def replaced(names: dict[str, tuple[str, ...]], of: Callable[[Tile], str], field: str) -> str:
+    def replaced(names: Mapping[str, tuple[str, ...]], of: Callable[[Tile], str], field: str) -> str:
         left = [name for name in names if name not in (of(a), of(b))]
-        other = {field: left[rng.integers(len(left))]}
+        other: dict[str, Any] = {field: left[rng.integers(len(left))]}
         return related(a._replace(**other), b) if either else related(a, b._replace(**other))
 
     words = related(a, b).split()

@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 from common.losses.segmentation import sam_mask_loss
 from common.models.sam import SamConfig, build_sam
+from common.models.tiny_vit import TinyViTConfig
 from common.recipe import Stage
 from common.workload import Workload
 from projects.mobilesam.distill import TRAINED
 from projects.mobilesam.student import build_student
 from projects.mobilesam.teacher import NoEncoder
-from projects.mobilesam.tiny_vit import TinyViTConfig
 
 REPORTED = {
     "distill": "less than a day on one GPU, type not stated (abstract, §4.1)",

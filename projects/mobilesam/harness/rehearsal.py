@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from common.models.sam import SamConfig, build_sam
+from common.models.tiny_vit import TinyViT, TinyViTConfig
 from common.rehearsal.sa1b import make_sa1b
-from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig
 
 SAM = SamConfig(image_size=160, embed_dim=32)
 SAM_B = replace(SamConfig.named("vit_b"), image_size=160, embed_dim=24)

@@ -22,14 +22,14 @@ from common.data.stores import ArrayStore
 from common.data.stream import Stream
 from common.data.worlds.shapes import ShapeScenes
 from common.models.sam import SamConfig, build_sam
+from common.models.sam_checkpoint import read_sizes
+from common.models.sam_onnx import decoder_example, export_decoder, export_encoder, onnx_decoder
+from common.models.tiny_vit import TinyViT, TinyViTConfig, layer_lr_scales
 from common.rehearsal.datasets import make_coco
 from common.rehearsal.sa1b import make_scene
 from common.training.schedules import adamw
 from common.workload import Network, Source, Speed, Training
-from projects.mobilesam.checkpoint import read_sizes
 from projects.mobilesam.teacher import NoEncoder
-from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig, layer_lr_scales
-from projects.mobilesam.tools.export import decoder_example, export_decoder, export_encoder, onnx_decoder
 
 CONFIG = Path(__file__).parents[1] / "configs/mini/student.yaml"
 METHOD = CONFIG.with_name("distill.yaml")

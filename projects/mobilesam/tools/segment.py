@@ -394,7 +394,7 @@ def run(options: argparse.Namespace) -> None:
     if len(images) == 1:
         check_inside(options, read_picture(images[0]).shape[:2])  # before the model is loaded, which takes longer
 
-    from projects.mobilesam.checkpoint import load_segmenter
+    from common.models.sam_checkpoint import load_segmenter
 
     device = device_of(options.device)
     sam = load_segmenter(options.checkpoint, options.config).to(device)

@@ -9,8 +9,8 @@ from segment_anything.modeling import Sam
 
 from common.errors import UserError, unknown
 from common.models.sam import PUBLISHED, SamConfig, build_sam
+from common.models.tiny_vit import TinyViT, TinyViTConfig, load_mobile_sam
 from common.training.weights import State, load_state
-from projects.mobilesam.tiny_vit import TinyViT, TinyViTConfig, load_mobile_sam
 
 Sizes = TypeVar("Sizes", SamConfig, TinyViTConfig)
 

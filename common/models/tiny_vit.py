@@ -294,6 +294,7 @@ def layer_lr_scales(model: TinyViT, decay: float = 0.8) -> Iterator[dict[str, An
     scales = [decay ** (depth - 1 - i) for i in range(depth)]
     groups = [list(model.patch_embed.parameters())] + [[] for _ in range(depth - 1)]
     i = 0
+    layer: Any
     for layer in model.layers:
         for block in layer.blocks:
             groups[i] += block.parameters()
