@@ -1,19 +1,34 @@
 """What every width is worth: networks cut out, calibrated and measured, each once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from projects.controllable_mtl.data import TaskData
 from projects.controllable_mtl.model import Configuration, SuperNet, encoder_widths
-from projects.controllable_mtl.search import Ratios
+from projects.controllable_mtl.search import Ratios, best
 from projects.controllable_mtl.slim import calibrate
 from projects.controllable_mtl.tasks import invariance
 
 Batch = dict[str, Tensor]
 Figures = dict[tuple[str, float], float]
 """By task and by its decoder's ratio."""
+
+
+class Deployed(nn.Module):
+    """A SubNet as a plain network of its own: pictures [B, 3, H, W] to each task's outputs, in the tasks' order."""
+
+    def __init__(self, net: SuperNet, widths: Configuration):
+        super().__init__()
+        self.encoder = net.encoder.cut(encoder_widths(widths.encoder))
+        pairs = zip(net.tasks, widths.decoders, strict=True)
+        self.decoders = nn.ModuleList(net.decoders[task.name].cut({"d": ratio}) for task, ratio in pairs)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        features = self.encoder(images)
+        return tuple(decoder(features) for decoder in self.decoders)
 
 
 class Bench:
@@ -51,6 +66,25 @@ class Bench:
         """Each task's figure from its floor, 0, to perfection, 1."""
         figures = self.figures(widths, split, preference)
         return [task.score(figure) for task, figure in zip(self.net.tasks, figures, strict=True)]
+
+    def best(self, among: Sequence[Configuration], evaluations: int) -> Configuration:
+        """The configuration with the best overall performance on the validation split."""
+        return best(among, self.overall, evaluations, np.random.default_rng(0))
+
+    def overall(self, widths: Configuration) -> float:
+        """Mean over tasks of the validation score, by the SuperNet's."""
+        scores, whole = (np.array(self.scores(w, "val")) for w in (widths, self.net.full))
+        return float((scores / np.maximum(whole, 1e-6)).mean())
+
+    @torch.no_grad()
+    def deployed(self, widths: Configuration) -> Deployed:
+        """The SubNet that `figures` speaks of, calibrated."""
+        own = Deployed(self.net, widths)
+        calibrate(own.encoder, [(x,) for x in self.images])
+        features = [(own.encoder(x),) for x in self.images]
+        for decoder in own.decoders:
+            calibrate(decoder, features)
+        return own
 
     @torch.no_grad()
     def _measured(self, ratios: Ratios, split: str, preference: Ratios | None) -> Figures:

@@ -22,7 +22,7 @@ from projects.controllable_mtl.data import TaskData
 from projects.controllable_mtl.harness import pictures
 from projects.controllable_mtl.measures import follows, hypervolume
 from projects.controllable_mtl.model import Configuration, Costs, Sizes
-from projects.controllable_mtl.search import Pick, Ratios, Rule, Space, best, candidates, checked, decoders_for, sweep
+from projects.controllable_mtl.search import Pick, Ratios, Rule, Space, checked, configure, sweep
 from projects.controllable_mtl.tasks import Task
 from projects.controllable_mtl.train import build, fixed
 
@@ -125,19 +125,11 @@ class Evaluation(L.LightningModule):
         """Widths for a preference within so many operations."""
         if self.fixed is not None:
             return (self.fixed,) if self.costs.total(self.fixed) <= budget else ()
-        options = decoders_for(self.net, self.costs, preference, budget, self.space, self.rule)
-        among = [c for d in options for c in candidates(self.net, self.costs, d, budget, self.space)]
-        if not among:
-            return ()
-        rng = np.random.default_rng(0)
-        if self.pick == "best":
-            return (best(among, self.overall, self.evaluations, rng),)
-        return tuple(among[k] for k in sorted(rng.permutation(len(among))[: self.evaluations]))
-
-    def overall(self, widths: Configuration) -> float:
-        """Mean over tasks of the validation score, by the SuperNet's."""
-        scores, whole = (np.array(self.bench.scores(w, "val")) for w in (widths, self.net.full))
-        return float((scores / np.maximum(whole, 1e-6)).mean())
+        among = configure(self.net, self.costs, preference, budget, self.space, self.rule)
+        if among and self.pick == "best":
+            return (self.bench.best(among, self.evaluations),)
+        order = np.random.default_rng(0).permutation(len(among))[: self.evaluations]
+        return tuple(among[k] for k in sorted(order))
 
     def slimmed(self) -> dict[str, float]:
         """Of sub-networks, whoever asks for them: all that may be slimmed, each width of it alike."""
@@ -150,7 +142,10 @@ class Evaluation(L.LightningModule):
         self.bench.scores(full, "test")  # first, so that distances from it are known
         # a task's figure does not depend on other tasks' decoders: equal ones stand for all combinations
         every = {r: [Configuration(encoder, (r,) * len(net.tasks)) for encoder in encoders] for r in ratios}
-        scores = {split: {r: np.mean([self.bench.scores(c, split) for c in every[r]]) for r in ratios} for split in ("val", "test")}
+        scores = {
+            split: {r: np.mean([self.bench.scores(c, split) for c in every[r]]) for r in ratios}
+            for split in ("val", "test")
+        }
         least = Configuration(min(encoders, key=self.costs.encoder), (ratios[0],) * len(net.tasks))
         narrow = [r for r in encoders if r != full.encoder]
         found = {
@@ -182,7 +177,9 @@ def swept(settings: list[Setting]) -> dict[str, float]:
         volumes.append(hypervolume(scores, np.zeros(scores.shape[1])))
         found[f"hv_{round(100 * budget)}"] = volumes[-1]
         orders.append(follows(list(asked), scores))
-        best_asked, least_asked = (scores[side(asked, 0), np.arange(scores.shape[1])] for side in (np.argmax, np.argmin))
+        best_asked, least_asked = (
+            scores[side(asked, 0), np.arange(scores.shape[1])] for side in (np.argmax, np.argmin)
+        )
         alone.append(best_asked.mean())
         gaps.append((best_asked - least_asked).mean())
     return found | {

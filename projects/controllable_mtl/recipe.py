@@ -6,14 +6,22 @@ from common.recipe import Arm, Download, Recipe, Scale, Stage
 
 TIGHT = [0.5, 0.5, 1.0, 0.5, 0.5]
 """Widths of a network of fixed size at mini scale: 43 % of the SuperNet's operations."""
-HALF = {"nyud": [0.5, 0.75, 0.75, 0.75, *[0.5] * 4]}
+NYUD_TIGHT = [0.75, 0.5, 0.5, 0.5, *[0.5] * 4]
+"""The same for NYUDv2."""
+SUPERCLASSES = (
+    "aquatic_mammals", "fish", "flowers", "food_containers", "fruit_and_vegetables", "household_electrical_devices",
+    "household_furniture", "insects", "large_carnivores", "large_man-made_outdoor_things",
+    "large_natural_outdoor_scenes", "large_omnivores_and_herbivores", "medium_mammals", "non-insect_invertebrates",
+    "people", "reptiles", "small_mammals", "trees", "vehicles_1", "vehicles_2",
+)  # fmt: skip
+"""CIFAR-100's, as the hub names them."""
 
 
 def arms(scale: Scale) -> dict[str, Arm]:
     """Overlapped digits at mini scale; else NYUDv2 in full, the other data sets with the method and its ablation."""
     if scale == "mini":
         return compared("", TIGHT)
-    found = compared("", HALF["nyud"], classes=False)
+    found = compared("", NYUD_TIGHT, classes=False)
     for name in ("pascal", "cityscapes", "cifar100"):
         own = compared(f"_{name}", [], classes=False)
         found |= {f"{arm}_{name}": own[arm] for arm in ("ecmt", "no_ci")}
@@ -45,13 +53,19 @@ def compared(data: str, tight: list[float], classes: bool = True) -> dict[str, A
 
     method = train(distill="features")
     found = {
-        "ecmt": Arm(sweep(method), "slimmable encoder and decoders, configuration-invariant distillation, search", True),
+        "ecmt": Arm(
+            sweep(method), "slimmable encoder and decoders, configuration-invariant distillation, search", True
+        ),
         "no_ci": Arm(sweep(train(distill="nothing")), "the same without distillation"),
-        "random_search": Arm(sweep(method, pick="any"), "its network; any encoder that costs as much as the searched one"),
+        "random_search": Arm(
+            sweep(method, pick="any"), "its network; any encoder that costs as much as the searched one"
+        ),
         "uniform_decoders": Arm(sweep(method, rule="uniform"), "its network; decoders of equal widths, searched too"),
         "decoder_only": Arm(sweep(train(distill="features", space__encoder=False)), "only decoders are slimmable"),
         "encoder_only": Arm(sweep(train(distill="features", space__decoders=False)), "only the encoder is slimmable"),
-        "unslimmed": Arm(sweep(train(distill="nothing", subnets=0)), "the SuperNet alone is trained, then slimmed: a floor"),
+        "unslimmed": Arm(
+            sweep(train(distill="nothing", subnets=0)), "the SuperNet alone is trained, then slimmed: a floor"
+        ),
     }
     if classes:
         words = "outputs distilled (in place) instead of features"
@@ -60,7 +74,9 @@ def compared(data: str, tight: list[float], classes: bool = True) -> dict[str, A
         words = "at full width" if not name else "of a small width"
         rival = sweep(train(distill="nothing", widths=widths, conditioned=True))
         found[f"film{name}"] = Arm(rival, f"a network {words}, modulated by the preference")
-    found["static_tight"] = Arm(sweep(train(distill="nothing", widths=tight)), "a network of a small width, trained alone")
+    found["static_tight"] = Arm(
+        sweep(train(distill="nothing", widths=tight)), "a network of a small width, trained alone"
+    )
     return found
 
 

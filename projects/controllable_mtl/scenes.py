@@ -154,14 +154,19 @@ class Cifar100(TaskSource):
     def __init__(self, files: str):
         self.rows, coarse = ImageParquet(files, "fine_label"), ImageParquet(files, "coarse_label")
         self.groups, self.names = coarse.labels, coarse.classes
-        members = [sorted({f for f, c in zip(self.rows.labels, self.groups, strict=True) if c == g}) for g in range(len(self.names))]
+        members = [
+            sorted({f for f, c in zip(self.rows.labels, self.groups, strict=True) if c == g})
+            for g in range(len(self.names))
+        ]
         self.places = [members[c].index(f) for f, c in zip(self.rows.labels, self.groups, strict=True)]
 
     def __len__(self) -> int:
         return len(self.groups)
 
     def __getitem__(self, index: int) -> Sample:
-        targets = dict.fromkeys(self.names, np.int64(IGNORED)) | {self.names[self.groups[index]]: np.int64(self.places[index])}
+        targets = dict.fromkeys(self.names, np.int64(IGNORED)) | {
+            self.names[self.groups[index]]: np.int64(self.places[index])
+        }
         return {"image": self.rows[index].image, **{name: np.asarray(value) for name, value in targets.items()}}
 
 

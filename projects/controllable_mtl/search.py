@@ -85,18 +85,24 @@ def decoders_for(
     return [ratios]
 
 
-def candidates(net: SuperNet, costs: Costs, decoders: Ratios, budget: float, space: Space) -> list[Configuration]:
-    """Configurations with these decoders whose encoders fill what the budget leaves, or else the largest that fits."""
+def configure(
+    net: SuperNet, costs: Costs, preference: Ratios, budget: float, space: Space, rule: Rule = "preference"
+) -> list[Configuration]:
+    """Configurations whose encoders fill what the decoders leave of a budget, or else the largest that fits.
+
+    Which of them is the best is for `best` to say; there are none where nothing fits.
+    """
     encoders = net.encoders() if space.encoder else [net.full.encoder]
-    found = {c: costs.total(c) for c in (Configuration(e, decoders) for e in encoders)}
-    fits = {c: cost for c, cost in found.items() if cost <= budget}
-    near = [c for c, cost in fits.items() if cost >= budget - TOLERANCE * costs.total(net.full)]
-    return near or sorted(fits, key=fits.__getitem__)[-1:]
+    found = []
+    for decoders in decoders_for(net, costs, preference, budget, space, rule):
+        costly = {c: costs.total(c) for c in (Configuration(e, decoders) for e in encoders)}
+        fits = {c: cost for c, cost in costly.items() if cost <= budget}
+        near = [c for c, cost in fits.items() if cost >= budget - TOLERANCE * costs.total(net.full)]
+        found += near or sorted(fits, key=fits.__getitem__)[-1:]
+    return found
 
 
-def best(
-    among: Sequence[Configuration], score: Score, evaluations: int, rng: np.random.Generator
-) -> Configuration:
+def best(among: Sequence[Configuration], score: Score, evaluations: int, rng: np.random.Generator) -> Configuration:
     """The candidate with the highest score, all of them looked at, or as many as an evolution may look at.
 
     Evolution: the best few encoders are crossed stage by stage, a stage now and then takes a ratio of another

@@ -34,7 +34,9 @@ def of_sweep(settings: Sequence["Setting"], tasks: Sequence[str]) -> dict[str, t
             f"How the score of {first} follows the preference for it, at each budget",
         ),
         "preference and width": (
-            line_chart(wide, f"preference for {first}", f"width of the decoder of {first}", "budgets", limits=(0, 1.05)),
+            line_chart(
+                wide, f"preference for {first}", f"width of the decoder of {first}", "budgets", limits=(0, 1.05)
+            ),
             f"The ratio of channels that the decoder of {first} gets, at each budget",
         ),
     }
