@@ -24,9 +24,6 @@ class ConditionedEncoder(Encoder):
         channels = [planes * BLOCKS[sizes.block].expansion for planes in sizes.planes] + [sizes.features]
         self.scales = nn.ModuleList(nn.Linear(HIDDEN, count) for count in channels)
         self.shifts = nn.ModuleList(nn.Linear(HIDDEN, count) for count in channels)
-        for layer in (*self.scales, *self.shifts):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
         for number in range(self.stages):  # the neck is never slimmed
             self.sides |= {f"{kind}.{number}": (None, str(number)) for kind in ("scales", "shifts")}
 

@@ -4,10 +4,6 @@ from typing import Any
 
 from common.recipe import Arm, Download, Recipe, Scale, Stage
 
-TIGHT = [0.5, 0.5, 1.0, 0.5, 0.5]
-"""Widths of a network of fixed size at mini scale: 43 % of the SuperNet's operations."""
-NYUD_TIGHT = [0.75, 0.5, 0.5, 0.5, *[0.5] * 4]
-"""The same for NYUDv2."""
 SUPERCLASSES = (
     "aquatic_mammals", "fish", "flowers", "food_containers", "fruit_and_vegetables", "household_electrical_devices",
     "household_furniture", "insects", "large_carnivores", "large_man-made_outdoor_things",
@@ -20,23 +16,23 @@ SUPERCLASSES = (
 def arms(scale: Scale) -> dict[str, Arm]:
     """Overlapped digits at mini scale; else NYUDv2 in full, the other data sets with the method and its ablation."""
     if scale == "mini":
-        return compared("", TIGHT)
-    found = compared("", NYUD_TIGHT, classes=False)
+        return compared("", 3 + 2)
+    found = compared("", 4 + 4, classes=False)
     for name in ("pascal", "cityscapes", "cifar100"):
-        own = compared(f"_{name}", [], classes=False)
+        own = compared(f"_{name}", 0, classes=False)
         found |= {f"{arm}_{name}": own[arm] for arm in ("ecmt", "no_ci")}
     if scale == "rehearsal":
-        kept = {"ecmt", "random_search", "film", "static_tight", "ecmt_pascal", "ecmt_cityscapes", "ecmt_cifar100"}
+        kept = {"ecmt", "random_search", "film", "static_half", "ecmt_pascal", "ecmt_cityscapes", "ecmt_cifar100"}
         return {name: arm for name, arm in found.items() if name in kept}
     return found
 
 
-def compared(data: str, tight: list[float], classes: bool = True) -> dict[str, Arm]:
+def compared(data: str, parts: int, classes: bool = True) -> dict[str, Arm]:
     """All arms on a data set.
 
     Args:
         data: the ending of its configs.
-        tight: widths of networks of fixed, small size.
+        parts: stages of the encoder and tasks, each with a width.
         classes: all tasks have classes, so that outputs can be distilled.
     """
 
@@ -70,12 +66,12 @@ def compared(data: str, tight: list[float], classes: bool = True) -> dict[str, A
     if classes:
         words = "outputs distilled (in place) instead of features"
         found["logit_kd"] = Arm(sweep(train(distill="outputs", distill_weight=1.0)), words)
-    for name, widths in (("", [1.0] * len(tight)), ("_tight", tight)):
-        words = "at full width" if not name else "of a small width"
+    half = [0.5] * parts
+    for name, widths, words in (("film", [1.0] * parts, "of full width"), ("film_half", half, "of half the width")):
         rival = sweep(train(distill="nothing", widths=widths, conditioned=True))
-        found[f"film{name}"] = Arm(rival, f"a network {words}, modulated by the preference")
-    found["static_tight"] = Arm(
-        sweep(train(distill="nothing", widths=tight)), "a network of a small width, trained alone"
+        found[name] = Arm(rival, f"a network {words}, modulated by the preference")
+    found["static_half"] = Arm(
+        sweep(train(distill="nothing", widths=half)), "a network of half the width, trained alone"
     )
     return found
 

@@ -21,8 +21,11 @@ Widths = Mapping[str, float]
 
 
 def make_divisible(value: float, divisor: int) -> int:
-    """The multiple of `divisor` nearest to a number of channels, never more than 10 % below it."""
-    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    """Channels for a number of them: a multiple of `divisor` near it, never more than 10 % below.
+
+    As slimmable networks have it, with 1 as the least: below half of the divisor that gives 1, or 1 + divisor.
+    """
+    rounded = max(1, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 

@@ -22,11 +22,11 @@ def workload(stage: Stage, config: dict[str, Any]) -> Workload:
     model, data = config["model"], config["data"]
     tasks, rival = [Task(**task) for task in model["tasks"]], bool(model.get("conditioned"))
     net = build(Sizes(**model["net"]), tasks, rival)
-    condition = [torch.full((1, len(tasks)), 1 / len(tasks))] if rival else []
     train, test = PICTURES[data["train"]["class_path"].rpartition(".")[2]]
 
     def forward(n: int, widths: Configuration) -> tuple[Tensor, Tensor]:
         """Features, and the sum of all outputs."""
+        condition = [torch.full((1, len(tasks)), 1 / len(tasks))] if rival else []
         features, outputs = net(torch.zeros(n, 3, *data["size"]), widths, *condition)
         return features, torch.stack([out.float().sum() for out in outputs.values()]).sum()
 
