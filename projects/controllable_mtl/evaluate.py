@@ -102,10 +102,9 @@ class Evaluation(L.LightningModule):
         self.bench = Bench(self.net, data, self.calibration, self.keep, self.device)
         equal = [torch.full((1, len(self.net.tasks)), 1 / len(self.net.tasks))] if self.conditioned else []
         self.costs = Costs(self.net, data.size, equal)
+        found = self.widest()
         settings = [self.setting(p, b) for b in self.budgets for p in self.preferences]
-        found = swept(settings)
-        if self.fixed is None:
-            found |= self.slimmed()
+        found |= swept(settings) | (self.slimmed() if self.fixed is None else {})
         for name, value in found.items():
             self.log(f"test/{name}", float(value), batch_size=1)
         for name, (chart, caption) in pictures.of_sweep(settings, [t.name for t in self.net.tasks]).items():
@@ -131,35 +130,40 @@ class Evaluation(L.LightningModule):
         order = np.random.default_rng(0).permutation(len(among))[: self.evaluations]
         return tuple(among[k] for k in sorted(order))
 
+    def widest(self) -> dict[str, float]:
+        """The SuperNet, or the network of fixed widths with equal preferences: the first measured, so that features'
+        distances from it are known."""
+        tasks = self.net.tasks
+        widths, equal = self.fixed or self.net.full, (1 / len(tasks),) * len(tasks) if self.conditioned else None
+        found = {"full": float(np.mean(self.bench.scores(widths, "test", equal)))}
+        found["val_full"] = float(np.mean(self.bench.scores(widths, "val", equal)))
+        figures = self.bench.figures(widths, "test", equal)
+        return found | {f"full_{task.name}": figure for task, figure in zip(tasks, figures, strict=True)}
+
     def slimmed(self) -> dict[str, float]:
         """Of sub-networks, whoever asks for them: all that may be slimmed, each width of it alike."""
         net, full = self.net, self.net.full
         encoders = net.encoders() if self.space.encoder else [full.encoder]
+        ratios = net.sizes.widths if self.space.decoders else [1.0]
+        least = Configuration(min(encoders, key=self.costs.encoder), (ratios[0],) * len(net.tasks))
         if self.subnets is not None:
             chosen = np.random.default_rng(0).permutation(len(encoders))[: self.subnets]
             encoders = [encoders[k] for k in chosen]
-        ratios = net.sizes.widths if self.space.decoders else [1.0]
-        self.bench.scores(full, "test")  # first, so that distances from it are known
         # a task's figure does not depend on other tasks' decoders: equal ones stand for all combinations
         every = {r: [Configuration(encoder, (r,) * len(net.tasks)) for encoder in encoders] for r in ratios}
         scores = {
-            split: {r: np.mean([self.bench.scores(c, split) for c in every[r]]) for r in ratios}
+            split: [float(np.mean([self.bench.scores(c, split) for c in every[r]])) for r in ratios]
             for split in ("val", "test")
         }
-        least = Configuration(min(encoders, key=self.costs.encoder), (ratios[0],) * len(net.tasks))
-        narrow = [r for r in encoders if r != full.encoder]
         found = {
-            "subnets": np.mean(list(scores["test"].values())),
-            "val_subnets": np.mean(list(scores["val"].values())),
-            "val_response": scores["val"][ratios[-1]] - scores["val"][ratios[0]],
-            "full": np.mean(self.bench.scores(full, "test")),
-            "val_full": np.mean(self.bench.scores(full, "val")),
+            "subnets": float(np.mean(scores["test"])),
+            "val_subnets": float(np.mean(scores["val"])),
+            "val_response": scores["val"][-1] - scores["val"][0],
             "cost_least": self.costs.total(least) / self.costs.total(full),
         }
-        found |= {f"full_{t.name}": x for t, x in zip(net.tasks, self.bench.figures(full, "test"), strict=True)}
-        if narrow:
-            found["distance"] = np.mean([self.bench.distance[r] for r in narrow])
-        return {name: float(value) for name, value in found.items()}
+        if narrow := [self.bench.distance[e] for e in encoders if e != full.encoder]:
+            found["distance"] = float(np.mean(narrow))
+        return found
 
 
 def swept(settings: list[Setting]) -> dict[str, float]:

@@ -80,7 +80,7 @@ DOWNLOADS = (
     Download(
         name="NYUDv2 for several tasks",
         path="$DATA_ROOT/NYUD_MT",
-        source="NYUD_MT.tgz of github.com/facebookresearch/astmt or github.com/SimonVandenhende/Multi-Task-Learning-PyTorch",
+        source="NYUD_MT.tgz, as facebookresearch/astmt and SimonVandenhende/Multi-Task-Learning-PyTorch name it",
         gigabytes=None,
         licence="research use (Silberman et al. 2012)",
         layout="gt_sets/{train,val}.txt, images/*.jpg, segmentation/*.png, depth/*.npy, normals/*.npy, edge/*.npy",
@@ -91,7 +91,7 @@ DOWNLOADS = (
         source="PASCAL_MT.tgz of the same repositories",
         gigabytes=None,
         licence="Flickr's terms of use",
-        layout="ImageSets/Context/, JPEGImages/, semseg/, human_parts/, sal_distill/, normals_distill/, pascal-context/trainval/",
+        layout="ImageSets, JPEGImages, semseg, human_parts, sal_distill, normals_distill, pascal-context",
     ),
     Download(
         name="Cityscapes: leftImg8bit, gtFine, disparity",

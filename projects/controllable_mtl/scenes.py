@@ -19,7 +19,7 @@ from projects.controllable_mtl.tasks import IGNORED
 
 NYUD = """NYUDv2 for several tasks (NYUD_MT.tgz of ASTMT and of Multi-Task-Learning-PyTorch; research use).
   expected: <root>/gt_sets/{train,val}.txt, images/*.jpg, segmentation/*.png, depth/*.npy, normals/*.npy, edge/*.npy"""
-PASCAL = """PASCAL-Context for several tasks (PASCAL_MT.tgz of ASTMT and of Multi-Task-Learning-PyTorch; Flickr's terms).
+PASCAL = """PASCAL-Context for several tasks (PASCAL_MT.tgz of ASTMT, Multi-Task-Learning-PyTorch; Flickr's terms).
   expected: <root>/ImageSets/Context/{train,val}.txt, JPEGImages/*.jpg, semseg/{VOC12,pascal-context}/*.png,
     human_parts/*.mat, sal_distill/*.png, normals_distill/*.png, pascal-context/trainval/*.mat"""
 CITYSCAPES = """Cityscapes (register at cityscapes-dataset.com; research use).
@@ -70,7 +70,7 @@ class Nyud(TaskSource):
 
 
 class PascalContext(TaskSource):
-    """PASCAL-Context: `segments` of 21 classes, `parts` of people (7 with the background), `saliency`, `normals`, `edges`.
+    """PASCAL-Context: `segments` of 21 classes, `parts` of people (7 with none), `saliency`, `normals`, `edges`.
 
     Args:
         root: folder; `$DATA_ROOT` is replaced.

@@ -1,6 +1,6 @@
 """Networks of which a width takes the first channels: one set of weights for all widths.
 
-A plain network becomes slimmable by a table that says, for each of its layers, which width slims its input and which its
+A plain network becomes slimmable by a table that says for each of its layers which width slims its input and which its
 output. Weights are sliced when they are used, so the network at full width is the plain network to the bit, and what
 lies outside a slice has no gradient.
 """

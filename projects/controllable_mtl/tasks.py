@@ -22,8 +22,8 @@ class Task:
 
     Attributes:
         name: of its decoder and of its targets in a batch.
-        kind: "class" of the picture (accuracy); "segments", a class for each pixel (mean IoU); "depth" (root mean square
-            error); "normals", unit vectors (mean angle, degrees); "edges" (balanced cross-entropy, as in training).
+        kind: "class" of the picture (accuracy); "segments", a class for each pixel (mean IoU); "depth" (root mean
+            square error); "normals", unit vectors (mean angle, degrees); "edges" (the balanced cross-entropy).
         outputs: channels: the number of classes, 3 for normals, 1 for depth and edges.
         floor: the figure of a constant answer, where scores and hypervolumes begin.
         weight: of its loss in the sum, lambda_k.

@@ -180,4 +180,4 @@ def test_a_preference_modulates_the_rival_at_any_fixed_width():
     plain = SuperNet(sizes, TASKS)
     plain.load_state_dict(net.state_dict(), strict=False)
     torch.testing.assert_close(net(images, widths, one)[0], plain(images, widths)[0])
-    assert 0 < Costs(net, (12, 12), [one]).total(widths) / Costs(plain, (12, 12)).total(widths) - 1 < 0.02
+    assert 0 < Costs(net, (12, 12), [one]).total(widths) / Costs(plain, (12, 12)).total(widths) - 1 < 0.05

@@ -109,7 +109,7 @@ def test_layouts_of_the_papers_data_sets_are_read(stand_ins):
 
     cities = Cityscapes(str(stand_ins / "cityscapes"), "train")
     assert set(np.unique(cities[0]["segments"])) <= {*range(19), IGNORED}
-    assert 0 <= cities[0]["depth"].min() and cities[0]["depth"].max() <= 1
+    assert cities[0]["depth"].min() >= 0 and cities[0]["depth"].max() <= 1
 
     cifar = Cifar100(str(stand_ins / "cifar100/cifar100/train-*.parquet"))
     sample = cifar[7]

@@ -27,7 +27,8 @@ def of_sweep(settings: Sequence["Setting"], tasks: Sequence[str]) -> dict[str, t
     return {
         "trade-off": (
             line_chart(trade, f"score of {first}", f"score of {second}", "budgets"),
-            f"Scores (0 a constant answer, 1 perfect) of {first} and {second}: a dot for each preference, a line for each budget",
+            f"Scores (0 a constant answer, 1 perfect) of {first} and {second}: a dot for each preference, a line for "
+            "each budget",
         ),
         "preference and score": (
             line_chart(over, f"preference for {first}", f"score of {first}", "budgets"),

@@ -1,4 +1,4 @@
-"""Stand-ins for what the paper's configs read: a few made-up scenes in each data set's layout, and a ResNet's weights."""
+"""Stand-ins for what the paper's configs read: made-up scenes in each data set's layout, and a ResNet's weights."""
 
 from io import BytesIO
 from pathlib import Path

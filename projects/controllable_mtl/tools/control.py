@@ -4,10 +4,10 @@
     python -m projects.controllable_mtl.tools.control sweep RUN --budgets 0.3,0.5,1 --out trade-off.png
 
 RUN is the folder of a finished training of projects.controllable_mtl.train, whose config.yaml names network, tasks and
-data. `configure` sizes the decoders by the preference and searches the encoder on validation samples; it tells the widths,
-the operations and the figures on these samples, and --out writes the network as ONNX, its batch norms calibrated. Its
-input is what training sees: RGB, scaled to [0, 1], less ImageNet's mean, by its deviation. `sweep` does so for a line of
-preferences, from the first task to the last, at each budget, and draws the figures against each other.
+data. `configure` sizes the decoders by the preference and searches the encoder on validation samples; it tells the
+widths, the operations and the figures on these samples, and --out writes the network as ONNX, its batch norms
+calibrated. Its input is what training sees: RGB in [0, 1], less ImageNet's mean, by its deviation. `sweep` does so for
+preferences from the first task to all others, at each budget, and draws the first task's figures against the last's.
 """
 
 # torch is imported after the command line has been read, so that --help and its errors come at once
