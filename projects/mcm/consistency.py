@@ -46,13 +46,6 @@ def pseudo_huber(predicted: Tensor, target: Tensor, c: float = 0.001) -> Tensor:
     return ((predicted - target).square() + c**2).sqrt().sub(c).mean()
 
 
-@torch.no_grad()
-def ema_update(target: nn.Module, source: nn.Module, rate: float) -> None:
-    """target <- rate * target + (1 - rate) * source, for the parameters."""
-    for slow, fast in zip(target.parameters(), source.parameters(), strict=True):
-        slow.lerp_(fast, 1 - rate)
-
-
 @dataclass
 class Step:
     """One step along a teacher's trajectory.

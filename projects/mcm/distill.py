@@ -3,7 +3,6 @@
 python -m projects.mcm.distill fit --config projects/mcm/configs/mini/distill.yaml
 """
 
-import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,8 +17,9 @@ from torch.func import functional_call
 from common.cli import main, one_seed
 from common.models.lora import Lora, trained_part
 from common.training.augment import diff_augment
+from common.training.ema import Ema
 from common.training.schedules import adamw, optimizer_steps
-from projects.mcm.consistency import Consistency, ema_update, guidance_embedding, pseudo_huber
+from projects.mcm.consistency import Consistency, guidance_embedding, pseudo_huber
 from projects.mcm.data import VideoData
 from projects.mcm.discriminator import (
     FrameDiscriminator,
@@ -109,14 +109,14 @@ class MotionConsistency(L.LightningModule):
         checkpointing: bool = False,
     ):
         super().__init__()
-        self.adversary, self.simulated, self.guidance, self.ema = adversary, simulated, guidance, ema
+        self.adversary, self.simulated, self.guidance = adversary, simulated, guidance
         shares = {"real": 1 - simulated, "simulated": simulated}
         self.step_kinds = tuple(kind for kind, share in shares.items() if share > 0)  # of other work: what a run cost
         self.step_kind = self.step_kinds[0]
         self.lr, self.warmup_steps, self.clip = lr, warmup_steps, clip
         self.teacher = load_video_model(teacher)
         self.student = build_student(self.teacher.unet, lora, GUIDANCE_DIM)
-        self.target = None if lora else copy.deepcopy(self.student).requires_grad_(False)
+        self.target = None if lora else Ema(self.student, ema)
         if checkpointing:
             self.student.enable_gradient_checkpointing()
         self.trained = [name for name, p in self.student.named_parameters() if p.requires_grad]
@@ -125,7 +125,7 @@ class MotionConsistency(L.LightningModule):
             scheduler.alphas_cumprod, knots, timestep_scaling, scheduler.config.prediction_type
         )
         self.head = motion_head(motion, self.teacher.unet.config.in_channels)
-        self.target_head = copy.deepcopy(self.head).requires_grad_(False)
+        self.target_head = Ema(self.head, ema)
         if adversary is not None:
             self.features = FrameFeatures(adversary.encoder)
             self.sentences = build_sentences(adversary.sentences)
@@ -144,7 +144,7 @@ class MotionConsistency(L.LightningModule):
         w = torch.empty(count, device=self.device).uniform_(*self.guidance)
         told = None if self.target is None else guidance_embedding(w, GUIDANCE_DIM)
         student = self.network(self.student, context, told)
-        target = student if self.target is None else self.network(self.target, context, told)
+        target = student if self.target is None else self.network(self.target.model, context, told)
         self.step_kind = "simulated" if torch.rand(()) < self.simulated else "real"
         if self.step_kind == "simulated":
             latents = self.simulate(target, latents)
@@ -266,9 +266,9 @@ class MotionConsistency(L.LightningModule):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
-        ema_update(self.target_head, self.head, self.ema)
+        self.target_head.update(self.head)
         if self.target is not None:
-            ema_update(self.target, self.student, self.ema)
+            self.target.update(self.student)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["state_dict"]

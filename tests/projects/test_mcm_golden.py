@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from common.training.ema import Ema
 from common.training.weights import load_weights
 from projects.mcm.consistency import (
     Consistency,
     boundary_scalings,
-    ema_update,
     guidance_embedding,
     pseudo_huber,
 )
@@ -165,10 +165,10 @@ def test_golden_cd_step(golden):
 
 def test_golden_ema(golden):
     given, expected = inputs(golden, "ema"), outputs(golden, "ema")
-    target = torch.nn.ParameterList([given["t0"].clone(), given["t1"].clone()])
-    ema_update(target, torch.nn.ParameterList([given["s0"], given["s1"]]), float(golden[1]["ema/rate"]))
-    close(target[0].data, expected["t0"])
-    close(target[1].data, expected["t1"])
+    target = Ema(torch.nn.ParameterList([given["t0"], given["t1"]]), float(golden[1]["ema/rate"]))
+    target.update(torch.nn.ParameterList([given["s0"], given["s1"]]))
+    close(target.model[0].data, expected["t0"])
+    close(target.model[1].data, expected["t1"])
 
 
 def test_golden_guidance_embedding(golden):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from projects.mcm.consistency import Consistency, boundary_scalings, ema_update, guidance_embedding, pseudo_huber
+from projects.mcm.consistency import Consistency, boundary_scalings, guidance_embedding, pseudo_huber
 from projects.mcm.discriminator import (
     FrameDiscriminator,
     Head,
@@ -123,13 +123,6 @@ def test_pseudo_huber_lies_below_the_absolute_error_and_tends_to_it():
     assert pseudo_huber(x, x) == 0
     assert pseudo_huber(x, y, 0.1) < pseudo_huber(x, y, 1e-3) < absolute
     torch.testing.assert_close(pseudo_huber(x, y, 1e-6), absolute, atol=1e-5, rtol=1e-5)
-
-
-def test_ema_moves_a_twentieth_of_the_way():
-    slow, fast = nn.Linear(1, 1), nn.Linear(1, 1)
-    before = slow.weight.clone()
-    ema_update(slow, fast, 0.95)
-    torch.testing.assert_close(slow.weight, 0.95 * before + 0.05 * fast.weight)
 
 
 def test_guidance_embedding_of_an_odd_size_ends_in_zero():

@@ -176,7 +176,7 @@ def test_simulated_videos_are_the_target_networks(folder, lora):
     found, used = module(folder, lora=lora, simulated=1.0), []
     found.simulate = lambda network, latents: used.append(network.args[0]) or latents
     found.training_step(batch(), 0)
-    assert used == [found.student if lora else found.target]
+    assert used == [found.student if lora else found.target.model]
 
 
 def test_one_step_of_sampling_is_the_consistency_function_at_the_last_knot(teacher, folder):

@@ -25,6 +25,9 @@ class ImageNet(PictureSource):
         split: train; tune, every 500th training image, which train leaves out; or val, the 50,000 that are reported on.
         per_class: at most so many images of each class, the first ones; None for all.
 
+    Attributes:
+        synsets: of the classes, in their order.
+
     Raises:
         UserError: no such folders, or no images in them.
     """
@@ -48,7 +51,7 @@ class ImageNet(PictureSource):
         if per_class is not None:
             groups = groupby(files, key=lambda file: file[1])
             files = [file for _, group in groups for file in islice(group, per_class)]
-        self.files = files
+        self.files, self.synsets = files, synsets
         self.classes = self._names(synsets)
 
     def _names(self, synsets: list[str]) -> tuple[str, ...]:
