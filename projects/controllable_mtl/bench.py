@@ -1,11 +1,13 @@
 """What every width is worth: networks cut out, calibrated and measured, each once."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
 from projects.controllable_mtl.data import TaskData
 from projects.controllable_mtl.model import Configuration, SuperNet, encoder_widths
 from projects.controllable_mtl.search import Ratios, best
@@ -109,7 +111,12 @@ class Bench:
                     added = task.statistics(decoders[task.name, ratio](found), batch[task.name])
                     key = task.name, ratio
                     sums[key] = sums[key] + added if key in sums else added
-        return {(t.name, r): t.figure(sums[t.name, r]) for t in self.net.tasks for r in self.net.sizes.widths}
+        found = {(t.name, r): t.figure(sums[t.name, r]) for t in self.net.tasks for r in self.net.sizes.widths}
+        if odd := [name for (name, _), figure in found.items() if not math.isfinite(figure)]:
+            raise UserError(
+                f"task {odd[0]} has no figure on data.{split}: none of its labels counts there, or the weights diverged"
+            )
+        return found
 
     def _batches(self, split: str) -> Iterable[Batch]:
         if split in self.kept:

@@ -1,5 +1,6 @@
 """The super-network: a shared ResNet encoder and a decoder for each task, all of them slimmable."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -190,23 +191,23 @@ class Costs:
     """
 
     def __init__(self, net: SuperNet, size: tuple[int, int], condition: Sequence[Tensor] = ()):
-        self.net, self.size, self.condition = net, size, condition
+        self.net, self.size = copy.deepcopy(net).to("meta"), size
+        self.condition = [value.to("meta") for value in condition]
         self.known: dict[tuple[float, ...] | tuple[str, float], float] = {}
 
     def encoder(self, ratios: tuple[float, ...]) -> float:
         if ratios not in self.known:
-            plain = self.net.encoder.cut(encoder_widths(ratios)).to("meta")
-            inputs = [torch.zeros(1, 3, *self.size, device="meta"), *(c.to("meta") for c in self.condition)]
-            self.known[ratios] = _count(plain, *inputs)
+            self.known[ratios] = _count(self.net.encoder.cut(encoder_widths(ratios)), *self._inputs())
         return self.known[ratios]
 
     def decoder(self, task: Task, ratio: float) -> float:
         if (task.name, ratio) not in self.known:
-            plain = self.net.decoders[task.name].cut({"d": ratio}).to("meta")
-            whole = self.net.encoder.cut(encoder_widths(self.net.full.encoder)).to("meta")
-            images = torch.zeros(1, 3, *self.size, device="meta")
-            self.known[task.name, ratio] = _count(plain, whole(images, *(c.to("meta") for c in self.condition)))
+            features = self.net.encoder.net(*self._inputs())
+            self.known[task.name, ratio] = _count(self.net.decoders[task.name].cut({"d": ratio}), features)
         return self.known[task.name, ratio]
+
+    def _inputs(self) -> list[Tensor]:
+        return [torch.zeros(1, 3, *self.size, device="meta"), *self.condition]
 
     def total(self, widths: Configuration) -> float:
         """Of encoder and decoders; twice the multiply-adds."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from common.errors import UserError
+from common.losses.features import cosine_distance
 
 Kind = Literal["class", "segments", "depth", "normals", "edges"]
 IGNORED = 255
@@ -70,8 +71,8 @@ class Task:
 
     def scaled(self, output: Tensor, target: Tensor) -> Tensor:
         if self.pooled:
-            return output
-        return F.interpolate(output, target.shape[-2:], mode="bilinear", align_corners=False)
+            return output.float()
+        return F.interpolate(output.float(), target.shape[-2:], mode="bilinear", align_corners=False)
 
     def known(self, target: Tensor) -> Tensor:
         """Pixels that count, float [B, 1, H, W]."""
@@ -124,4 +125,4 @@ def invariance(features: Tensor, teacher: Tensor) -> Tensor:
         features: of a SubNet's encoder, [B, C, h, w].
         teacher: the SuperNet's, detached.
     """
-    return (F.normalize(features, dim=1) - F.normalize(teacher, dim=1)).square().sum(1).mean()
+    return 2 * cosine_distance(features, teacher).mean()
