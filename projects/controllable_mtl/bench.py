@@ -74,9 +74,9 @@ class Bench:
         return best(among, self.overall, evaluations, np.random.default_rng(0))
 
     def overall(self, widths: Configuration) -> float:
-        """Mean over tasks of the validation score, by the SuperNet's."""
+        """Mean over tasks of how much the validation score gains or loses, relative to the SuperNet's."""
         scores, whole = (np.array(self.scores(w, "val")) for w in (widths, self.net.full))
-        return float((scores / np.maximum(whole, 1e-6)).mean())
+        return float(((scores - whole) / np.maximum(np.abs(whole), 1e-6)).mean())
 
     @torch.no_grad()
     def deployed(self, widths: Configuration) -> Deployed:
