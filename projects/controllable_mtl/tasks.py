@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from common.errors import UserError
-from common.losses.features import cosine_distance
 
 Kind = Literal["class", "segments", "depth", "normals", "edges"]
 IGNORED = 255
@@ -121,8 +120,10 @@ def balanced(logits: Tensor, target: Tensor, known: Tensor, positive: float = 0.
 def invariance(features: Tensor, teacher: Tensor) -> Tensor:
     """Configuration-invariant distillation: squared distance of unit vectors, averaged over positions.
 
+    Positions without any feature on either side are equal, which a cosine would not see.
+
     Args:
         features: of a SubNet's encoder, [B, C, h, w].
         teacher: the SuperNet's, detached.
     """
-    return 2 * cosine_distance(features, teacher).mean()
+    return (F.normalize(features, dim=1) - F.normalize(teacher, dim=1)).square().sum(1).mean()

@@ -7,7 +7,8 @@ RUN is the folder of a finished training of projects.controllable_mtl.train, who
 data. `configure` sizes the decoders by the preference and searches the encoder on validation samples; it tells the
 widths, the operations and the figures on these samples, and --out writes the network as ONNX, its batch norms
 calibrated. Its input is what training sees: RGB in [0, 1], less ImageNet's mean, by its deviation. `sweep` does so for
-preferences from the first task to all others, at each budget, and draws the first task's figures against the last's.
+preferences from the first task to all others, at each budget: a CSV table to standard output, and with --out a picture
+of the first task's figures against the last's.
 """
 
 # torch is imported after the command line has been read, so that --help and its errors come at once
@@ -17,7 +18,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Sequence
-from io import BytesIO, StringIO
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     many = commands.add_parser("sweep", help="the trade-off between tasks")
     many.add_argument("--budgets", type=numbers, default=[0.4, 0.7, 1.0], help="shares (default: 0.4,0.7,1)")
     many.add_argument("--points", type=int, default=5, help="preferences at each budget (default: 5)")
-    many.add_argument("--out", type=given_path, help="a .png picture, or a .csv table")
+    many.add_argument("--out", type=given_path, help="the picture, a .png file")
     for each in (one, many):
         each.add_argument("run", type=given_path, help="folder of a finished training")
         each.add_argument("--evaluations", type=int, default=32, help="encoders to look at (default: 32)")
@@ -71,13 +72,9 @@ def check(given: argparse.Namespace) -> None:
             raise UserError(f"budget {budget:g}: a share above 0, and 1 at most")
     if given.evaluations < 1 or given.samples < 1 or (given.command == "sweep" and given.points < 2):
         raise UserError("--evaluations and --samples have to be at least 1, --points at least 2")
-    endings = (".onnx",) if given.command == "configure" else (".png", ".csv")
-    if given.out and (
-        given.out.suffix not in endings or not given.out.absolute().parent.is_dir() or given.out.is_dir()
-    ):
-        raise UserError(
-            f"--out {given.out}: give a file in a folder that exists, its name ending in {' or '.join(endings)}"
-        )
+    ending = ".onnx" if given.command == "configure" else ".png"
+    if given.out and (given.out.suffix != ending or not given.out.absolute().parent.is_dir() or given.out.is_dir()):
+        raise UserError(f"--out {given.out}: give a file in a folder that exists, its name ending in {ending}")
     for name in ("config.yaml", "weights.safetensors"):
         if not (given.run / name).is_file():
             raise UserError(
@@ -186,6 +183,9 @@ def export(control: Control, widths: Configuration, out: Path) -> None:
 
 
 def sweep(given: argparse.Namespace) -> None:
+    """A table to standard output, and the picture."""
+    from PIL import Image
+
     from common.charts import Line, line_chart
     from common.data.files import write_atomic
 
@@ -209,18 +209,11 @@ def sweep(given: argparse.Namespace) -> None:
     head = ["budget", *(f"preference {n}" for n in names), "cost"]
     head += [f"encoder {k + 1}" for k in range(len(control.net.full.encoder))]
     head += [f"decoder {n}" for n in names] + names
-    text = StringIO()
-    csv.writer(text, lineterminator="\n").writerows([head, *([f"{x:.6g}" for x in row] for row in rows)])
-    print(text.getvalue(), end="")
-    if given.out and given.out.suffix == ".csv":
-        write_atomic(given.out, text.getvalue().encode())
-    elif given.out:
-        from PIL import Image
-
+    csv.writer(sys.stdout, lineterminator="\n").writerows([head, *([f"{x:.6g}" for x in row] for row in rows)])
+    if given.out:
         content = BytesIO()
         Image.fromarray(line_chart(lines, names[0], names[-1], "budgets").light).save(content, "PNG")
         write_atomic(given.out, content.getvalue())
-    if given.out:
         print(f"wrote {printable(given.out)}", file=sys.stderr)
 
 
