@@ -23,7 +23,7 @@ NET = {
     "features": 8,
     "hidden": 8,
     "stem": "small",
-    "widths": [0.25, 0.5, 1.0],
+    "widths": [0.25, 1.0],
     "divisor": 2,
 }
 TASKS = [{"name": n, "kind": "class", "outputs": 10, "floor": 0.1} for n in ("left", "right")]
