@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from common.charts import Line, line_chart
 from common.visual import Themed
 
@@ -22,7 +24,7 @@ def of_sweep(settings: Sequence["Setting"], tasks: Sequence[str]) -> dict[str, t
         name, asked = f"{budget:.0%}", [s.preference[0] for s in here]
         trade.append(Line([s.scores[0] for s in here], [s.scores[1] for s in here], name, dots=True))
         over.append(Line(asked, [s.scores[0] for s in here], name, dots=True))
-        wide.append(Line(asked, [s.widths[0].decoders[0] for s in here], name, dots=True))
+        wide.append(Line(asked, [float(np.mean(s.widths[0].encoder)) for s in here], name, dots=True))
     first, second = tasks[:2]
     return {
         "trade-off": (
@@ -34,10 +36,8 @@ def of_sweep(settings: Sequence["Setting"], tasks: Sequence[str]) -> dict[str, t
             line_chart(over, f"preference for {first}", f"score of {first}", "budgets"),
             f"How the score of {first} follows the preference for it, at each budget",
         ),
-        "preference and width": (
-            line_chart(
-                wide, f"preference for {first}", f"width of the decoder of {first}", "budgets", limits=(0, 1.05)
-            ),
-            f"The ratio of channels that the decoder of {first} gets, at each budget",
+        "preference and encoder": (
+            line_chart(wide, f"preference for {first}", "width of the encoder", "budgets", limits=(0, 1.05)),
+            "What the decoders leave to the encoder: the mean ratio of its stages, at each budget",
         ),
     }
