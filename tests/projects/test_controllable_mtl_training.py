@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file, save_model
@@ -13,7 +14,7 @@ from projects.controllable_mtl.data import OverlappedDigits, TaskData
 from projects.controllable_mtl.evaluate import Evaluation
 from projects.controllable_mtl.model import Configuration, Costs, Sizes
 from projects.controllable_mtl.search import Space
-from projects.controllable_mtl.tasks import Task, invariance
+from projects.controllable_mtl.tasks import IGNORED, Task, invariance
 from projects.controllable_mtl.train import Training, load_encoder
 
 SIZES = Sizes([8, 16], [1, 1], [1, 2], 8, 8, "basic", "small", [0.25, 0.5, 1.0], 2)
@@ -166,6 +167,17 @@ def test_figures_are_those_of_the_network_that_is_deployed():
     assert bench.scores(widths, "test")[0] == pytest.approx((float(left) / 64 - 0.1) / 0.9)
     bench.figures(model.net.full, "val")
     assert bench.distance[1.0, 1.0] == pytest.approx(0, abs=1e-5)
+
+
+def test_a_task_without_labels_is_an_error():
+    class Unlabelled(OverlappedDigits):
+        def __getitem__(self, index):
+            return super().__getitem__(index) | {"right": np.int64(IGNORED)}
+
+    odd = TaskData(OverlappedDigits("train", 32), Unlabelled("val", 8))
+    bench = Bench(training().net, odd, 16, False, torch.device("cpu"))
+    with pytest.raises(UserError, match=r"task right has no figure on data\.val"):
+        bench.figures(bench.net.full, "val")
 
 
 def test_a_sweep_serves_what_it_can(tmp_path):
