@@ -22,7 +22,7 @@ def arms(scale: Scale) -> dict[str, Arm]:
         own = compared(f"_{name}", 0, classes=False)
         found |= {f"{arm}_{name}": own[arm] for arm in ("ecmt", "no_ci")}
     if scale == "rehearsal":
-        kept = {"ecmt", "random_search", "film", "static_half", "ecmt_pascal", "ecmt_cityscapes", "ecmt_cifar100"}
+        kept = {"ecmt", "random_search", "film", "ecmt_pascal", "ecmt_cityscapes", "ecmt_cifar100"}
         return {name: arm for name, arm in found.items() if name in kept}
     return found
 
