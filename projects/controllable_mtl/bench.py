@@ -26,7 +26,7 @@ class Deployed(nn.Module):
         super().__init__()
         self.encoder = net.encoder.cut(encoder_widths(widths.encoder))
         pairs = zip(net.tasks, widths.decoders, strict=True)
-        self.decoders = nn.ModuleList(net.decoders[task.name].cut({"d": ratio}) for task, ratio in pairs)
+        self.decoders = nn.ModuleList(net.decoder(task).cut({"d": ratio}) for task, ratio in pairs)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         features = self.encoder(images)
@@ -99,7 +99,7 @@ class Bench:
             far = [float(invariance(f, t)) for f, t in zip(features, self.teacher, strict=True)]
             self.distance[ratios] = sum(far) / len(far)
         decoders = {
-            (task.name, ratio): calibrate(self.net.decoders[task.name].cut({"d": ratio}), [(f,) for f in features])
+            (task.name, ratio): calibrate(self.net.decoder(task).cut({"d": ratio}), [(f,) for f in features])
             for task in self.net.tasks
             for ratio in self.net.sizes.widths
         }

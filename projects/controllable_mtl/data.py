@@ -98,7 +98,7 @@ class Samples(Dataset):
         found = found.permute(2, 0, 1) if value.ndim == 3 else found[None]
         if found.shape[-2:] != self.size:
             mode = {"mode": "bilinear", "antialias": True} if name == "image" else {"mode": "nearest-exact"}
-            found = F.interpolate(found[None].float(), self.size, **mode)[0].to(found.dtype)  # type: ignore[arg-type]
+            found = F.interpolate(found[None].float(), self.size, **mode)[0].to(found.dtype)
         if mirrored:
             found = found.flip(-1)
             if value.ndim == 3 and name != "image":  # normals: x points the other way
@@ -146,14 +146,14 @@ class TaskData(L.LightningDataModule):
                 raise UserError(f"data.held_out {held_out}: some of {len(train)} training samples, and no data.val")
             whole, left = range(len(train)), len(train) - held_out
             self.parts |= {name: Subset(train, part) for name, part in (("train", whole[:left]), ("val", whole[left:]))}  # type: ignore[arg-type]
-        self.size, self.mirror, self.seed = tuple(size), mirror, seed
+        self.size, self.mirror, self.seed = (size[0], size[1]), mirror, seed
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
 
     def samples(self, split: str, mirror: bool = False) -> Samples:
         """UserError where the config gives no such split."""
         if split not in self.parts:
             raise UserError(f"this stage needs data.{split}; the config gives none")
-        return Samples(self.parts[split], (self.size[0], self.size[1]), mirror)
+        return Samples(self.parts[split], self.size, mirror)
 
     def train_dataloader(self) -> DataLoader:
         samples = self.samples("train", self.mirror)
@@ -163,7 +163,7 @@ class TaskData(L.LightningDataModule):
         return self.ordered("val") if "val" in self.parts else []
 
     def test_dataloader(self) -> DataLoader:
-        return DataLoader([0])
+        return DataLoader([0])  # type: ignore[arg-type]
 
     def ordered(self, split: str, limit: int | None = None) -> DataLoader:
         """A split's samples, or `limit` of them spread evenly, in order and without chance."""

@@ -98,7 +98,7 @@ class Evaluation(L.LightningModule):
         self.calibration, self.evaluations, self.subnets, self.keep = calibration, evaluations, subnets, keep
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        data: TaskData = self.trainer.datamodule
+        data: TaskData = self.trainer.datamodule  # type: ignore[attr-defined]
         self.bench = Bench(self.net, data, self.calibration, self.keep, self.device)
         equal = [torch.full((1, len(self.net.tasks)), 1 / len(self.net.tasks))] if self.conditioned else []
         self.costs = Costs(self.net, data.size, equal)

@@ -157,6 +157,11 @@ class SuperNet(nn.Module):
         }
         return features, outputs
 
+    def decoder(self, task: Task) -> Slimmable:
+        found = self.decoders[task.name]
+        assert isinstance(found, Slimmable)
+        return found
+
     @property
     def full(self) -> Configuration:
         """The SuperNet itself."""
@@ -203,7 +208,7 @@ class Costs:
     def decoder(self, task: Task, ratio: float) -> float:
         if (task.name, ratio) not in self.known:
             features = self.net.encoder.net(*self._inputs())
-            self.known[task.name, ratio] = _count(self.net.decoders[task.name].cut({"d": ratio}), features)
+            self.known[task.name, ratio] = _count(self.net.decoder(task).cut({"d": ratio}), features)
         return self.known[task.name, ratio]
 
     def _inputs(self) -> list[Tensor]:

@@ -114,11 +114,11 @@ def best(among: Sequence[Configuration], score: Score, evaluations: int, rng: np
     seen = {among[k]: score(among[k]) for k in rng.permutation(len(among))[: min(POPULATION, evaluations)]}
     while len(seen) < evaluations:
         parents = sorted(seen, key=seen.__getitem__)[-PARENTS:]
-        one, other = (parents[k].encoder for k in rng.integers(len(parents), size=2))
-        stranger, decoders = (getattr(among[rng.integers(len(among))], part) for part in ("encoder", "decoders"))
+        one, other = (parents[int(k)].encoder for k in rng.integers(len(parents), size=2))
+        stranger, decoders = (getattr(among[int(rng.integers(len(among)))], part) for part in ("encoder", "decoders"))
         genes = rng.choice(3, len(one), p=(0.4, 0.4, 0.2))
         child = Configuration(tuple(x[g] for g, *x in zip(genes, one, other, stranger, strict=True)), decoders)
         if child not in known or child in seen:
-            child = among[rng.integers(len(among))]
+            child = among[int(rng.integers(len(among)))]
         seen[child] = seen[child] if child in seen else score(child)
     return max(seen, key=seen.__getitem__)

@@ -19,7 +19,7 @@ from common.training.schedules import adamw, optimizer_steps
 from common.training.weights import load_weights
 from projects.controllable_mtl.data import TaskData
 from projects.controllable_mtl.film import ConditionedEncoder
-from projects.controllable_mtl.model import Configuration, Encoder, Sizes, SuperNet
+from projects.controllable_mtl.model import Configuration, Sizes, SuperNet
 from projects.controllable_mtl.search import Space
 from projects.controllable_mtl.tasks import Task, invariance
 
@@ -172,7 +172,7 @@ def fixed(sizes: Sizes, tasks: list[Task], widths: list[float] | None) -> Config
     return Configuration(tuple(widths[:stages]), tuple(widths[stages:]))
 
 
-def load_encoder(encoder: Encoder, weights: str) -> None:
+def load_encoder(encoder: nn.Module, weights: str) -> None:
     """Fill all but the neck (and what reads preferences) with a ResNet's official weights."""
     plain = nn.Module()
     for name, layer in encoder.named_children():

@@ -29,6 +29,7 @@ from common.paths import given_path
 
 if TYPE_CHECKING:
     from projects.controllable_mtl.bench import Bench
+    from projects.controllable_mtl.data import TaskData
     from projects.controllable_mtl.model import Configuration, Costs
     from projects.controllable_mtl.train import Training
 
@@ -82,7 +83,7 @@ def check(given: argparse.Namespace) -> None:
             )
 
 
-def load(run: Path) -> Training:
+def load(run: Path) -> tuple[Training, TaskData]:
     """The network and the data of a training, as its config has them."""
     from jsonargparse import ArgumentParser
 
@@ -109,8 +110,7 @@ def load(run: Path) -> Training:
         raise UserError(f"{run} is a network of fixed widths: give one that was trained with sub-networks")
     load_weights(training.net, run / "weights.safetensors")
     training.net.requires_grad_(False)
-    training.data = training_data
-    return training
+    return training, training_data
 
 
 class Control:
@@ -122,10 +122,11 @@ class Control:
         from projects.controllable_mtl.bench import Bench
         from projects.controllable_mtl.model import Costs
 
-        training, device = load(given.run), torch.device(device_of(given.device))
+        training, data = load(given.run)
+        device = torch.device(device_of(given.device))
         self.net, self.space, self.evaluations = training.net.to(device), training.space, given.evaluations
-        self.bench: Bench = Bench(self.net, training.data, given.samples, True, device)
-        self.costs: Costs = Costs(self.net, training.data.size)
+        self.bench: Bench = Bench(self.net, data, given.samples, True, device)
+        self.costs: Costs = Costs(self.net, data.size)
         self.whole = self.costs.total(self.net.full)
 
     def choose(self, preference: Sequence[float], budget: float) -> Configuration:
@@ -170,7 +171,6 @@ def export(control: Control, widths: Configuration, out: Path) -> None:
     net = control.bench.deployed(widths).cpu().eval()
     images = torch.zeros(2, 3, *control.bench.data.size)  # of two: torch.export takes a size of one for a constant
     names = [task.name for task in control.net.tasks]
-    written = BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -178,8 +178,7 @@ def export(control: Control, widths: Configuration, out: Path) -> None:
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )  # fmt: skip
     assert program is not None
-    program.save(written)
-    write_atomic(out, written.getvalue())
+    write_atomic(out, program.model_proto.SerializeToString())
 
 
 def sweep(given: argparse.Namespace) -> None:
