@@ -169,12 +169,14 @@ class Evaluation(L.LightningModule):
 
 
 def swept(settings: list[Setting]) -> dict[str, float]:
-    """Measures over a sweep; a budget's hypervolume begins at the tasks' floors."""
+    """Measures over a sweep; a budget's hypervolume begins at the tasks' floors.
+
+    How scores follow preferences is a matter of the budgets that are served: 0 where none is.
+    """
     found: dict[str, float] = {
         "served": float(np.mean([bool(s.widths) for s in settings])),
         "over": max(s.cost / s.budget for s in settings),
         "overall": float(np.mean([s.scores for s in settings])),
-        "weighted": float(np.mean([np.dot(s.preference, s.scores) for s in settings])),
     }
     volumes, orders, alone, gaps = [], [], [], []
     for budget in sorted({s.budget for s in settings}):
@@ -182,17 +184,18 @@ def swept(settings: list[Setting]) -> dict[str, float]:
         scores, asked = np.array([s.scores for s in here]), np.array([s.preference for s in here])
         volumes.append(hypervolume(scores, np.zeros(scores.shape[1])))
         found[f"hv_{round(100 * budget)}"] = volumes[-1]
-        orders.append(follows(list(asked), scores))
         best_asked, least_asked = (
             scores[side(asked, 0), np.arange(scores.shape[1])] for side in (np.argmax, np.argmin)
         )
         alone.append(best_asked.mean())
-        gaps.append((best_asked - least_asked).mean())
+        if any(s.widths for s in here):
+            orders.append(follows(list(asked), scores))
+            gaps.append((best_asked - least_asked).mean())
     return found | {
         "hv": float(np.mean(volumes)),
-        "follows": float(np.mean(orders)),
+        "follows": float(np.mean(orders or [0.0])),
         "preferred": float(np.mean(alone)),
-        "control": float(np.mean(gaps)),
+        "control": float(np.mean(gaps or [0.0])),
     }
 
 

@@ -67,12 +67,13 @@ def compared(data: str, parts: int, classes: bool = True) -> dict[str, Arm]:
         words = "outputs distilled (in place) instead of features"
         found["logit_kd"] = Arm(sweep(train(distill="outputs", distill_weight=1.0)), words)
     half = [0.5] * parts
-    for name, widths, words in (("film", [1.0] * parts, "of full width"), ("film_half", half, "of half the width")):
-        rival = sweep(train(distill="nothing", widths=widths, conditioned=True))
-        found[name] = Arm(rival, f"a network {words}, modulated by the preference")
-    found["static_half"] = Arm(
-        sweep(train(distill="nothing", widths=half)), "a network of half the width, trained alone"
-    )
+    for name, widths, concentration, words in (
+        ("film", [1.0] * parts, 1.0, "of full width, modulated by the preference"),
+        ("film_half", half, 1.0, "of half the width, modulated by the preference"),
+        ("film_extreme", [1.0] * parts, 0.2, "of full width, modulated; it learns from extreme preferences above all"),
+    ):
+        rival = train(distill="nothing", widths=widths, conditioned=True, concentration=concentration)
+        found[name] = Arm(sweep(rival), f"a network {words}")
     return found
 
 

@@ -46,6 +46,7 @@ class Training(L.LightningModule):
         widths: train one network of these widths, encoder then decoders, instead.
         conditioned: of fixed widths and modulated by a preference: every step is taken on `subnets` + 1 random
             preferences, which weigh the losses.
+        concentration: of the Dirichlet distribution of these; 1 draws all alike, less mostly extreme ones.
         lr: of AdamW with warm-up and a cosine.
         weight_decay: its.
         warmup_steps: its.
@@ -63,6 +64,7 @@ class Training(L.LightningModule):
         alone: float = 0.4,
         widths: list[float] | None = None,
         conditioned: bool = False,
+        concentration: float = 1.0,
         lr: float = 3e-3,
         weight_decay: float = 0.01,
         warmup_steps: int = 20,
@@ -72,6 +74,7 @@ class Training(L.LightningModule):
             ("distill_weight", distill_weight, distill_weight >= 0, "0 or more"),
             ("subnets", subnets, subnets >= 0, "0 or more"),
             ("alone", alone, 0 <= alone <= 1, "from 0 to 1"),
+            ("concentration", concentration, concentration > 0, "above 0"),
             ("lr", lr, lr > 0, "above 0"),
         ):
             if not sound:
@@ -83,6 +86,7 @@ class Training(L.LightningModule):
         self.net = build(net, tasks, conditioned)
         self.tasks, self.space, self.fixed, self.conditioned = tasks, space, fixed(net, tasks, widths), conditioned
         self.distill, self.distill_weight, self.subnets, self.alone = distill, distill_weight, subnets, alone
+        self.concentration = concentration
         self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
         self.steps = 0
         """Of the whole training."""
@@ -114,9 +118,10 @@ class Training(L.LightningModule):
 
     def rival(self, batch: dict[str, Tensor]) -> Tensor:
         """Losses weighted by K times a random preference, averaged over preferences."""
+        drawn = torch.distributions.Dirichlet(torch.full((len(self.tasks),), self.concentration))
         losses = []
         for _ in range(self.subnets + 1):
-            preference = torch.distributions.Dirichlet(torch.ones(len(self.tasks))).sample().to(self.device)
+            preference = drawn.sample().to(self.device)
             _, outputs = self.net(batch["image"], self.fixed, preference[None])
             losses.append(self.task_loss(outputs, batch, (len(self.tasks) * preference).unbind()))
         return torch.stack(losses).mean()

@@ -97,12 +97,12 @@ def settings(scores, widths=FULL):
 
 
 SANITY = {
-    "perfect": ([(1, 1)] * 5, {"hv": 1, "follows": 0, "preferred": 1, "control": 0, "weighted": 1}),
-    "constant": ([(0, 0)] * 5, {"hv": 0, "follows": 0, "preferred": 0, "control": 0, "weighted": 0}),
-    "obeys": (sweep(2), {"hv": 0.375, "follows": 1, "preferred": 1, "control": 1, "weighted": 0.75}),
+    "perfect": ([(1, 1)] * 5, {"hv": 1, "follows": 0, "preferred": 1, "control": 0}),
+    "constant": ([(0, 0)] * 5, {"hv": 0, "follows": 0, "preferred": 0, "control": 0}),
+    "obeys": (sweep(2), {"hv": 0.375, "follows": 1, "preferred": 1, "control": 1}),
     "defies": (
         [p[::-1] for p in sweep(2)],
-        {"hv": 0.375, "follows": -1, "preferred": 0, "control": -1, "weighted": 0.25},
+        {"hv": 0.375, "follows": -1, "preferred": 0, "control": -1},
     ),
 }
 
@@ -120,6 +120,15 @@ def test_noise_does_not_follow_and_who_serves_nothing_scores_nothing():
     assert abs(np.mean([follows(sweep(2), rng.random((5, 2))) for _ in range(300)])) < 0.1
     found = swept(settings([(0, 0)] * 5, ()))
     assert found["served"] == found["hv"] == 0
+    assert found["control"] == found["follows"] == 0
+
+
+def test_control_is_that_of_the_budgets_that_are_served():
+    obeys = settings(sweep(2))
+    none = [Setting(s.preference, 0.3, (), 0.0, (0.0, 0.0)) for s in obeys]
+    found = swept(obeys + none)
+    assert (found["control"], found["follows"]) == pytest.approx((1, 1))
+    assert found["served"] == found["preferred"] == 0.5
 
 
 @pytest.mark.parametrize("preference", [(1.0,), (1.0, -0.1), (0.0, 0.0), (float("nan"), 1.0)])
