@@ -70,7 +70,7 @@ def compared(data: str, parts: int, classes: bool = True) -> dict[str, Arm]:
     for name, widths, concentration, words in (
         ("film", [1.0] * parts, 1.0, "of full width, modulated by the preference"),
         ("film_half", half, 1.0, "of half the width, modulated by the preference"),
-        ("film_extreme", [1.0] * parts, 0.2, "of full width, modulated; it learns from extreme preferences above all"),
+        ("film_extreme", [1.0] * parts, 0.05, "of full width, modulated; it learns from extreme preferences above all"),
     ):
         rival = train(distill="nothing", widths=widths, conditioned=True, concentration=concentration)
         found[name] = Arm(sweep(rival), f"a network {words}")
