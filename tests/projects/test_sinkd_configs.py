@@ -8,7 +8,7 @@ import yaml
 
 from benchmarks.running.recipes import ROOT, load, page
 from common.recipe import Scale, Stage, walk
-from projects.sinkd.recipe import DECODER, GLUE, LOSSES, MINI
+from projects.sinkd.recipe import DECODER, GLUE, MINI, PAPER
 
 CONFIGS = ROOT / "projects/sinkd/configs"
 CASES = {
@@ -55,7 +55,7 @@ def test_a_stage_understands_its_config_and_settings(case, read_stage):
 
 @pytest.mark.parametrize("scale", ["mini", "paper"])
 def test_arms_differ_in_their_loss_alone(scale):
-    losses = {*MINI, *(f"{name}_decoder" for name in DECODER)} if scale == "mini" else set(LOSSES)
+    losses = {*MINI, *(f"{name}_decoder" for name in DECODER)} if scale == "mini" else set(PAPER)
     for name, arm in load("sinkd").arms(scale).items():
         students = [stage for stage in walk(arm.stages) if stage.module == "projects.sinkd.distill"]
         assert len(students) == ((1 if scale == "mini" else len(GLUE)) if name in losses else 0)
@@ -72,6 +72,30 @@ def test_no_two_arms_have_the_same_loss():
             if stage.module == "projects.sinkd.distill"
         ]
         assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize("arm", ["sinkhorn", "samplewise", "sinkhorn_alone"])
+def test_a_batch_pulls_as_hard_at_paper_scale_as_at_mini_whatever_its_size(arm):
+    """L_SD is a sum over the batch: its weight times the batch's size is what stands beside a mean."""
+    student = stages("mini", arm)["student"]
+    config = read(student, "mini")
+    pull = student.overrides.get("model.beta", config["model"]["beta"]) * config["data"]["batch_size"]
+    for task in GLUE:
+        student = stages("paper", arm)[f"student_{task}"]
+        batch = read(student, "paper")["data"]["batch_size"]
+        assert student.overrides["model.beta"] * batch == pytest.approx(pull), task
+
+
+def test_no_student_learns_from_the_distance_alone():
+    """Any permutation of right predictions costs nothing: labels or soft labels have to say which is whose."""
+    for scale in ("mini", "paper"):
+        for arm in load("sinkd").arms(scale).values():
+            for stage in walk(arm.stages):
+                if stage.module == "projects.sinkd.distill":
+                    model = read(stage, scale)["model"] | {
+                        key.removeprefix("model."): value for key, value in stage.overrides.items()
+                    }
+                    assert model["alpha"] < 1 or model["divergence"] != "none", (scale, stage.name)
 
 
 def test_students_and_evaluation_agree_on_the_nets():
