@@ -83,23 +83,28 @@ def small_table() -> str:
 
 
 def filled(text: str, name: str) -> str:
-    """A recipe's README with its blocks as they must be now: empty, where no scale of it has been measured yet.
+    """A recipe's README with its blocks as they must be now: empty, where no scale of it has been measured yet, or where
+    the small scale, which takes longest, has not.
 
     Raises:
         UserError: a block names a metric that the recipe's page has not, or a scale without results beside one with.
     """
-    paper, new = recipes.page(name), not results.references(name)
+    paper, there = recipes.page(name), results.references(name)
+
+    def waits(label: str) -> bool:
+        return not there or (label.startswith("small") and label not in there)
 
     def fill(block: re.Match[str]) -> str:
         begin, kind, words, _, end = block.groups()
-        if new and kind != "planned":
-            return begin + end
         if kind == "measured":
             label, _, metrics = words.partition(":")
+            if waits(label):
+                return begin + end
             return begin + measured(measurements(paper, label), paper, metrics.split()) + end
         if kind == "planned":
             return begin + planned(name, words) + end
-        return begin + verdicts({label: measurements(paper, label) for label in words.split()}, paper) + end
+        shown = {label: measurements(paper, label) for label in words.split() if not waits(label)}
+        return begin + (verdicts(shown, paper) if shown else "") + end
 
     return BLOCK.sub(fill, text)
 

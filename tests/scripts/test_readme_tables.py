@@ -101,6 +101,9 @@ def test_a_recipe_that_was_not_measured_yet_has_empty_tables(monkeypatch):
     text = "a\n<!-- measured mini: miou -->\nold\n<!-- /measured -->\n<!-- verdicts mini -->\n<!-- /verdicts -->\n"
     monkeypatch.setattr(results, "references", lambda paper: {})
     assert filled(text, "mobilesam") == text.replace("old\n", "")
+    monkeypatch.setattr(results, "references", lambda paper: {"mini": README})
+    later = text.replace("mini", "small")
+    assert filled(later, "mobilesam") == later.replace("old\n", "")
     monkeypatch.setattr(results, "references", lambda paper: {"mini-mars": README})
     with pytest.raises(UserError, match="shows mini-mars"):
         filled(text.replace("mini", "mini-mars"), "mobilesam")
