@@ -83,8 +83,8 @@ def small_table() -> str:
 
 
 def filled(text: str, name: str) -> str:
-    """A recipe's README with its blocks as they must be now: empty, where no scale of it has been measured yet, or where
-    the small scale, which takes longest, has not.
+    """A recipe's README with its blocks as they must be now: empty, where no scale of it has been measured yet, or not
+    the small one, which takes longest.
 
     Raises:
         UserError: a block names a metric that the recipe's page has not, or a scale without results beside one with.

