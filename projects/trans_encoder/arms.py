@@ -65,9 +65,11 @@ def published(size: str) -> tuple[Language, Language]:
     )
 
 
-def trained_here(foundation: str) -> Language:
-    """A small language model, the foundation of this name, and SimCSE on top of it."""
-    plain = Stage(foundation, "common.foundations.masked_lm", shared=True).output("model")
+def trained_here(name: str) -> Language:
+    """A small language model, which reads what its config says, and SimCSE on top of it."""
+    world = name.startswith("sentence")
+    module = "projects.trans_encoder.pretrain" if world else "common.foundations.masked_lm"
+    plain = Stage(name, module, shared=True, base="language" if world else "base").output("model")
     start = Stage("contrast", CONTRAST, {"model.start": plain}).output("model")
     return Language(plain, start)
 
