@@ -29,8 +29,7 @@ class Evaluation(L.LightningModule):
     `bi` and `cross` are means over the test sets for the cycle that is best on the validation set, each kind's own
     (the paper's protocol; it needs scored pairs); `bi_last` and `cross_last` are the last cycle's. `bi_ensemble` and
     `cross_ensemble` are those of the mean of two models' scores, `bi_0_ensemble` that of the two start points.
-    `val_bi` and `val_cross` are the chosen cycle's on the validation set, `val_bi_0` the start point's there, and
-    `val_..._ensemble` the ensembles'.
+    `val_bi` and `val_cross` are the chosen cycle's on the validation set, `val_bi_0` the start point's there.
     `cross_1_start` is Spearman's rho between the first cross-encoder's and the start point's scores of the test pairs:
     100 where the student has become a copy of its teacher.
 
@@ -104,8 +103,7 @@ class Evaluation(L.LightningModule):
         for group, name in (("bi", "bi"), ("cross", "cross"), ("start", "bi_0")):
             if {group, f"partner_{group}"} <= set(chosen):
                 both = zip(scores[chosen[group]], scores[chosen[f"partner_{group}"]], strict=True)
-                together = self.measure([mutual(list(pair)) for pair in both])
-                self.log_dict({f"test/{name}_ensemble": mean(together), f"test/val_{name}_ensemble": together["val"]})
+                self.log(f"test/{name}_ensemble", mean(self.measure([mutual(list(pair)) for pair in both])))
         if {"start", "cross"} <= set(chosen):
             first = scores[f"cross_{self.groups['cross'][0]}"]
             self.log("test/cross_1_start", copied(first[1:], scores["start_0"][1:]))

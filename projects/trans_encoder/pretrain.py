@@ -1,4 +1,4 @@
-"""The mini scale's language models: pretrained once on stories; every encoder of the mini scale starts from one of them.
+"""The mini scale's language models: pretrained once on stories; every encoder of that scale starts from one of them.
 
     python -m projects.trans_encoder.pretrain fit --config projects/trans_encoder/configs/mini/sentence_bert.yaml
 
@@ -21,8 +21,8 @@ class ComparedTexts(TextData):
     That makes BERT's second task one of degrees: which share of the second sentence's words is the first's. Whether two
     sentences follow each other is one bit that needs all words at once, and a net of this size does not learn it for
     thousands of steps; then it does not compare sentences, and finetuning with a few thousand pairs makes no
-    cross-encoder of it. Here every word that recurs is a part of the answer. Nobody's scores are looked at, and words of
-    one meaning count as different ones.
+    cross-encoder of it. Here every word that recurs is a part of the answer. Nobody's scores are looked at, and words
+    of one meaning count as different ones.
 
     Args:
         copies: share of the samples with two sentences that are of that kind.
@@ -50,7 +50,7 @@ class ComparedTexts(TextData):
 
 
 def mixed(sentence: str, other: str, rng: np.random.Generator) -> tuple[str, float]:
-    """A sentence with some words replaced by those of another, begun anywhere; and the share of its words that stayed."""
+    """A sentence with some words replaced by another's, begun anywhere; and the share of its words that stayed."""
     words, others = sentence.split(), other.split()
     replaced = rng.random(len(words)) < rng.random()
     said = [str(rng.choice(others)) if out else word for word, out in zip(words, replaced, strict=True)]
