@@ -15,7 +15,9 @@ SIDES = {"mini": (8, 16, 32), "paper": (16, 32, 64), "rehearsal": (2,)}
 
 SEEDLESS = ("grid", "oracle", "random")
 """Prompts that need no detector."""
-REHEARSED_AS = dict.fromkeys(("points", "boxes_filtered", "boxes_384"), "boxes") | {"grid_tiny": "boxes_tiny"}
+REHEARSED_AS = dict.fromkeys(("points", "boxes_filtered", "boxes_first", "boxes_384"), "boxes") | {
+    "grid_tiny": "boxes_tiny"
+}
 
 
 def arms(scale: Scale, sam: Stage = SAM, tiny: Stage = TINY) -> dict[str, Arm]:
@@ -51,9 +53,12 @@ def arms(scale: Scale, sam: Stage = SAM, tiny: Stage = TINY) -> dict[str, Arm]:
         "boxes_filtered": Arm(measured("boxes", filtered=True), "the boxes, their masks filtered as the grid's"),
         "oracle": Arm(measured("oracle"), "the true boxes, a mask each: a perfect detector"),
         "random": Arm(measured("random"), "as many boxes as the detector may give, at random: the floor"),
+        "boxes_first": Arm(
+            measured("boxes", detector_weights=masks.weights), "the boxes of the detector as it is after its first step"
+        ),
         "prompt_free": Arm(
             measured("detector", detector_weights=masks.weights),
-            "the masks of the detector's own branch, as it is after its first step, without SAM",
+            "the same boxes, with the masks of the detector's own branch, without SAM",
         ),
     }
     middle = SIDES[scale][len(SIDES[scale]) // 2]
