@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 SCREEN = 1280  # longer side of the picture for the eye, pixels
-DETECTING = {"confidence": 0.4, "overlap": 0.9, "most": 320}
+DETECTING: dict[str, Any] = {"confidence": 0.4, "overlap": 0.9, "most": 320}
 """Options of the detector and what they are if not given: the official code's, and the paper's number of boxes."""
 
 
