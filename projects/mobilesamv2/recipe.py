@@ -1,5 +1,7 @@
 """MobileSAMv2: which ways to prompt SAM's decoder for a whole image are compared."""
 
+from typing import Any
+
 from common.downloads import COCO_PANOPTIC, MOBILE_SAM, SAM_VIT_H
 from common.recipe import Arm, Download, Recipe, Scale, Stage
 
@@ -43,7 +45,7 @@ def arms(scale: Scale, sam: Stage = SAM, tiny: Stage = TINY) -> dict[str, Arm]:
         return [Stage(name, "projects.mobilesamv2.everything", own, run="test", shared=shared, base=base)]
 
     # its best filters by validation, chosen as the grid's were
-    tuned = {"filters.min_stability": 0.1, "filters.overlap": 0.7} if mini else {}
+    tuned: dict[str, Any] = {"filters.min_stability": 0.1, "filters.overlap": 0.7} if mini else {}
     found = {
         "boxes": Arm(measured("boxes"), "the detector's boxes, a mask each, nothing filtered", method=True),
         "points": Arm(measured("points"), "the middle points of these boxes, a mask each, nothing filtered"),
