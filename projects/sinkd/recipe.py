@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from common.downloads import GOEMOTIONS
-from common.recipe import Arm, Download, Output, Recipe, Scale, Stage
+from common.downloads import GOEMOTIONS, MINILM
+from common.recipe import Arm, Download, Output, Recipe, Scale, Small, Stage
 
 GLUE = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2")
 
@@ -30,7 +30,7 @@ OWN: Settings = {
     "js": {"model.temperature": 16.0},
     "sinkhorn_alone": {"model.alpha": 0.9, "model.beta": 0.01},
 }
-"""Settings of a loss at mini scale, where student.yaml has something else; see README."""
+"""Settings of a loss at mini and small scale, where student.yaml has something else; see README."""
 
 TUNED: Settings = {
     "samplewise": {"model.beta": 3e-3},
@@ -49,6 +49,8 @@ TOY = {
 }
 MINI = tuple(name for name in LOSSES if name != "tvd")
 """Losses at mini scale: no claim names total variation, which the released code holds."""
+SMALL = tuple(name for name in MINI if name != "kl_16")
+"""Losses at small scale, with mini's temperatures: none was chosen there."""
 PAPER = tuple(name for name in LOSSES if name != "kl_16")
 """Losses at paper scale, where a task's temperature is that of every divergence."""
 DECODER = ("kl", "sinkhorn")
@@ -56,9 +58,12 @@ DECODER = ("kl", "sinkhorn")
 
 
 def arms(scale: Scale) -> dict[str, Arm]:
-    """A world of sentences at mini scale, with an encoder and a decoder; GLUE's seven tasks otherwise."""
+    """A world of sentences at mini scale, with an encoder and a decoder; comments and pretrained networks at small
+    scale; GLUE's seven tasks otherwise."""
     if scale == "mini":
         return sentences() | sentences("_decoder", DECODER) | toy()
+    if scale == "small":
+        return comments()
     return glue(one_student=scale == "rehearsal") | toy()
 
 
@@ -81,6 +86,24 @@ def sentences(family: str = "", losses: tuple[str, ...] = MINI) -> dict[str, Arm
         student = Stage(f"student{family}", "projects.sinkd.distill", settings, base=base)
         method = name == "sinkhorn" and not family
         found[f"{name}{family}"] = Arm([test(weights=student.weights)], description, method)
+    return found
+
+
+def comments() -> dict[str, Arm]:
+    """One pretrained teacher, fine-tuned, and students that begin as some of its layers before that, one a loss."""
+    teacher = Stage("teacher", "projects.sinkd.finetune", shared=True)
+    begin = {"model.net.pretrained": Stage("cut", "projects.sinkd.cut", run="predict", shared=True).output("encoder")}
+    measured = {"model.teacher_weights.text": teacher.weights}
+    found = {
+        "teacher": Arm([Stage("evaluate", "projects.sinkd.evaluate", measured, "test", True)], "the teacher itself")
+    }
+    for name in SMALL:
+        description, loss = LOSSES[name]
+        settings = {"model.teacher_weights": teacher.weights, **begin, **OWN.get(name, {}), **loss}
+        student = Stage("student", "projects.sinkd.distill", settings)
+        weights = {**measured, **begin, "model.weights.text": student.weights}
+        evaluate = Stage("evaluate", "projects.sinkd.evaluate", weights, "test")
+        found[name] = Arm([evaluate], description, method=name == "sinkhorn")
     return found
 
 
@@ -151,6 +174,7 @@ RECIPE = Recipe(
     arms=arms,
     arms_with=lambda data: sentences(),
     data={"goemotions": GOEMOTIONS},
+    small=Small(models=(MINILM,), data=GOEMOTIONS),
     downloads=(
         Download(
             name="GLUE: CoLA, MNLI, MRPC, QNLI, QQP, RTE, SST-2",

@@ -13,10 +13,11 @@ from projects.sinkd.recipe import DECODER, GLUE, MINI, PAPER
 CONFIGS = ROOT / "projects/sinkd/configs"
 CASES = {
     (scale, data, stage.name, *(name for name in [arm] if stage.name in ("student", "student_mnli", "toy"))): stage
-    for scale, data in (("mini", ""), ("mini", "goemotions"), ("paper", ""))
+    for scale, data in (("mini", ""), ("mini", "goemotions"), ("small", ""), ("paper", ""))
     for arm, found in load("sinkd").arms_for(scale, data).items()
     for stage in walk(found.stages)
-    if scale == "mini" or stage.name.split("_")[-1] in ("mnli", "evaluate", "released", "toy")  # the rehearsal runs all
+    if scale in ("mini", "small")
+    or stage.name.split("_")[-1] in ("mnli", "evaluate", "released", "toy")  # the rehearsal runs all
 }
 LOSS = {f"model.{name}" for name in ("divergence", "alpha", "temperature", "beta", "group", "iterations")}
 
@@ -46,10 +47,11 @@ def stages(scale: Scale, arm: str) -> dict[str, Stage]:
 def test_a_stage_understands_its_config_and_settings(case, read_stage):
     (scale, data, *_), stage = case, CASES[case]
     parsed = read_stage(stage, scale, data, output="x.safetensors")
-    tasks = [parsed["data"]["task"]] if "task" in parsed["data"] else list(parsed["data"].get("tasks", {}).values())
-    wanted = "GoEmotions" if data else "Glue" if scale == "paper" else "Sentences"
+    read = parsed.get("data", {})
+    tasks = [read["task"]] if "task" in read else list(read.get("tasks", {}).values())
+    wanted = "GoEmotions" if data else {"paper": "Glue", "small": "GoEmotionsPart", "mini": "Sentences"}[scale]
     assert {task["class_path"].rsplit(".", 1)[1] for task in tasks} <= {wanted}
-    if scale == "paper" and "task" in parsed["data"]:
+    if scale == "paper" and "task" in read:
         assert tasks[0]["init_args"]["task"] == stage.name.split("_")[1] and tasks[0]["init_args"]["root"]
 
 
