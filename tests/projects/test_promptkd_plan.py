@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from benchmarks.measuring.latency import flops
 from benchmarks.planning.meter import materialise, measure
 from benchmarks.planning.stages import configuration
 from common.recipe import walk
@@ -49,10 +50,12 @@ def test_evaluation_is_of_test_pictures_alone():
 
 def test_networks_of_the_speed_bench():
     with torch.device("meta"):
-        student = distilled("meta")
+        student = distilled()
     assert count(Learned(student)) == 1_013_760
     assert count(student) == 1_013_760 + 86_192_640 + 1  # the image tower and the scale
     assert [network.against for network in speed().networks] == [
         "",
         *(network.name for network in speed().networks[:2]),
     ]
+    ratio = flops(speed().networks[1]) / flops(speed().networks[0])
+    assert ratio == pytest.approx(36 / 166, rel=0.05)
