@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def run_lines(paper: Paper, errors: list[str]) -> list[str]:
-    """`mini: 5 confirmed, 1 refuted, 2 inconclusive`: a line per scale with a reference, another where it ran here.
+    """`mini: 5 confirmed, 1 refuted`: a line per scale with a reference, another where other verdicts came out here.
 
     Args:
         errors: broken results files are added to it.
@@ -52,22 +52,28 @@ def run_lines(paper: Paper, errors: list[str]) -> list[str]:
     lines = ["rehearsal: ran; it tests no claim"] if (results.REPORTS / f"{name}.rehearsal.html").exists() else []
     references, own = results.references(name), results.own(name, runs_folder())
     for label in sorted({*references, *own}):
-        for files, whose in ((references, ""), (own, ", yours")):
-            try:
-                if label in files:
-                    lines.append(f"{label}{whose}: {count_statuses(statuses(files[label], paper))}")
-            except UserError as error:
-                errors.append(str(error))
+        reference, yours = (verdicts(files.get(label), paper, errors) for files in (references, own))
+        if reference is not None:
+            lines.append(f"{label}: {counted(reference)}{'; yours agree' if yours == reference else ''}")
+        if yours is not None and yours != reference:
+            differ = [claim for claim in yours if reference and reference.get(claim) != yours[claim]]
+            lines.append(f"{label}, yours: {counted(yours)}{f' ({len(differ)} differ)' if differ else ''}")
     return lines
 
 
-def statuses(file: Path, paper: Paper) -> Counter[str]:
-    """How often each verdict stands in a results file, claims that its scale does not test left out."""
-    found = results.read(file)
-    assert found is not None
-    counts = Counter(verdict["status"] for verdict in results.judged(found, paper)["verdicts"])
-    del counts["untested"]
-    return counts
+def verdicts(file: Path | None, paper: Paper, errors: list[str]) -> dict[str, str] | None:
+    """The verdict of each claim in a results file; None where there is no file, or none that can be read."""
+    try:
+        found = results.read(file) if file else None
+        return found and {one["claim"]: one["status"] for one in results.judged(found, paper)["verdicts"]}
+    except UserError as error:
+        errors.append(str(error))
+        return None
+
+
+def counted(found: dict[str, str]) -> str:
+    """How often each verdict stands, claims that the scale does not test left out."""
+    return count_statuses(Counter(status for status in found.values() if status != "untested"))
 
 
 if __name__ == "__main__":

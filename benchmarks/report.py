@@ -116,16 +116,25 @@ def write_index(runs: Path) -> Path:
 
 
 def index_rows(paper: Paper, runs: Path) -> list[dict[str, Any]]:
-    """A row per label and whose results they are: the page, where there is one, and how often each verdict stands."""
+    """A row per label and whose results they are: the page, where there is one, and how often each verdict stands.
+
+    Where every claim has the same verdict in both, one row says so.
+    """
     references, own = results.references(paper.paper), results.own(paper.paper, runs)
     pages = {file.stem.split(".", 1)[1]: file.name for file in REPORTS.glob(f"{paper.paper}.*.html")}
     rows = []
     for label in sorted({*references, *own, *pages}):
-        sides = [("reference", references.get(label)), ("yours", own.get(label))]
-        for whose, file in [side for side in sides if side[1]] or [("", None)]:
-            verdicts = read_results(file, paper)["verdicts"] if file else []
-            statuses = Counter(verdict["status"] for verdict in verdicts)
-            rows.append({"label": label, "whose": whose, "file": pages.get(label), "statuses": statuses})
+        files = {"reference": references.get(label), "yours": own.get(label)}
+        found = {
+            whose: {verdict["claim"]: verdict["status"] for verdict in read_results(file, paper)["verdicts"]}
+            for whose, file in files.items()
+            if file
+        }
+        if len(found) == 2 and found["reference"] == found["yours"]:
+            found = {"reference; yours agree": found["yours"]}
+        for whose, statuses in (found or {"": {}}).items():
+            counts = Counter(statuses.values())
+            rows.append({"label": label, "whose": whose, "file": pages.get(label), "statuses": counts})
     return rows
 
 

@@ -230,14 +230,13 @@ def jobs(request: Request, environment: dict[str, str] | None = None) -> dict[st
                 own_seed = 0 if stage.shared else seed
                 job = made.get((digest, own_seed))
                 if job is None:
-                    job = _job(
-                        stage, own_seed, digest, request, [by_stage[s] for s in stage.upstream()], environment or {}
-                    )
+                    job = _job(stage, own_seed, digest, request, by_stage, environment or {})
                     made[digest, own_seed] = job
                 if name not in job.arms:
                     job.arms.append(name)
                 by_stage[stage] = job
-                chain.append(job)
+                if job not in chain:  # two stages of the same settings are one job
+                    chain.append(job)
             expanded[name][seed] = chain
     return expanded
 
@@ -249,8 +248,9 @@ def unique(expanded: dict[str, dict[int, list[Job]]]) -> list[Job]:
 
 
 def _job(
-    stage: Stage, seed: int, digest: str, request: Request, upstream: list[Job], environment: dict[str, str]
+    stage: Stage, seed: int, digest: str, request: Request, known: dict[Stage, Job], environment: dict[str, str]
 ) -> Job:
+    """The job of a stage; `known` are those of the stages before it, of which equal ones have the same."""
     group = (
         Path("foundations", request.scale)
         if stage.module.startswith("common.foundations.")
@@ -263,8 +263,7 @@ def _job(
     argv += ["--seed_everything", str(seed)]
     for key, value in stage.overrides.items():
         if isinstance(value, Output):
-            before = next(job for job in upstream if job.stage is value.stage)
-            value = before.run_dir / value.file
+            value = known[value.stage].run_dir / value.file
         text = value if isinstance(value, str) else str(value) if isinstance(value, Path) else json.dumps(value)
         argv += [f"--{key}", text]
     argv += [
@@ -273,6 +272,7 @@ def _job(
         *_scale_arguments(stage, request),
         *request.args,
     ]
+    upstream = list(dict.fromkeys(known[before] for before in stage.upstream()))
     return Job(stage, seed, digest, run_dir, [*argv, "--run_dir", str(run_dir)], upstream, environment)
 
 

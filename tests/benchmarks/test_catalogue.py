@@ -57,6 +57,31 @@ def test_verdicts_by_scale(project: Path, capsys: pytest.CaptureFixture[str]) ->
     ]
 
 
+@pytest.mark.parametrize(
+    ("yours", "expected"),
+    [
+        (("confirmed", "refuted"), [["demo", "numbers", "mini: 1 confirmed, 1 refuted; yours agree"]]),
+        (
+            ("refuted", "confirmed"),
+            [["demo", "numbers", "mini: 1 confirmed, 1 refuted"], ["mini, yours: 1 confirmed, 1 refuted (2 differ)"]],
+        ),
+    ],
+)
+def test_yours_have_a_line_of_their_own_where_a_verdict_differs(
+    yours: tuple[str, ...],
+    expected: list[list[str]],
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    own = project / "own/demo/mini/results.json"
+    own.parent.mkdir(parents=True)
+    write(project, "mini", *yours).rename(own)
+    write(project, "mini", "confirmed", "refuted")
+    monkeypatch.setenv("RUNS", str(project / "own"))
+    assert shown(capsys)[1:] == expected
+
+
 def test_a_broken_recipe_is_named_and_the_others_are_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -253,6 +253,17 @@ def test_the_command_line_ends_with_two_for_a_name_that_does_not_exist(capsys: p
     assert shown.err == "error: unknown paper 'llmlinga': did you mean llmlingua2?\n" and shown.out == ""
 
 
+def test_stages_that_are_equal_are_one_job(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = (Stage("train", "projects.demo.train", {"model.kind": "plain"}) for _ in range(2))
+    read = {"model.weights": one.weights, "model.reference": other.weights}
+    arm = Arm([Stage("evaluate", "projects.demo.evaluate", read, run="test")], "a model beside itself")
+    monkeypatch.setattr(recipes, "load", lambda _: Recipe("", "", lambda _: {"plain": arm}))
+    train, evaluate = recipes.jobs(request(project))["plain"][0]
+    assert (train.stage.name, evaluate.upstream) == ("train", [train])
+    weights = str(train.run_dir / "weights.safetensors")
+    assert [evaluate.argv[evaluate.argv.index(f"--{key}") + 1] for key in read] == [weights, weights]
+
+
 def test_a_stage_without_a_config_is_named(project: Path) -> None:
     (project / "projects/demo/configs/mini/train.yaml").unlink()
     with pytest.raises(UserError, match="stage train of demo has no config projects/demo/configs/mini/train.yaml"):

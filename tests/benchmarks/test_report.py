@@ -238,6 +238,22 @@ def test_pages_of_a_paper_link_to_each_other_and_the_index_counts_verdicts(
     assert len(re.findall(confirmed(found), index)) == 2
 
 
+def test_a_row_of_the_index_is_the_reference_and_yours_where_all_verdicts_are_the_same(
+    found: dict[str, Any], paper: Paper, runs: Path, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *others = found["verdicts"]
+    changed = {**first, "status": "refuted" if first["status"] == "confirmed" else "confirmed"}
+    for verdicts, whose in (
+        (found["verdicts"], ["reference; yours agree"]),
+        ([changed, *others], ["reference", "yours"]),
+    ):
+        read = {"reference": found, "yours": {**found, "verdicts": verdicts}}
+        monkeypatch.setattr(results, "references", lambda _: {"mini": Path("reference")})
+        monkeypatch.setattr(results, "own", lambda *_: {"mini": Path("yours")})
+        monkeypatch.setattr(report, "read_results", lambda file, _, read=read: read[str(file)])
+        assert [row["whose"] for row in report.index_rows(paper, runs)] == whose
+
+
 def test_a_rehearsal_stands_in_the_index_as_what_it_is(
     found: dict[str, Any], paper: Paper, runs: Path, folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
