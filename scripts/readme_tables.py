@@ -19,14 +19,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.catalogue import statuses
+from benchmarks import catalogue
 from benchmarks.judging.formats import mean_spread
 from benchmarks.judging.tables import Claim, OnReported, Paper
 from benchmarks.judging.verdict import effect_size, measures
 from benchmarks.planning import stages
 from benchmarks.planning.units import duration
 from benchmarks.running import recipes, results
-from benchmarks.showing.terminal import count_statuses, heading, values
+from benchmarks.showing.terminal import heading, values
 from common.data.files import readable, text_of, write_atomic
 from common.errors import UserError, user_errors
 from common.training.runs import updating
@@ -58,10 +58,19 @@ def recipe_table() -> str:
         year = f"[{paper.year}](https://arxiv.org/abs/{paper.arxiv})" if paper.arxiv else str(paper.year)
         ran: dict[bool, list[str]] = {True: [], False: []}
         for label, file in results.references(name).items():
-            ran[label.startswith("small")].append(f"{label}: {count_statuses(statuses(file, paper))}")
+            ran[label.startswith("small")].append(f"{label}: {counts(file, paper)}")
         claims = ["<br>".join(ran[small]).removeprefix("small: ") for small in (False, True)]
         rows.append(row([f"[{name}](projects/{name})", f"{paper.short_title}, {year}", paper.modality, *claims]))
     return "\n".join(rows) + "\n"
+
+
+def counts(file: Path, paper: Paper) -> str:
+    """How often each verdict stands in a reference; UserError where it cannot be read."""
+    errors: list[str] = []
+    found = catalogue.verdicts(file, paper, errors)
+    if found is None:
+        raise UserError("\n".join(errors) or f"no results in {file}")
+    return catalogue.counted(found)
 
 
 def small_table() -> str:
@@ -76,7 +85,7 @@ def small_table() -> str:
             took, claims = "not measured yet", ""
             if found := results.read(results.reference(name, label)):
                 took = f"{found['cpu_seconds'] / 60:.0f} min of one core"
-                claims = count_statuses(statuses(results.reference(name, label), recipes.page(name)))
+                claims = counts(results.reference(name, label), recipes.page(name))
             what = f"{download.name} ({download.licence}){f', `DATA={data}`' if data else ''}"
             rows.append(row([f"[{name}](../projects/{name})", models, what, took, claims]))
     return "\n".join(rows) + "\n"

@@ -102,7 +102,10 @@ def _settings(stage: Stage, request: Request) -> dict[str, Any]:
         *parents, last = key.split(".")
         place = config
         for parent in parents:
-            place = place.setdefault(parent, {})
+            inner = place.get(parent)
+            if not isinstance(inner, dict):  # nothing, or a class by its path alone, as command lines may have it
+                inner = place[parent] = {} if inner is None else {"class_path": inner}
+            place = inner
         place[last] = value
         if isinstance(value, Output):
             del place[last]
