@@ -27,9 +27,7 @@ def assert_data_parallel(step: Step, module: nn.Module, *batch: Tensor, world: i
     """
     assert all(len(x) % world == 0 for x in batch), "the batch does not divide into equal parts"
     with TemporaryDirectory() as folder:
-        # forked, which spares each of them the imports; what has touched a GPU cannot be forked
-        method = "spawn" if torch.cuda.is_initialized() else "fork"
-        mp.start_processes(_worker, (world, folder, step, module, batch), world, start_method=method)
+        mp.spawn(_worker, args=(world, folder, step, module, batch), nprocs=world)
         parts: list[dict[str, Any]] = [torch.load(Path(folder, f"{rank}.pt")) for rank in range(world)]
     module.zero_grad()
     loss = step(module, *batch)
