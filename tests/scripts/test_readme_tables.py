@@ -37,8 +37,7 @@ def test_claims_at_small_scale_have_a_column_of_their_own(monkeypatch):
     counts = {"mini": "2 confirmed", "mini-coco": "1 refuted", "small": "3 confirmed", "small-coco": "none"}
     monkeypatch.setattr(recipes, "names", lambda: ["mobilesam"])
     monkeypatch.setattr(results, "references", lambda name: {label: label for label in counts})
-    monkeypatch.setattr(readme_tables, "statuses", lambda file, paper: file)
-    monkeypatch.setattr(readme_tables, "count_statuses", lambda file: counts[file])
+    monkeypatch.setattr(readme_tables, "counts", lambda file, paper: counts[file])
     line = readme_tables.recipe_table().splitlines()[2]
     assert line.endswith("| mini: 2 confirmed<br>mini-coco: 1 refuted | 3 confirmed<br>small-coco: none |")
 
