@@ -158,7 +158,8 @@ def start(argv: list[str], log: Path, environment: dict[str, str] | None = None)
     """Run the stage in a process forked from one that has the imports behind it; its output goes to `log`."""
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(["tests.common.tiny_stage"])
-    process = context.Process(target=_body, args=(argv, log, environment or {}))
+    # the server has the variables of the test that happened to need it first
+    process = context.Process(target=_body, args=(argv, log, {**os.environ, **(environment or {})}))
     process.start()
     return process
 
@@ -168,6 +169,7 @@ def _body(argv: list[str], log: Path, environment: dict[str, str]) -> None:
         os.dup2(handle.fileno(), 1)
         os.dup2(handle.fileno(), 2)
     mp.set_start_method(None, force=True)  # the stage's own processes start as they would without the server
+    os.environ.clear()
     os.environ.update({"WANDB_MODE": "disabled", **environment})
     sys.argv = ["tiny_stage.py", *argv]
     main(TinyModel, TinyData, links=links)
