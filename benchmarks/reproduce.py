@@ -28,7 +28,7 @@ from rich.text import Text
 from benchmarks.judging.tables import Paper
 from benchmarks.judging.verdict import LOOKS, undecided
 from benchmarks.report import make_report
-from benchmarks.running import everything, preflight, recipes, rehearsal, results, runner
+from benchmarks.running import everything, fetching, preflight, recipes, rehearsal, results, runner
 from benchmarks.running import launch as launching
 from benchmarks.running.launch import Launch
 from benchmarks.running.recipes import ROOT, Job, Request
@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--minutes", type=float, default=0.0, help="with --seeds auto: no look that ends later")
     command.add_argument("--arms", default="", help="only these arms, separated by commas or spaces")
     command.add_argument(
-        "--data", default="", help="another data set of the recipe, at mini scale (its folder: DATA_ROOT)"
+        "--data", default="", help="another data set of the recipe, at mini or small scale (its folder: DATA_ROOT)"
     )
     command.add_argument("--data-root", default="", help="folder of the data; the same as the variable DATA_ROOT")
     command.add_argument("--devices", default="", help="passed on as --trainer.devices")
@@ -191,6 +191,8 @@ def reproduce(
         if request.scale == "rehearsal"
         else None
     )
+    if recipe.small and request.scale == "small" and not dry_run and not collect:
+        fetching.fetch(recipe.small, request, console)
     variables = preflight.environment(request, stand_ins)
     jobs = recipes.unique(recipes.jobs(request, variables))
     if launch.how == "torchrun":
@@ -356,7 +358,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.paper == "all":
         words = without_paper(sys.argv[1:] if arguments is None else arguments)
         side_by_side = everything.SIDE_BY_SIDE if options.scale != "paper" else 1
-        return everything.reproduce_all(recipes.names(), words, options.runs, console, options.jobs, side_by_side)
+        papers = [name for name in recipes.names() if options.scale != "small" or recipes.load(name).small]
+        return everything.reproduce_all(papers, words, options.runs, console, options.jobs, side_by_side)
     if options.data_root:
         os.environ["DATA_ROOT"] = options.data_root
     for variable in ("DATA_ROOT", "WEIGHTS_ROOT"):

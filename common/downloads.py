@@ -1,6 +1,8 @@
 """What more than one recipe asks its user to download."""
 
-from common.recipe import Download
+from common.recipe import Download, HubModel
+
+MINILM = HubModel("sentence-transformers/all-MiniLM-L6-v2", 0.09, "Apache-2.0")
 
 GOEMOTIONS = Download(
     name="GoEmotions: 58,000 Reddit comments with 27 emotions or none",
@@ -9,6 +11,8 @@ GOEMOTIONS = Download(
     gigabytes=0.005,
     licence="CC BY 4.0",
     layout="train.tsv, dev.tsv, test.tsv (comment, class indices, comment id) and labels.txt or emotions.txt",
+    hub="google-research-datasets/go_emotions",
+    files=("train.tsv", "dev.tsv", "test.tsv", "labels.txt", "emotions.txt", "simplified/*.parquet"),
 )
 INCEPTION = Download(
     name="Inception for FID",

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-Scale = Literal["mini", "rehearsal", "paper"]
-SCALES: tuple[Scale, ...] = ("mini", "rehearsal", "paper")
+Scale = Literal["mini", "small", "rehearsal", "paper"]
+SCALES: tuple[Scale, ...] = ("mini", "small", "rehearsal", "paper")
 
 
 @dataclass(frozen=True)
 class Download:
-    """Something that has to be on disk before a paper-scale run.
+    """Something that has to be on disk before a run: at paper scale, or real data at mini or small scale.
 
     Attributes:
         name: what it is, for people ("SAM ViT-H weights").
@@ -20,6 +20,9 @@ class Download:
         gigabytes: its size on disk; None where it is not known.
         licence: the terms it comes under.
         layout: what the folder must look like; empty for a single file.
+        hub: of data at small scale: a data set of the hub that is fetched where DATA_ROOT is not given, and takes its
+            place.
+        files: of data at small scale: patterns of the files that are read; these are fetched, and results name them.
     """
 
     name: str
@@ -28,6 +31,42 @@ class Download:
     gigabytes: float | None
     licence: str
     layout: str = ""
+    hub: str = ""
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A pretrained model that `SCALE=small` takes from the hub.
+
+    Attributes:
+        id: on the hub, as configs name it.
+        gigabytes: of what is fetched.
+        licence: the terms it comes under.
+    """
+
+    id: str
+    gigabytes: float
+    licence: str
+
+
+@dataclass(frozen=True)
+class Small:
+    """What `SCALE=small` needs: pretrained models, and public data.
+
+    Attributes:
+        models: all that its stages load.
+        data: the data set that is read without `DATA=`.
+        others: those that `DATA=` can choose.
+    """
+
+    models: tuple[HubModel, ...]
+    data: Download
+    others: Mapping[str, Download] = field(default_factory=dict)
+
+    def chosen(self, data: str) -> Download:
+        """The data set of a `DATA=`, empty for the default."""
+        return self.others[data] if data else self.data
 
 
 @dataclass(frozen=True)
@@ -100,9 +139,11 @@ class Recipe:
         title: the paper's short name.
         modality: what kind of data it is about, for the list.
         arms: the arms at a scale, in the order of the table.
-        data: data sets that `DATA=` can choose beside the default, each with what it is and where it comes from.
+        data: data sets that `DATA=` can choose at mini scale beside the default, each with what it is and where it
+            comes from.
         arms_with: the arms at mini scale with one of these, by its name; None where they are those of the default.
         downloads: what `SCALE=paper` needs.
+        small: what `SCALE=small` needs; None where the recipe has no such scale.
         disk: gigabytes that a paper-scale run itself writes.
         stand_ins: `module:function` that writes the rehearsal's stand-ins into a folder: `data/`, `weights/` and
             `hub/`, which become DATA_ROOT, WEIGHTS_ROOT and HF_HOME.
@@ -119,6 +160,7 @@ class Recipe:
     data: Mapping[str, Download] = field(default_factory=dict)
     arms_with: Callable[[str], dict[str, Arm]] | None = None
     downloads: tuple[Download, ...] = ()
+    small: Small | None = None
     disk: float = 0.0
     stand_ins: str = ""
     gpu: str = "h100"
@@ -126,9 +168,20 @@ class Recipe:
     plan: str = ""
     speed: str = ""
 
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """The scales that the recipe has."""
+        return tuple(scale for scale in SCALES if scale != "small" or self.small)
+
     def arms_for(self, scale: Scale, data: str = "") -> dict[str, Arm]:
-        """The arms at a scale, with a data set of `data` or the default."""
-        return self.arms_with(data) if data and self.arms_with else self.arms(scale)
+        """The arms at a scale, with a data set of `DATA=` or the default."""
+        return self.arms_with(data) if data and scale == "mini" and self.arms_with else self.arms(scale)
+
+    def data_for(self, scale: Scale) -> Mapping[str, Download]:
+        """What `DATA=` can choose at a scale."""
+        if scale == "small":
+            return self.small.others if self.small else {}
+        return self.data if scale == "mini" else {}
 
 
 def walk(stages: list[Stage]) -> Iterator[Stage]:

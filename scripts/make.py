@@ -57,6 +57,7 @@ COMMANDS = {
     "plan": Command("benchmarks.plan", PLAN, {"--fresh": "FORCE", "--record": "RECORD"}),
     "speed": Command("benchmarks.speed"),
     "list": Command("benchmarks.catalogue", needs_paper=False),
+    "weights": Command("scripts.weights", needs_paper=False),
     "dashboard": Command("scripts.wandb_report", flags={"--offline": "OFFLINE"}),
     "report": Command("benchmarks.report", needs_paper=False),
     "new": Command("scripts.new_recipe"),

@@ -2,7 +2,8 @@
 
     python -m scripts.readme_tables
 
-The project's README has a table of recipes. A recipe's README may have blocks, filled between their marks:
+The project's README has a table of recipes, docs/small.md one of those with SCALE=small. A recipe's README may have
+blocks, filled between their marks:
 
     <!-- measured mini: mrr recall_1 -->     these metrics of every arm that has one of them, at that scale
     <!-- /measured -->
@@ -14,22 +15,24 @@ The project's README has a table of recipes. A recipe's README may have blocks, 
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.catalogue import statuses
+from benchmarks import catalogue
 from benchmarks.judging.formats import mean_spread
 from benchmarks.judging.tables import Claim, OnReported, Paper
 from benchmarks.judging.verdict import effect_size, measures
 from benchmarks.planning import stages
 from benchmarks.planning.units import duration
 from benchmarks.running import recipes, results
-from benchmarks.showing.terminal import count_statuses, heading, values
+from benchmarks.showing.terminal import heading, values
 from common.data.files import readable, text_of, write_atomic
 from common.errors import UserError, user_errors
 from common.training.runs import updating
 
 README = recipes.ROOT / "README.md"
+SMALL = recipes.ROOT / "docs" / "small.md"
 BEGIN, END = "<!-- recipes: written by `python -m scripts.readme_tables` -->\n", "<!-- /recipes -->\n"
 BLOCK = re.compile(r"(<!-- (measured|verdicts|planned) ([^>]*?) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
 
@@ -39,45 +42,78 @@ def recipe_readmes() -> list[Path]:
     return [recipes.ROOT / "projects" / name / "README.md" for name in recipes.names()]
 
 
-def updated(text: str) -> str:
-    """The project's README with the table as it must be now."""
+def updated(text: str, table: Callable[[], str] | None = None, file: Path = README) -> str:
+    """The project's README, or another page, with its table as it must be now."""
     if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise UserError(f"{README} has not one table between {BEGIN.strip()} and {END.strip()}: restore these marks")
+        raise UserError(f"{file} has not one table between {BEGIN.strip()} and {END.strip()}: restore these marks")
     before, rest = text.split(BEGIN)
-    return before + BEGIN + recipe_table() + END + rest.split(END)[1]
+    return before + BEGIN + (table or recipe_table)() + END + rest.split(END)[1]
 
 
 def recipe_table() -> str:
-    """A row per recipe, with the verdicts of every results file."""
-    rows = ["| recipe | paper | about | claims, by scale |", "|---|---|---|---|"]
+    """A row per recipe, with the verdicts of every results file; those at small scale in a column of their own."""
+    rows = [row(["recipe", "paper", "about", "claims, by scale", "claims at small scale"]), row(["---"] * 5)]
     for name in recipes.names():
         paper = recipes.page(name)
         year = f"[{paper.year}](https://arxiv.org/abs/{paper.arxiv})" if paper.arxiv else str(paper.year)
-        ran = [f"{label}: {count_statuses(statuses(file, paper))}" for label, file in results.references(name).items()]
-        rows.append(
-            row([f"[{name}](projects/{name})", f"{paper.short_title}, {year}", paper.modality, "<br>".join(ran)])
-        )
+        ran: dict[bool, list[str]] = {True: [], False: []}
+        for label, file in results.references(name).items():
+            ran[label.startswith("small")].append(f"{label}: {counts(file, paper)}")
+        claims = ["<br>".join(ran[small]).removeprefix("small: ") for small in (False, True)]
+        rows.append(row([f"[{name}](projects/{name})", f"{paper.short_title}, {year}", paper.modality, *claims]))
+    return "\n".join(rows) + "\n"
+
+
+def counts(file: Path, paper: Paper) -> str:
+    """How often each verdict stands in a reference; UserError where it cannot be read."""
+    errors: list[str] = []
+    found = catalogue.verdicts(file, paper, errors)
+    if found is None:
+        raise UserError("\n".join(errors) or f"no results in {file}")
+    return catalogue.counted(found)
+
+
+def small_table() -> str:
+    """A row per recipe and data set at small scale: what it takes, and how long it took where it was measured."""
+    rows = [row(["recipe", "models", "data", "processor time", "claims"]), row(["---"] * 5)]
+    for name in recipes.names():
+        if not (small := recipes.load(name).small):
+            continue
+        for data in ("", *small.others):
+            download, label = small.chosen(data), f"small-{data}" if data else "small"
+            models = "<br>".join(f"`{model.id}` ({model.licence})" for model in small.models)
+            took, claims = "not measured yet", ""
+            if found := results.read(results.reference(name, label)):
+                took = f"{found['cpu_seconds'] / 60:.0f} min of one core"
+                claims = counts(results.reference(name, label), recipes.page(name))
+            what = f"{download.name} ({download.licence}){f', `DATA={data}`' if data else ''}"
+            rows.append(row([f"[{name}](../projects/{name})", models, what, took, claims]))
     return "\n".join(rows) + "\n"
 
 
 def filled(text: str, name: str) -> str:
-    """A recipe's README with its blocks as they must be now: empty, where no scale of it has been measured yet.
+    """A recipe's README with its blocks as they must be now: empty, where no scale of it has been measured yet, or not
+    the small one, which takes longest.
 
     Raises:
         UserError: a block names a metric that the recipe's page has not, or a scale without results beside one with.
     """
-    paper, new = recipes.page(name), not results.references(name)
+    paper, there = recipes.page(name), results.references(name)
+
+    def waits(label: str) -> bool:
+        return not there or (label.startswith("small") and label not in there)
 
     def fill(block: re.Match[str]) -> str:
         begin, kind, words, _, end = block.groups()
-        if new and kind != "planned":
-            return begin + end
         if kind == "measured":
             label, _, metrics = words.partition(":")
+            if waits(label):
+                return begin + end
             return begin + measured(measurements(paper, label), paper, metrics.split()) + end
         if kind == "planned":
             return begin + planned(name, words) + end
-        return begin + verdicts({label: measurements(paper, label) for label in words.split()}, paper) + end
+        shown = {label: measurements(paper, label) for label in words.split() if not waits(label)}
+        return begin + (verdicts(shown, paper) if shown else "") + end
 
     return BLOCK.sub(fill, text)
 
@@ -147,8 +183,9 @@ def row(cells: list[str]) -> str:
 
 
 def renew() -> None:
-    """Write all blocks of all READMEs."""
+    """Write all blocks of all READMEs, and the table of docs/small.md."""
     write_atomic(README, updated(_read(README)).encode())
+    write_atomic(SMALL, updated(_read(SMALL), small_table, SMALL).encode())
     for readme in recipe_readmes():
         write_atomic(readme, filled(_read(readme), readme.parent.name).encode())
 

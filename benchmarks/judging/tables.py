@@ -87,7 +87,7 @@ __all__ = [  # a page's parts are found here, the forms of a test too
 
 PAPERS = Path(__file__).resolve().parents[1] / "papers"
 READ_IN = ("paper", "abstract", "repository")
-TESTABLE = ("mini", "paper")  # a rehearsal tests the machinery, never a claim
+TESTABLE = ("mini", "small", "paper")  # a rehearsal tests the machinery, never a claim
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,8 @@ class Claim:
 
     Attributes:
         scales: scales at which a run tests it.
-        untested: for every other scale, why it is not tested there; for `mini-<data>`, why not with that data.
+        untested: for every other scale, why it is not tested there (`small`: where the recipe has it); for
+            `mini-<data>` and `small-<data>`, why not with that data.
         test: None for a claim that no scale tests.
         premise: what must be confirmed before the claim is judged.
     """
@@ -298,9 +299,11 @@ def _claim(node: Node, metrics: dict[str, Metric], arms: list[str], tables: dict
     scales = tuple(scale.one_of(*TESTABLE) for scale in node["scales"].sequence())
     untested = {reason.key: reason.text() for reason in node["untested"].mapping()} if "untested" in node else {}
     for scale in untested:
-        if not scale.startswith("mini-"):  # with another data set, by whatever name DATA= gives it
+        if not scale.startswith(("mini-", "small-")):  # with another data set, by whatever name DATA= gives it
             node["untested"].choice(scale, TESTABLE)
     for scale in TESTABLE:
+        if scale == "small" and scale not in (*scales, *untested):
+            continue  # whether the recipe has this scale, the recipe says
         if (scale in scales) == (scale in untested):
             wrong = "both" if scale in scales else "neither"
             node.fail(f"{scale} stands in {wrong} of `scales` and `untested`; it belongs in exactly one")

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from benchmarks.running import recipes
+from benchmarks.running import origins, recipes
 from benchmarks.running.recipes import Request
 from common.errors import UserError
 from common.paths import expand
@@ -52,8 +52,9 @@ def gpus() -> int:
 
 def preflight(recipe: Recipe, request: Request, runs_here: bool = True) -> None:
     """Raise a UserError that lists everything `request` lacks; the GPU, only where the stages run on this machine."""
-    downloads = [recipe.data[request.data]] if request.data else []
-    downloads += recipe.downloads if request.scale == "paper" else []
+    downloads = list(recipe.downloads) if request.scale == "paper" else []
+    downloads += [recipe.data[request.data]] if request.data and request.scale == "mini" else []
+    downloads += [recipe.small.chosen(request.data)] if recipe.small and request.scale == "small" else []
     lacks = [problem for download in downloads if (problem := missing(download))] or _wrong_sources(request)
     if request.scale == "paper":
         if runs_here and recipes.on_gpus(request.paper, request.scale) and not gpus():
@@ -78,7 +79,7 @@ def _wrong_sources(request: Request) -> list[str]:
 
     What other stages write is not there yet, and what ARGS change is left to the stages.
     """
-    here = request.scale == "paper" or request.data
+    here = request.scale in ("small", "paper") or request.data
     if not here or any(word.startswith(("--data", "--config")) for word in request.args):
         return []
     from common.data import checks  # here, because readers need torch
@@ -101,7 +102,10 @@ def _settings(stage: Stage, request: Request) -> dict[str, Any]:
         *parents, last = key.split(".")
         place = config
         for parent in parents:
-            place = place.setdefault(parent, {})
+            inner = place.get(parent)
+            if not isinstance(inner, dict):  # nothing, or a class by its path alone, as command lines may have it
+                inner = place[parent] = {} if inner is None else {"class_path": inner}
+            place = inner
         place[last] = value
         if isinstance(value, Output):
             del place[last]
@@ -148,5 +152,8 @@ def environment(request: Request, stand_ins: Path | None = None) -> dict[str, st
     """Variables that the stages' configs refer to."""
     if stand_ins is not None:
         return owned.variables(stand_ins)
+    if request.scale == "small" and (small := recipes.load(request.paper).small):
+        folder = origins.data_root(small.chosen(request.data))
+        return {**({"DATA_ROOT": str(folder)} if folder else {}), "HF_HUB_OFFLINE": "1"}  # all is there by then
     wanted = ("DATA_ROOT", "WEIGHTS_ROOT") if request.scale == "paper" or request.data else ()
     return {name: os.environ[name] for name in wanted if os.environ.get(name)}

@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks.judging import tables
 from benchmarks.judging.checked import read_yaml
 from benchmarks.judging.forms import measures
+from benchmarks.running import origins
 from common.errors import UserError, unknown
 from common.recipe import SCALES, Arm, Download, Output, Recipe, Scale, Stage, walk
 from common.training.runs import read_done
@@ -48,7 +49,7 @@ def arm_names(paper: str) -> list[str]:
     """The arms that a recipe has at any scale; UserError where the recipe is broken, however it is."""
     try:
         recipe = load(paper)
-        families = [*map(recipe.arms, SCALES), *(recipe.arms_for("mini", data) for data in recipe.data)]
+        families = [*map(recipe.arms, recipe.scales), *(recipe.arms_for("mini", data) for data in recipe.data)]
         return list(dict.fromkeys(arm for family in families for arm in family))
     except UserError:
         raise
@@ -58,19 +59,26 @@ def arm_names(paper: str) -> list[str]:
 
 def page(paper: str) -> tables.Paper:
     """What a paper reports and claims; UserError where its page or its recipe is broken."""
-    found = tables.load_paper(paper, arm_names(paper), tables.PAPERS)
-    refuse_one_run(found, load(paper).arms("mini"))
+    found, recipe = tables.load_paper(paper, arm_names(paper), tables.PAPERS), load(paper)
+    for claim in found.claims:
+        if bool(recipe.small) != ("small" in (*claim.scales, *claim.untested)):
+            wrong = "stands in neither of `scales` and `untested`" if recipe.small else "is named, and"
+            has = "" if recipe.small else " the recipe has no such scale"
+            raise UserError(f"{paper}.yaml: claim {claim.id}: small {wrong}{has}")
+    for scale in recipe.scales:
+        if scale in ("mini", "small"):
+            refuse_one_run(found, recipe.arms(scale), scale)
     return found
 
 
-def refuse_one_run(paper: tables.Paper, arms: Mapping[str, Arm]) -> None:
-    """UserError where a claim at mini scale is tested on figures of arms whose stages all seeds share.
+def refuse_one_run(paper: tables.Paper, arms: Mapping[str, Arm], scale: Scale = "mini") -> None:
+    """UserError where a claim is tested on figures of arms whose stages all seeds share, at a scale of many seeds.
 
     Such figures are one run however many seeds name it: they have no interval, and no number of seeds decides.
     """
     once = {name for name, arm in arms.items() if all(stage.shared for stage in walk(arm.stages))}
     for claim in paper.claims:
-        compared = measures(claim.test) if claim.test and "mini" in claim.scales else []
+        compared = measures(claim.test) if claim.test and scale in claim.scales else []
         varying = [one for one in compared if not paper.metric(one).exact]
         if varying and all(one.arm in once for one in varying):
             raise UserError(
@@ -169,10 +177,15 @@ def check(request: Request) -> tuple[Recipe, dict[str, Arm]]:
     recipe = load(request.paper)
     if request.scale not in SCALES:
         raise unknown("scale", request.scale, SCALES)
-    if request.data and request.data not in recipe.data:
-        raise unknown("data set", request.data, recipe.data)
-    if request.data and request.scale != "mini":
-        raise UserError(f"DATA={request.data} goes with SCALE=mini; SCALE={request.scale} has the paper's own data.")
+    if request.scale not in recipe.scales:
+        others = ", ".join(name for name in names() if request.scale in load(name).scales)
+        raise UserError(f"{request.paper} has no SCALE={request.scale}; recipes that have: {others or 'none'}.")
+    if request.data and request.scale not in ("mini", "small"):
+        raise UserError(
+            f"DATA={request.data} goes with SCALE=mini or small; SCALE={request.scale} has the paper's own data."
+        )
+    if request.data and request.data not in recipe.data_for(request.scale):
+        raise unknown("data set", request.data, recipe.data_for(request.scale))
     if request.seeds < 1:
         raise UserError(f"SEEDS={request.seeds}: at least one seed is needed.")
     if request.seeds > MOST_SEEDS:
@@ -200,6 +213,8 @@ def jobs(request: Request, environment: dict[str, str] | None = None) -> dict[st
         data = stand_in_digest(recipe)
     elif request.scale == "paper":
         data = _data_digest(recipe.downloads)
+    elif recipe.small and request.scale == "small":
+        data = json.dumps(origins.origins(recipe.small, request.data), sort_keys=True)
     else:
         data = _data_digest([recipe.data[request.data]]) if request.data else ""
     expanded: dict[str, dict[int, list[Job]]] = {}

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.judging import tables
 from benchmarks.judging.checked import shown
 from benchmarks.judging.tables import Paper
-from benchmarks.running import schemas
+from benchmarks.running import origins, recipes, schemas
 from benchmarks.running.recipes import ROOT, Job, Request, portable
 from common.data.files import is_file, readable
 from common.errors import UserError
@@ -223,6 +223,7 @@ def collect(request: Request, arms: dict[str, Arm], expanded: dict[str, dict[int
                 "stages": stages,
                 "seeds": dict(sorted(seeds.items(), key=lambda item: int(item[0]))),
             }
+    small = recipes.load(request.paper).small
     dones = [job.done for job in dict.fromkeys(used)]
     latest = max((done for done in dones if done), key=lambda done: done["finished"], default=None)
     return {
@@ -238,7 +239,7 @@ def collect(request: Request, arms: dict[str, Arm], expanded: dict[str, dict[int
         "cpu_seconds": round(sum(done.get("cpu_seconds", 0.0) for done in dones if done), 1)
         or old.get("cpu_seconds", 0.0),
         "arms": found,
-    }
+    } | ({"origins": origins.origins(small, request.data)} if small and request.scale == "small" else {})
 
 
 def make_command(request: Request) -> str:

@@ -89,6 +89,7 @@ class Results:
     judged_by: Text = ""
     verdicts: list[Verdict] = Field(default_factory=list)
     same_seeds: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+    origins: dict[Text, dict[Text, Text]] = Field(default_factory=dict)
 
 
 @schema(config=STRICT)

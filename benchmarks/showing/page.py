@@ -282,6 +282,11 @@ def facts(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("Measured", found["created"].replace("T", " ").replace("Z", " UTC")),
         ("Scale", found["scale"]),
         ("Data", "the recipe's own" if found["data"] == "default" else found["data"]),
+        *(
+            (f"{what.capitalize()}, {name}", said)
+            for what, those in found.get("origins", {}).items()
+            for name, said in those.items()
+        ),
         ("Seeds", ", ".join(map(str, seeds))),
         ("Wall time of all stages", duration(found["stage_seconds"])),
         *hardware,

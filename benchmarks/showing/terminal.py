@@ -23,6 +23,7 @@ STYLES = {
 }
 SCALE_NOTES = {
     "mini": "other data and smaller models than the paper's: its figures are for orientation, not comparable",
+    "small": "public data and small pretrained models, not the paper's: docs/small.md says what they compare with",
     "rehearsal": "two steps on stand-ins, to show that the paper's configs run: the figures mean nothing",
     "paper": "the paper's own data and models",
 }

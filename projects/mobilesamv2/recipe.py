@@ -1,5 +1,7 @@
 """MobileSAMv2: which ways to prompt SAM's decoder for a whole image are compared."""
 
+from typing import Any
+
 from common.downloads import COCO_PANOPTIC, MOBILE_SAM, SAM_VIT_H
 from common.recipe import Arm, Download, Recipe, Scale, Stage
 
@@ -15,7 +17,9 @@ SIDES = {"mini": (8, 16, 32), "paper": (16, 32, 64), "rehearsal": (2,)}
 
 SEEDLESS = ("grid", "oracle", "random")
 """Prompts that need no detector."""
-REHEARSED_AS = dict.fromkeys(("points", "boxes_filtered", "boxes_384"), "boxes") | {"grid_tiny": "boxes_tiny"}
+REHEARSED_AS = dict.fromkeys(("points", "boxes_filtered", "boxes_first", "boxes_384"), "boxes") | {
+    "grid_tiny": "boxes_tiny"
+}
 
 
 def arms(scale: Scale, sam: Stage = SAM, tiny: Stage = TINY) -> dict[str, Arm]:
@@ -41,7 +45,7 @@ def arms(scale: Scale, sam: Stage = SAM, tiny: Stage = TINY) -> dict[str, Arm]:
         return [Stage(name, "projects.mobilesamv2.everything", own, run="test", shared=shared, base=base)]
 
     # its best filters by validation, chosen as the grid's were
-    tuned = {"filters.min_stability": 0.1, "filters.overlap": 0.7} if mini else {}
+    tuned: dict[str, Any] = {"filters.min_stability": 0.1, "filters.overlap": 0.7} if mini else {}
     found = {
         "boxes": Arm(measured("boxes"), "the detector's boxes, a mask each, nothing filtered", method=True),
         "points": Arm(measured("points"), "the middle points of these boxes, a mask each, nothing filtered"),
@@ -51,9 +55,12 @@ def arms(scale: Scale, sam: Stage = SAM, tiny: Stage = TINY) -> dict[str, Arm]:
         "boxes_filtered": Arm(measured("boxes", filtered=True), "the boxes, their masks filtered as the grid's"),
         "oracle": Arm(measured("oracle"), "the true boxes, a mask each: a perfect detector"),
         "random": Arm(measured("random"), "as many boxes as the detector may give, at random: the floor"),
+        "boxes_first": Arm(
+            measured("boxes", detector_weights=masks.weights), "the boxes of the detector as it is after its first step"
+        ),
         "prompt_free": Arm(
             measured("detector", detector_weights=masks.weights),
-            "the masks of the detector's own branch, as it is after its first step, without SAM",
+            "the same boxes, with the masks of the detector's own branch, without SAM",
         ),
     }
     middle = SIDES[scale][len(SIDES[scale]) // 2]

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from common.downloads import GOEMOTIONS
-from common.recipe import Arm, Download, Output, Recipe, Scale, Stage
+from common.downloads import GOEMOTIONS, MINILM
+from common.recipe import Arm, Download, Output, Recipe, Scale, Small, Stage
 
 GLUE = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2")
 
@@ -12,6 +12,7 @@ NO_SINKHORN = {"model.beta": 0.0}
 LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
     "ce": ("labels only", NO_SINKHORN | {"model.divergence": "none", "model.alpha": 0.0}),
     "kl": ("labels and the teacher's soft labels: vanilla distillation", NO_SINKHORN),
+    "kl_16": ("soft labels at the temperature that is best for them on validation texts", NO_SINKHORN),
     "rkl": ("reverse KL in the soft labels' place", NO_SINKHORN | {"model.divergence": "rkl"}),
     "js": ("Jensen-Shannon in the soft labels' place", NO_SINKHORN | {"model.divergence": "js"}),
     "tvd": ("total variation in the soft labels' place", NO_SINKHORN | {"model.divergence": "tvd"}),
@@ -24,18 +25,21 @@ LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
 
 Settings = Mapping[str, Mapping[str, Any]]
 OWN: Settings = {
+    "kl_16": {"model.temperature": 16.0},
     "rkl": {"model.temperature": 8.0},
     "js": {"model.temperature": 16.0},
     "sinkhorn_alone": {"model.alpha": 0.9, "model.beta": 0.01},
 }
-"""Settings of a loss at mini scale, where student.yaml has something else; see README."""
+"""Settings of a loss at mini and small scale, where student.yaml has something else; see README."""
 
-SCALED: Settings = {
-    "samplewise": {"model.beta": 6e-3},
-    "sinkhorn": {"model.beta": 6e-3},
-    "sinkhorn_alone": {"model.beta": 0.02},
+TUNED: Settings = {
+    "samplewise": {"model.beta": 3e-3},
+    "sinkhorn": {"model.beta": 3e-3},
+    "sinkhorn_alone": OWN["sinkhorn_alone"],
 }
-"""Weights of L_SD at paper scale: mini's, doubled for batches of 16 in place of 32. The rest is the task's own."""
+"""What paper scale takes over from mini's students, whose batches have 32 texts. The rest is the task's own."""
+BATCHES_OF_32 = ("qqp", "sst2")
+"""The other tasks have 16. L_SD is a sum over the batch beside means: half as many texts have twice the weight."""
 
 TOY = {
     "toy_kl": ("kl", "toy study: KL between bins; soft labels at the logits"),
@@ -45,14 +49,21 @@ TOY = {
 }
 MINI = tuple(name for name in LOSSES if name != "tvd")
 """Losses at mini scale: no claim names total variation, which the released code holds."""
+SMALL = tuple(name for name in MINI if name != "kl_16")
+"""Losses at small scale, with mini's temperatures: none was chosen there."""
+PAPER = tuple(name for name in LOSSES if name != "kl_16")
+"""Losses at paper scale, where a task's temperature is that of every divergence."""
 DECODER = ("kl", "sinkhorn")
 """Losses that are also compared with a decoder-only teacher and student, at mini scale."""
 
 
 def arms(scale: Scale) -> dict[str, Arm]:
-    """A world of sentences at mini scale, with an encoder and a decoder; GLUE's seven tasks otherwise."""
+    """A world of sentences at mini scale, with an encoder and a decoder; comments and pretrained networks at small
+    scale; GLUE's seven tasks otherwise."""
     if scale == "mini":
         return sentences() | sentences("_decoder", DECODER) | toy()
+    if scale == "small":
+        return comments()
     return glue(one_student=scale == "rehearsal") | toy()
 
 
@@ -78,12 +89,30 @@ def sentences(family: str = "", losses: tuple[str, ...] = MINI) -> dict[str, Arm
     return found
 
 
+def comments() -> dict[str, Arm]:
+    """One pretrained teacher, fine-tuned, and students that begin as some of its layers before that, one a loss."""
+    teacher = Stage("teacher", "projects.sinkd.finetune", shared=True)
+    begin = {"model.net.pretrained": Stage("cut", "projects.sinkd.cut", run="predict", shared=True).output("encoder")}
+    measured = {"model.teacher_weights.text": teacher.weights}
+    found = {
+        "teacher": Arm([Stage("evaluate", "projects.sinkd.evaluate", measured, "test", True)], "the teacher itself")
+    }
+    for name in SMALL:
+        description, loss = LOSSES[name]
+        settings = {"model.teacher_weights": teacher.weights, **begin, **OWN.get(name, {}), **loss}
+        student = Stage("student", "projects.sinkd.distill", settings)
+        weights = {**measured, **begin, "model.weights.text": student.weights}
+        evaluate = Stage("evaluate", "projects.sinkd.evaluate", weights, "test")
+        found[name] = Arm([evaluate], description, method=name == "sinkhorn")
+    return found
+
+
 def glue(one_student: bool) -> dict[str, Arm]:
     """A teacher for each task, a student for each task and loss (or for each task alone), and the published ones."""
     teachers = {task: Stage(f"teacher_{task}", "projects.sinkd.finetune", shared=True, base="teacher") for task in GLUE}
 
     def student(task: str, loss: str) -> Stage:
-        settings = {} if one_student else {**SCALED.get(loss, {}), **LOSSES[loss][1]}
+        settings = {} if one_student else {**_taken_over(loss, task), **LOSSES[loss][1]}
         weights = {"model.teacher_weights": teachers[task].weights}
         return Stage(f"student_{task}", "projects.sinkd.distill", weights | settings, base="student")
 
@@ -108,7 +137,8 @@ def glue(one_student: bool) -> dict[str, Arm]:
         ),
     }
     first = {task: student(task, "") for task in GLUE} if one_student else {}
-    for name, (description, _) in LOSSES.items():
+    for name in PAPER:
+        description, _ = LOSSES[name]
         trained = first or {task: student(task, name) for task in GLUE}
         own = {task: stage.weights for task, stage in trained.items()}
         found[name] = Arm([test(taught, own)], description, method=name == "sinkhorn")
@@ -125,6 +155,14 @@ def toy() -> dict[str, Arm]:
     }
 
 
+def _taken_over(loss: str, task: str) -> dict[str, Any]:
+    """Mini's tuned settings of a loss, its weight of L_SD for the task's batches."""
+    settings = dict(TUNED.get(loss, {}))
+    if settings and task not in BATCHES_OF_32:
+        settings["model.beta"] *= 2
+    return settings
+
+
 def _each(setting: str, files: Mapping[str, Any]) -> dict[str, Any]:
     """A file for each task; MNLI's serves its second development set too."""
     return {f"model.{setting}.{task}": file for task, file in {**files, "mnli_mm": files["mnli"]}.items()}
@@ -136,6 +174,7 @@ RECIPE = Recipe(
     arms=arms,
     arms_with=lambda data: sentences(),
     data={"goemotions": GOEMOTIONS},
+    small=Small(models=(MINILM,), data=GOEMOTIONS),
     downloads=(
         Download(
             name="GLUE: CoLA, MNLI, MRPC, QNLI, QQP, RTE, SST-2",

@@ -65,9 +65,11 @@ def published(size: str) -> tuple[Language, Language]:
     )
 
 
-def trained_here(foundation: str) -> Language:
-    """A small language model, the foundation of this name, and SimCSE on top of it."""
-    plain = Stage(foundation, "common.foundations.masked_lm", shared=True).output("model")
+def trained_here(name: str) -> Language:
+    """A small language model, which reads what its config says, and SimCSE on top of it."""
+    world = name.startswith("sentence")
+    module = "projects.trans_encoder.pretrain" if world else "common.foundations.masked_lm"
+    plain = Stage(name, module, shared=True, base="language" if world else "base").output("model")
     start = Stage("contrast", CONTRAST, {"model.start": plain}).output("model")
     return Language(plain, start)
 
@@ -170,6 +172,23 @@ def distilled(pair: tuple[Language, Language], cycles: int, task: Task, suffix: 
             f"mutual distillation: RoBERTa learns the mean of both{what}",
             method=True,
         ),
+    }
+
+
+def distilled_here(pair: tuple[Language, Language], cycles: int) -> dict[str, Arm]:
+    """The BERT's arms, at mini scale. The RoBERTa's ceiling lies below its start point there, so that it is no student
+    that is judged; in mutual distillation it is the other teacher."""
+    bert, roberta = pair
+    mutual, _ = mutual_distillation(pair, cycles)
+    return {
+        "simcse": Arm([STS.evaluate(bi=[bert.start])], "BERT's bi-encoder before the first cycle"),
+        "simcse_roberta": Arm([STS.evaluate(bi=[roberta.start])], "RoBERTa's bi-encoder before the first cycle"),
+        "self": Arm(
+            [measured(self_distillation(bert, cycles), pair)],
+            "self-distillation: BERT's bi- and cross-encoder in turns",
+            method=True,
+        ),
+        "mutual": Arm([measured(mutual, pair)], "mutual distillation: BERT learns the mean of both", method=True),
     }
 
 
@@ -277,5 +296,7 @@ def arms(scale: Scale, foundations: tuple[str, str] = ("sentence_bert", "sentenc
     if scale == "rehearsal":
         return rehearsed(pair)
     found = {"lexical": Arm([evaluate()], "no model: the share of common words")}
-    found |= distilled(pair, CYCLES[scale], STS, "", "") | controls(pair, CYCLES[scale])
-    return found | (beyond_mini(pair) if scale == "paper" else {})
+    cycles = CYCLES[scale]
+    if scale == "mini":
+        return found | distilled_here(pair, cycles) | controls(pair, cycles)
+    return found | distilled(pair, cycles, STS, "", "") | controls(pair, cycles) | beyond_mini(pair)

@@ -193,3 +193,11 @@ def test_stages_are_done_for_this_data_whatever_else_is_beside_it(request_, tmp_
     assert fingerprint() == before
     (tmp_path / "data/sa1b/train/sa_000001.tar").write_text("more images")
     assert fingerprint() != before
+
+
+@pytest.mark.parametrize(("paper", "data"), [(paper, data) for paper in recipes.names() for data in load(paper).data])
+def test_the_sources_of_every_other_data_set_can_be_looked_at(paper, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
+    stages = recipes.walk([stage for arm in load(paper).arms_for("mini", data).values() for stage in arm.stages])
+    found = [preflight._settings(stage, Request(paper, data=data)) for stage in stages]
+    assert all(isinstance(part, dict) for config in found for part in (config.get("model", {}), config.get("data", {})))

@@ -64,6 +64,18 @@ def test_boxes_of_one_s_own_and_a_grid(given, tmp_path):
     assert Image.open(out).format == "WEBP"
 
 
+def test_run_folders_do_and_names_count_whole_where_nothing_is_drawn(given, tmp_path, capsys):
+    folder, sam, detector = given
+    (tmp_path / "two").mkdir()
+    for name in ("x.png", "x.bmp"):
+        Image.fromarray(picture()).save(tmp_path / "two" / name)
+    runs = ["--everything", "--detector", str(folder / "detector"), "--checkpoint", str(folder / "sam")]
+    assert segment.main([str(tmp_path / "two"), *runs, "--coco", str(tmp_path / "m.json")]) == 0
+    assert segment.main([str(tmp_path / "two"), *runs, "--out", str(tmp_path / "drawn")]) == 2
+    assert "several pictures are called x" in capsys.readouterr().err and not (tmp_path / "drawn").exists()
+    assert export.parser().parse_args([*runs[1:], "--out", "o"]).detector == folder / "detector/weights.safetensors"
+
+
 def test_a_broken_picture_among_others_is_passed_over(given, tmp_path, capsys):
     assert run(given, "broken/", "--box", "8,12,34,44", "--coco", str(tmp_path / "m.json")) == 2
     assert "1 of 2 pictures were passed over" in capsys.readouterr().err
@@ -81,12 +93,17 @@ def test_a_broken_picture_among_others_is_passed_over(given, tmp_path, capsys):
         (["--everything", "--out", "a.png", "--detector", "gone/weights.safetensors"], "no run folder"),
         (["--box", "1,1,5,5", "--detector", "x"], "leave one of them out"), (["--everything"], "nothing to write"),
         (["--everything", "--out", "a.png", "--encoder", "gone.pt"], "no weight file"),
+        (["--everything", "--confidence", "0.2"], "would change nothing"),
+        (["--box", "1,1,5,5", "--grid", "4"], "would change nothing"),
+        (["--everything", "--detector", "x", "--grid", "4"], "would change nothing"),
     ],
 )  # fmt: skip
 def test_what_is_refused(words, message, given, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     written = (
-        [] if "nothing" in message or "--out" in words or "--coco" in words else ["--coco", str(tmp_path / "m.json")]
+        []
+        if message == "nothing to write" or "--out" in words or "--coco" in words
+        else ["--coco", str(tmp_path / "m.json")]
     )
     assert run(given, "photo s/a.png", *words, *written) == 2
     error = capsys.readouterr().err

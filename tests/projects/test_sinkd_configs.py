@@ -8,15 +8,16 @@ import yaml
 
 from benchmarks.running.recipes import ROOT, load, page
 from common.recipe import Scale, Stage, walk
-from projects.sinkd.recipe import DECODER, GLUE, LOSSES, MINI
+from projects.sinkd.recipe import DECODER, GLUE, MINI, PAPER
 
 CONFIGS = ROOT / "projects/sinkd/configs"
 CASES = {
     (scale, data, stage.name, *(name for name in [arm] if stage.name in ("student", "student_mnli", "toy"))): stage
-    for scale, data in (("mini", ""), ("mini", "goemotions"), ("paper", ""))
+    for scale, data in (("mini", ""), ("mini", "goemotions"), ("small", ""), ("paper", ""))
     for arm, found in load("sinkd").arms_for(scale, data).items()
     for stage in walk(found.stages)
-    if scale == "mini" or stage.name.split("_")[-1] in ("mnli", "evaluate", "released", "toy")  # the rehearsal runs all
+    if scale in ("mini", "small")
+    or stage.name.split("_")[-1] in ("mnli", "evaluate", "released", "toy")  # the rehearsal runs all
 }
 LOSS = {f"model.{name}" for name in ("divergence", "alpha", "temperature", "beta", "group", "iterations")}
 
@@ -46,16 +47,17 @@ def stages(scale: Scale, arm: str) -> dict[str, Stage]:
 def test_a_stage_understands_its_config_and_settings(case, read_stage):
     (scale, data, *_), stage = case, CASES[case]
     parsed = read_stage(stage, scale, data, output="x.safetensors")
-    tasks = [parsed["data"]["task"]] if "task" in parsed["data"] else list(parsed["data"].get("tasks", {}).values())
-    wanted = "GoEmotions" if data else "Glue" if scale == "paper" else "Sentences"
+    read = parsed.get("data", {})
+    tasks = [read["task"]] if "task" in read else list(read.get("tasks", {}).values())
+    wanted = "GoEmotions" if data else {"paper": "Glue", "small": "GoEmotionsPart", "mini": "Sentences"}[scale]
     assert {task["class_path"].rsplit(".", 1)[1] for task in tasks} <= {wanted}
-    if scale == "paper" and "task" in parsed["data"]:
+    if scale == "paper" and "task" in read:
         assert tasks[0]["init_args"]["task"] == stage.name.split("_")[1] and tasks[0]["init_args"]["root"]
 
 
 @pytest.mark.parametrize("scale", ["mini", "paper"])
 def test_arms_differ_in_their_loss_alone(scale):
-    losses = {*MINI, *(f"{name}_decoder" for name in DECODER)} if scale == "mini" else set(LOSSES)
+    losses = {*MINI, *(f"{name}_decoder" for name in DECODER)} if scale == "mini" else set(PAPER)
     for name, arm in load("sinkd").arms(scale).items():
         students = [stage for stage in walk(arm.stages) if stage.module == "projects.sinkd.distill"]
         assert len(students) == ((1 if scale == "mini" else len(GLUE)) if name in losses else 0)
@@ -72,6 +74,30 @@ def test_no_two_arms_have_the_same_loss():
             if stage.module == "projects.sinkd.distill"
         ]
         assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize("arm", ["sinkhorn", "samplewise", "sinkhorn_alone"])
+def test_a_batch_pulls_as_hard_at_paper_scale_as_at_mini_whatever_its_size(arm):
+    """L_SD is a sum over the batch: its weight times the batch's size is what stands beside a mean."""
+    student = stages("mini", arm)["student"]
+    config = read(student, "mini")
+    pull = student.overrides.get("model.beta", config["model"]["beta"]) * config["data"]["batch_size"]
+    for task in GLUE:
+        student = stages("paper", arm)[f"student_{task}"]
+        batch = read(student, "paper")["data"]["batch_size"]
+        assert student.overrides["model.beta"] * batch == pytest.approx(pull), task
+
+
+def test_no_student_learns_from_the_distance_alone():
+    """Any permutation of right predictions costs nothing: labels or soft labels have to say which is whose."""
+    for scale in ("mini", "paper"):
+        for arm in load("sinkd").arms(scale).values():
+            for stage in walk(arm.stages):
+                if stage.module == "projects.sinkd.distill":
+                    model = read(stage, scale)["model"] | {
+                        key.removeprefix("model."): value for key, value in stage.overrides.items()
+                    }
+                    assert model["alpha"] < 1 or model["divergence"] != "none", (scale, stage.name)
 
 
 def test_students_and_evaluation_agree_on_the_nets():

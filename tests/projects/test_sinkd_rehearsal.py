@@ -1,6 +1,6 @@
 """SinKD's paper configs, run on stand-ins from the first stage to the table."""
 
-from projects.sinkd.recipe import GLUE, LOSSES, TOY
+from projects.sinkd.recipe import GLUE, PAPER, TOY
 from tests.projects.rehearsing import rehearse
 
 
@@ -15,5 +15,5 @@ def test_every_stage_runs_resumes_and_ends_in_the_table(tmp_path, request, capsy
     assert all(scores <= set(metrics) for metrics in found.metrics("evaluate"))
     teacher, student = found.metrics("evaluate_released")
     assert {teacher["agreement"], student["agreement"]} >= {1} and scores <= set(teacher)
-    for arm in ("teacher", "released_teacher", "released", *LOSSES, *TOY):
+    for arm in ("teacher", "released_teacher", "released", *PAPER, *TOY):
         assert f"\n{arm} " in found.shown  # its row of the table

@@ -1,6 +1,7 @@
 """Trans-Encoder's models and stages with tiny nets: labels, orders, start weights, gradients, what a stage leaves."""
 
 import lightning.pytorch as L
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -16,6 +17,7 @@ from projects.trans_encoder.distill import Distillation
 from projects.trans_encoder.evaluate import Evaluation
 from projects.trans_encoder.harness.pictures import cycles_chart, listing, scatter
 from projects.trans_encoder.model import BiEncoder, CrossEncoder, load_pair_model, score_pairs
+from projects.trans_encoder.pretrain import ComparedTexts, mixed
 
 WORLD = SentencePairs(train=12, val=8, test=10)
 PAIRS = WORLD.read("train")
@@ -54,7 +56,7 @@ def cross(start: str, teachers: dict, **settings) -> Distillation:
 
 def test_texts_are_hidden_for_both_tasks(language):
     data = TextData(Stories(60), "bert", 300, alone=0.5)
-    rng = __import__("numpy").random.default_rng(0)
+    rng = np.random.default_rng(0)
     samples = [data.draw(k, rng) for k in range(60)]
     follows = [sample["next_sentence_label"] for sample in samples]
     assert {0, 1, IGNORED} == set(follows) and 15 < follows.count(IGNORED) < 45
@@ -65,6 +67,36 @@ def test_texts_are_hidden_for_both_tasks(language):
     assert not hidden[:, 0].any()  # [CLS]
     for words, second in zip(samples, follows, strict=True):
         assert sum(words["special_tokens_mask"]) == (2 if second == IGNORED else 3)
+
+
+def test_the_mini_scale_s_language_models_are_told_how_much_of_a_sentence_recurs(language, tmp_path):
+    for kind, size in (("bert", 300), ("roberta", 400)):
+        data = ComparedTexts(copies=0.7, texts=Stories(60), kind=kind, vocabulary=size, alone=0.2, batch_size=16)
+        rng = np.random.default_rng(0)
+        samples = [data.draw(k % 60, rng) for k in range(300)]
+        shares = torch.tensor([sample["next_sentence_label"] for sample in samples])
+        alone = shares.sum(1) == 0
+        assert 0.1 < alone.float().mean() < 0.3 and (shares[~alone].sum(1) == 1).all()
+        graded = (shares[:, 0] > 0) & (shares[:, 0] < 1)
+        assert 0.3 < graded.float().mean() < 0.7 and {0.0, 1.0} <= set(shares[~alone, 0].tolist())
+        batch = data.hide(samples[:16])
+        assert batch["next_sentence_label"].shape == (16, 2) and batch["next_sentence_label"].is_floating_point()
+        model = Pretraining(kind, data.tokenizer, hidden=16, layers=1, heads=2)
+        model.run_dir = tmp_path / kind
+        L.Trainer(**QUIET, max_steps=2, default_root_dir=model.run_dir).fit(model, data)
+        assert CrossEncoder(str(model.run_dir / "model")).score(PAIRS).shape == (len(PAIRS),)
+
+
+def test_a_mixed_sentence_keeps_the_share_of_words_that_it_is_said_to():
+    rng = np.random.default_rng(0)
+    one, other = "a b c d e f", "u v w x"
+    found = [mixed(one, other, rng) for _ in range(200)]
+    for said, kept in found:
+        assert len(said.split()) == 6 and set(said.split()) <= {*one.split(), *other.split()}
+        assert kept == pytest.approx(len({*said.split()} & {*one.split()}) / 6)
+    assert {0.0, 1.0} < {kept for _, kept in found} and len({kept for _, kept in found}) == 7  # every share occurs
+    begins = {said.split()[0] for said, kept in found if kept == 1}
+    assert len(begins) > 3  # the order of words tells nothing: it may begin anywhere
 
 
 def test_a_language_model_becomes_either_kind_of_encoder(language):

@@ -9,7 +9,19 @@ from benchmarks.judging.tables import load_paper
 from benchmarks.planning import stages
 from benchmarks.running import recipes, results
 from common.errors import UserError
-from scripts.readme_tables import README, filled, measured, measurements, planned, recipe_readmes, updated, verdicts
+from scripts import readme_tables
+from scripts.readme_tables import (
+    README,
+    SMALL,
+    filled,
+    measured,
+    measurements,
+    planned,
+    recipe_readmes,
+    small_table,
+    updated,
+    verdicts,
+)
 
 REMEDY = "run: python -m scripts.readme_tables"
 
@@ -17,6 +29,18 @@ REMEDY = "run: python -m scripts.readme_tables"
 def test_the_table_of_recipes_is_up_to_date():
     text = README.read_text()
     assert updated(text) == text, REMEDY
+    small = SMALL.read_text()
+    assert updated(small, small_table, SMALL) == small, REMEDY
+
+
+def test_claims_at_small_scale_have_a_column_of_their_own(monkeypatch):
+    counts = {"mini": "2 confirmed", "mini-coco": "1 refuted", "small": "3 confirmed", "small-coco": "none"}
+    monkeypatch.setattr(recipes, "names", lambda: ["mobilesam"])
+    monkeypatch.setattr(results, "references", lambda name: {label: label for label in counts})
+    monkeypatch.setattr(readme_tables, "statuses", lambda file, paper: file)
+    monkeypatch.setattr(readme_tables, "count_statuses", lambda file: counts[file])
+    line = readme_tables.recipe_table().splitlines()[2]
+    assert line.endswith("| mini: 2 confirmed<br>mini-coco: 1 refuted | 3 confirmed<br>small-coco: none |")
 
 
 @pytest.mark.parametrize("readme", recipe_readmes(), ids=lambda readme: readme.parent.name)
@@ -77,6 +101,9 @@ def test_a_recipe_that_was_not_measured_yet_has_empty_tables(monkeypatch):
     text = "a\n<!-- measured mini: miou -->\nold\n<!-- /measured -->\n<!-- verdicts mini -->\n<!-- /verdicts -->\n"
     monkeypatch.setattr(results, "references", lambda paper: {})
     assert filled(text, "mobilesam") == text.replace("old\n", "")
+    monkeypatch.setattr(results, "references", lambda paper: {"mini": README})
+    later = text.replace("mini", "small")
+    assert filled(later, "mobilesam") == later.replace("old\n", "")
     monkeypatch.setattr(results, "references", lambda paper: {"mini-mars": README})
     with pytest.raises(UserError, match="shows mini-mars"):
         filled(text.replace("mini", "mini-mars"), "mobilesam")

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from common.console import printable
 from common.errors import UserError, user_errors
 from common.paths import given_path
+from projects.mobilesamv2.tools.segment import stage_weights
 
 if TYPE_CHECKING:
     from projects.mobilesamv2.detector import ObjectDetector
@@ -37,8 +38,8 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("--detector", type=given_path, required=True, help="a detector stage's weights.safetensors")
-    command.add_argument("--checkpoint", type=given_path, required=True, help="SAM's weights, of any of its sizes")
+    command.add_argument("--detector", type=stage_weights, required=True, help="a detector's run folder or weights")
+    command.add_argument("--checkpoint", type=stage_weights, required=True, help="SAM's weights, of any of its sizes")
     command.add_argument("--config", type=given_path, help="a stage's config.yaml with the sizes of these weights")
     command.add_argument("--out", type=given_path, required=True, help="folder for the three files")
     return command

@@ -16,7 +16,8 @@ What is written, each of it if asked for:
         (the detector's confidence, or the predicted IoU), of one category, "object"
 
 A picture that cannot be read is said and passed over, unless it is the only one. The detector is what the stages
-`detector_boxes` and `detector_masks` of this recipe leave in their run folders; its config.yaml has to lie beside it.
+`detector_boxes` and `detector_masks` of this recipe leave in their run folders: give the folder, or the
+weights.safetensors in it with its config.yaml beside it.
 --checkpoint is mobile_sam.pt, sam_vit_*.pth or a foundation's weights; --encoder, if another image encoder is to stand
 before that decoder, EfficientViT-SAM's l2.pt.
 """
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 SCREEN = 1280  # longer side of the picture for the eye, pixels
+DETECTING: dict[str, Any] = {"confidence": 0.4, "overlap": 0.9, "most": 320}
+"""Options of the detector and what they are if not given: the official code's, and the paper's number of boxes."""
 
 
 def box(text: str) -> tuple[float, ...]:
@@ -81,6 +84,12 @@ def count(text: str) -> int:
     return int(text)
 
 
+def stage_weights(text: str) -> Path:
+    """A stage's `weights.safetensors`, or its run folder -> the file."""
+    path = given_path(text)
+    return path / "weights.safetensors" if path.is_dir() else path
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     command = argparse.ArgumentParser(
@@ -89,19 +98,19 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("images", type=Path, nargs="+", metavar="image", help="pictures, or folders of them")
-    command.add_argument("--checkpoint", type=given_path, required=True, help="SAM's weights, of any of its sizes")
+    command.add_argument("--checkpoint", type=stage_weights, required=True, help="SAM's weights, of any of its sizes")
     command.add_argument("--config", type=given_path, help="a stage's config.yaml with the sizes of these weights")
     command.add_argument("--encoder", type=given_path, help="EfficientViT-SAM's l2.pt, in its image encoder's place")
     command.add_argument("--everything", action="store_true", help="find all objects")
-    command.add_argument("--detector", type=given_path, help="a detector's weights.safetensors: its boxes are prompts")
-    command.add_argument("--confidence", type=share, default=0.4, help="least score of a box (default: 0.4)")
     command.add_argument(
-        "--overlap", type=share, default=0.9, help="of two boxes that overlap more one stays (default: 0.9)"
+        "--detector",
+        type=stage_weights,
+        help="a detector's run folder, or its weights.safetensors: its boxes are prompts",
     )
-    command.add_argument("--most", type=count, default=320, help="boxes of a picture (default: 320)")
-    command.add_argument(
-        "--grid", type=count, default=32, help="points of the grid's side, without a detector (default: 32)"
-    )
+    command.add_argument("--confidence", type=share, help="least score of a box (default: 0.4)")
+    command.add_argument("--overlap", type=share, help="of two boxes that overlap more one stays (default: 0.9)")
+    command.add_argument("--most", type=count, help="boxes of a picture (default: 320)")
+    command.add_argument("--grid", type=count, help="points of the grid's side, without a detector (default: 32)")
     command.add_argument(
         "--box", type=box, action="append", default=[], metavar="X0,Y0,X1,Y1", help="an object; repeat"
     )
@@ -119,8 +128,14 @@ def check(options: argparse.Namespace, images: list[Path]) -> list[Path | None]:
         raise UserError("--box and --detector both say where: leave one of them out")
     if options.out is None and options.coco is None:
         raise UserError("nothing to write: give --out, --coco or both")
-    stems = sorted(image.stem for image in images)
-    if twice := [name for name, after in zip(stems, stems[1:], strict=False) if name == after]:
+    heeded = () if options.box else DETECTING if options.detector else ("grid",)
+    for name in (*DETECTING, "grid"):
+        if getattr(options, name) is not None and name not in heeded:
+            what = "--everything with a --detector" if name in DETECTING else "--everything without a --detector"
+            raise UserError(f"--{name} goes with {what} and would change nothing here: leave it out")
+    # drawings are called as pictures are, but for the ending; the JSON has whole names
+    names = sorted(image.name if options.out is None else image.stem for image in images)
+    if twice := [name for name, after in zip(names, names[1:], strict=False) if name == after]:
         raise UserError(f"several pictures are called {printable(twice[0])}: run them one after the other")
     if options.coco is not None:
         if options.coco.suffix.lower() != ".json" or options.coco.is_dir():
@@ -191,10 +206,11 @@ def segment(sam: Sam, detector: ObjectDetector | None, image: np.ndarray, option
             prompts = box_prompts(scale_boxes(np.array(options.box), shape, side))
             return propose(sam, embedding, prompts, size, shape, chunk=min(320, fits))
         if detector is None:
-            prompts = grid_points(options.grid, shape, side)
+            prompts = grid_points(options.grid or 32, shape, side)
             chunk = min(64, max(1, fits // 3))
             return propose(sam, embedding, prompts, size, shape, 3, filters=Filters(), chunk=chunk)
-        [found] = detector.detect(images, [size], options.confidence, options.overlap, options.most)
+        given = {name: value for name in DETECTING if (value := getattr(options, name)) is not None}
+        [found] = detector.detect(images, [size], **DETECTING | given)
         prompts = box_prompts(found.boxes.cpu().numpy())
         return propose(sam, embedding, prompts, size, shape, scores=found.scores, chunk=min(320, fits))
 
