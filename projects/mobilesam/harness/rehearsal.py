@@ -9,8 +9,8 @@ from common.models.sam import SamConfig, build_sam
 from common.models.tiny_vit import TinyViT, TinyViTConfig
 from common.rehearsal.sa1b import make_sa1b
 
-SAM = SamConfig(image_size=160, embed_dim=32)
-SAM_B = replace(SamConfig.named("vit_b"), image_size=160, embed_dim=24)
+SAM = SamConfig(image_size=96, embed_dim=32)
+SAM_B = replace(SamConfig.named("vit_b"), image_size=96, embed_dim=24)
 """ViT-H and ViT-B but for width and input; all of their checkpoints' keys. The sizes of `configs/rehearsal/*.yaml`."""
 
 
@@ -20,7 +20,7 @@ def make(folder: Path) -> None:
     Two training batches; for testing more than the 200 images that the paper measures on, because validation has those
     after them.
     """
-    make_sa1b(folder / "data/sa1b/train", images=16)
+    make_sa1b(folder / "data/sa1b/train", images=4)
     make_sa1b(folder / "data/sa1b/test", images=204, resolution=(40, 60), first=11186)
     weights = folder / "weights"
     weights.mkdir(parents=True, exist_ok=True)
