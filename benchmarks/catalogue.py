@@ -64,8 +64,7 @@ def run_lines(paper: Paper, errors: list[str]) -> list[str]:
 def verdicts(file: Path | None, paper: Paper, errors: list[str]) -> dict[str, str] | None:
     """The verdict of each claim in a results file; None where there is no file, or none that can be read."""
     try:
-        found = results.read(file) if file else None
-        return found and {one["claim"]: one["status"] for one in results.judged(found, paper)["verdicts"]}
+        return results.statuses(file, paper) if file else None
     except UserError as error:
         errors.append(str(error))
         return None

@@ -53,7 +53,7 @@ def make_report(found: dict[str, Any], paper: Paper, runs: Path) -> Path:
             for label, other in result_files(paper.paper, runs).items():
                 if label != page.label(found):
                     with suppress(UserError):  # the index says of a damaged file what is wrong with it
-                        write_page(read_results(other, paper), paper, runs)
+                        write_page(results.read_judged(other, paper), paper, runs)
         write_index(runs)
     return file
 
@@ -67,13 +67,6 @@ def page_file(found: dict[str, Any]) -> Path:
 def result_files(paper: str, runs: Path) -> dict[str, Path]:
     """The paper's results by label: what was measured here, else the reference."""
     return {**results.references(paper), **results.own(paper, runs)}
-
-
-def read_results(file: Path, paper: Paper) -> dict[str, Any]:
-    """A results file, judged by the present page."""
-    found = results.read(file)
-    assert found is not None
-    return results.judged(found, paper)
 
 
 def write_page(found: dict[str, Any], paper: Paper, runs: Path) -> Path:
@@ -125,11 +118,7 @@ def index_rows(paper: Paper, runs: Path) -> list[dict[str, Any]]:
     rows = []
     for label in sorted({*references, *own, *pages}):
         files = {"reference": references.get(label), "yours": own.get(label)}
-        found = {
-            whose: {verdict["claim"]: verdict["status"] for verdict in read_results(file, paper)["verdicts"]}
-            for whose, file in files.items()
-            if file
-        }
+        found = {whose: results.statuses(file, paper) for whose, file in files.items() if file}
         if len(found) == 2 and found["reference"] == found["yours"]:
             found = {"reference; yours agree": found["yours"]}
         for whose, statuses in (found or {"": {}}).items():
@@ -200,7 +189,7 @@ def main(arguments: list[str] | None = None) -> int:
             for file in files[name]:
                 try:
                     paper = recipes.page(name)
-                    print(f"report   {write_page(read_results(file, paper), paper, runs)}")
+                    print(f"report   {write_page(results.read_judged(file, paper), paper, runs)}")
                 except UserError as error:  # the others are rendered all the same
                     errors.append(error)
         print(f"index    {write_index(runs)}")

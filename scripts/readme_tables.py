@@ -66,11 +66,7 @@ def recipe_table() -> str:
 
 def counts(file: Path, paper: Paper) -> str:
     """How often each verdict stands in a reference; UserError where it cannot be read."""
-    errors: list[str] = []
-    found = catalogue.verdicts(file, paper, errors)
-    if found is None:
-        raise UserError("\n".join(errors) or f"no results in {file}")
-    return catalogue.counted(found)
+    return catalogue.counted(results.statuses(file, paper))
 
 
 def small_table() -> str:

@@ -39,13 +39,24 @@ def snapshot(hub_id: str, kind: str = "models") -> Path | None:
     """The files of a model (or of "datasets") in the hub's cache, None where it is not there or has no weights."""
     from huggingface_hub import constants  # here, because most commands need nothing of the hub
 
-    repository = Path(constants.HF_HUB_CACHE) / f"{kind}--{hub_id.replace('/', '--')}"
-    try:
-        folder = repository / "snapshots" / (repository / "refs/main").read_text(encoding="utf-8").strip()
-    except OSError:
+    folder = newest(repository(Path(constants.HF_HUB_CACHE), hub_id, kind))
+    if folder is None:
         return None
     whole = any(folder.glob(WEIGHTS)) and (folder / "config.json").exists() if kind == "models" else folder.is_dir()
     return folder if whole else None
+
+
+def repository(cache_folder: Path, hub_id: str, kind: str = "models") -> Path:
+    """The folder of a model, or of "datasets", in the hub's cache."""
+    return cache_folder / f"{kind}--{hub_id.replace('/', '--')}"
+
+
+def newest(place: Path) -> Path | None:
+    """Where a repository of the cache has the newest commit that it knows; None where it knows none."""
+    try:
+        return place / "snapshots" / (place / "refs/main").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
 
 
 def data_root(download: Download) -> Path | None:

@@ -92,6 +92,18 @@ def _content(file: Path) -> bytes | None:
         return file.read_bytes()
 
 
+def statuses(file: Path, paper: Paper) -> dict[str, str]:
+    """The verdict of each claim in a results file, by the present page; UserError where it cannot be read."""
+    return {verdict["claim"]: verdict["status"] for verdict in read_judged(file, paper)["verdicts"]}
+
+
+def read_judged(file: Path, paper: Paper) -> dict[str, Any]:
+    """A results file, judged by the present page."""
+    found = read(file)
+    assert found is not None
+    return judged(found, paper)
+
+
 def judged(found: dict[str, Any], paper: Paper) -> dict[str, Any]:
     """The same results with the verdicts of the present page, judged anew where page, sizes or rules have changed."""
     counted = networks(paper.paper)

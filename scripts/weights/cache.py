@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from tempfile import mkdtemp
 
+from benchmarks.running.origins import newest, repository
 from common.data.files import write_atomic
 from common.errors import UserError
 
@@ -12,19 +13,10 @@ NOTE = "origin.json"
 """What a folder holds that was written here: where its weights come from."""
 
 
-def repository(cache: Path, hub_id: str) -> Path:
-    """The folder of a model in a cache (`HF_HUB_CACHE`)."""
-    return cache / f"models--{hub_id.replace('/', '--')}"
-
-
 def present(cache: Path, hub_id: str) -> Path | None:
     """The model's files in a cache, those of the newest commit that it knows; None where there are none."""
-    try:
-        commit = (repository(cache, hub_id) / "refs/main").read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
-    files = repository(cache, hub_id) / "snapshots" / commit
-    return files if any(files.glob("*")) else None
+    files = newest(repository(cache, hub_id))
+    return files if files and any(files.glob("*")) else None
 
 
 def begin(cache: Path, hub_id: str) -> Path:

@@ -1,6 +1,5 @@
 """Files of a Python package, from where it is installed or from its wheel; none of its code is imported."""
 
-import hashlib
 import subprocess
 import sys
 import zipfile
@@ -10,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.running.origins import sha256
 from common.errors import UserError
 
 CHUNK = 2**20
@@ -78,9 +78,3 @@ def _verify(pin: str, found: dict[str, Path], wanted: dict[str, str]) -> None:
     for file, path in found.items():
         if sha256(path) != wanted[file]:
             raise UserError(f"{file} of {pin} has not the content that it should have: install the package again")
-
-
-def sha256(file: Path) -> str:
-    """The digest of a file's content."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

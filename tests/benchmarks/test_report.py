@@ -250,7 +250,7 @@ def test_a_row_of_the_index_is_the_reference_and_yours_where_all_verdicts_are_th
         read = {"reference": found, "yours": {**found, "verdicts": verdicts}}
         monkeypatch.setattr(results, "references", lambda _: {"mini": Path("reference")})
         monkeypatch.setattr(results, "own", lambda *_: {"mini": Path("yours")})
-        monkeypatch.setattr(report, "read_results", lambda file, _, read=read: read[str(file)])
+        monkeypatch.setattr(results, "read_judged", lambda file, _, read=read: read[str(file)])
         assert [row["whose"] for row in report.index_rows(paper, runs)] == whose
 
 
