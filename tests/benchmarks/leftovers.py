@@ -111,8 +111,9 @@ def make(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNS", str(root / "runs"))
     monkeypatch.setattr(accept, "uncommitted", lambda paper: [])
     monkeypatch.setattr(accept, "ROOT", root)
-    monkeypatch.setattr(readme_tables, "README", root / "README.md")
-    readme_tables.README.write_text(readme_tables.BEGIN + readme_tables.END)
+    for name in ("README", "SMALL"):
+        monkeypatch.setattr(readme_tables, name, root / f"{name}.md")
+        getattr(readme_tables, name).write_text(readme_tables.BEGIN + readme_tables.END)
     monkeypatch.setattr(launch, "squeue", lambda: QUEUE)
     monkeypatch.setattr(runner, "run", run_nothing)
     fill(root)

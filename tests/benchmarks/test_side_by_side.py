@@ -82,8 +82,9 @@ def test_references_that_are_accepted_at_once_are_all_in_the_readme(
 ) -> None:
     monkeypatch.setattr(accept, "uncommitted", lambda paper: [])
     monkeypatch.setattr(accept, "ROOT", project)
-    monkeypatch.setattr(readme_tables, "README", project / "README.md")
-    readme_tables.README.write_text(readme_tables.BEGIN + readme_tables.END)
+    for name in ("README", "SMALL"):
+        monkeypatch.setattr(readme_tables, name, project / f"{name}.md")
+        getattr(readme_tables, name).write_text(readme_tables.BEGIN + readme_tables.END)
     (project / "projects/demo/README.md").write_text("A demonstration.\n")
     for scale in ("mini", "paper"):
         wanted = request(project, scale=scale, seeds=3)
