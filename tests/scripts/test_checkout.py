@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.running.recipes import ROOT
+from scripts.make import COMMANDS
 
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "runs", "reports", "build", "dist", "*.egg-info")
 SMALL = {"PAPER": "jepa_linear", "ARMS": "jepa_average", "SEEDS": "1", "JOBS": "1"}
@@ -33,7 +34,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def begun(checkout: Path, **variables: str) -> subprocess.Popen[str]:
     """`make reproduce`: the command behind the target, with runs where a user has them."""
-    environment = {name: value for name, value in os.environ.items() if name != "RUNS"} | SMALL | variables
+    own = {*COMMANDS["reproduce"].options.values(), *COMMANDS["reproduce"].flags.values()}
+    environment = {name: value for name, value in os.environ.items() if name not in own} | SMALL | variables
     command = [sys.executable, "-m", "scripts.make", "reproduce"]
     return subprocess.Popen(command, cwd=checkout, env=environment, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
