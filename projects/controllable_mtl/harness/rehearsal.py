@@ -34,7 +34,7 @@ def make(folder: Path) -> None:
 
 
 def narrow(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A quarter of all channels, and of each stage's two blocks the first: the sizes of `configs/rehearsal/base*.yaml`."""
+    """A quarter of all channels, and the first block of every stage: the sizes of `configs/rehearsal/base*.yaml`."""
     kept = {name: x for name, x in state.items() if not re.match(r"layer\d\.1\.", name)}
     return {name: x[tuple(slice(n if n < 64 else n // 4) for n in x.shape)].clone() for name, x in kept.items()}
 
