@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from common.cli import main
-from common.foundations.masked_lm import FOLLOWS, Pretraining, TextData, links
+from common.data.hiding import hide_tokens, padding
+from common.foundations.masked_lm import FOLLOWS, MASKED, REPLACED, Pretraining, TextData, links
 
 BELONGS, ALONE = (1.0, 0.0), (0.0, 0.0)  # labels of BERT's second task as shares; of a sentence alone none is told
 
@@ -26,12 +27,14 @@ class ComparedTexts(TextData):
 
     Args:
         copies: share of the samples with two sentences that are of that kind.
+        hidden: share of the tokens that are to be told.
         kwargs: see `TextData`.
     """
 
-    def __init__(self, copies: float = 0.6, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.copies = copies
+    def __init__(self, copies: float = 0.6, hidden: float = 0.3, **kwargs: Any):
+        super().__init__(hidden=hidden, **kwargs)
+        self.copies, self.hidden = copies, hidden
+        self.hide = padding(self.tokenizer)
 
     def draw(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         first, second, shares = self.pairs[index].a, None, ALONE
@@ -46,7 +49,8 @@ class ComparedTexts(TextData):
         tokens = self.tokenizer(
             first, second, truncation=True, max_length=self.max_length, return_special_tokens_mask=True
         )
-        return {**tokens, "next_sentence_label": shares}
+        hidden = hide_tokens(dict(tokens), rng, self.tokenizer, self.hidden, MASKED, REPLACED)
+        return {**hidden, "next_sentence_label": shares}
 
 
 def mixed(sentence: str, other: str, rng: np.random.Generator) -> tuple[str, float]:

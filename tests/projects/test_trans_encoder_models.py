@@ -79,7 +79,10 @@ def test_the_mini_scale_s_language_models_are_told_how_much_of_a_sentence_recurs
         assert 0.1 < alone.float().mean() < 0.3 and (shares[~alone].sum(1) == 1).all()
         graded = (shares[:, 0] > 0) & (shares[:, 0] < 1)
         assert 0.3 < graded.float().mean() < 0.7 and {0.0, 1.0} <= set(shares[~alone, 0].tolist())
+        before = torch.get_rng_state()
         batch = data.hide(samples[:16])
+        assert torch.equal(torch.get_rng_state(), before)  # what is hidden follows from the sample: so runs resume
+        assert 0.1 < (batch["labels"] >= 0).sum() / batch["attention_mask"].sum() < 0.4
         assert batch["next_sentence_label"].shape == (16, 2) and batch["next_sentence_label"].is_floating_point()
         model = Pretraining(kind, data.tokenizer, hidden=16, layers=1, heads=2)
         model.run_dir = tmp_path / kind
