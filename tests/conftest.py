@@ -99,7 +99,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for line in rehearsals(terminalreporter):
         terminalreporter.write_line(line)
     for line in config.stash.get(TOUCHED, []):
-        terminalreporter.write_line(f"a test touched what is not its own: {line}", red=True)
+        terminalreporter.write_line(f"a test (or you, meanwhile) touched what is not its own: {line}", red=True)
 
 
 def rehearsals(terminalreporter: pytest.TerminalReporter) -> list[str]:

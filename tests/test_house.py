@@ -3,6 +3,7 @@
 import os
 import pwd
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,36 +17,56 @@ from tests import budget, untouched
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A repository with a committed result, and a home beside it."""
+    """A repository with a committed result and a page, which has been changed since; and a home beside it."""
     root = tmp_path / "checkout"
     (root / "benchmarks/results").mkdir(parents=True)
     (root / "benchmarks/results/a.json").write_text("1")
+    (root / "page.md").write_text("as committed")
     (root / ".gitignore").write_text("reports/\n")
     (tmp_path / "home/.cache").mkdir(parents=True)
     author = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
     for command in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "all"]):
         subprocess.run(["git", *command], cwd=root, check=True)
+    (root / "page.md").write_text("in work")
+    (root / "notes.txt").write_text("the user's own")
     return root
+
+
+def touched(checkout: Path, act: Callable[[], object]) -> list[str]:
+    """What the guard says of a test that does this."""
+    before = untouched.listing(checkout, checkout.parent / "home")
+    act()
+    return untouched.changes(before, untouched.listing(checkout, checkout.parent / "home"))
 
 
 @pytest.mark.parametrize(
     ("file", "said"),
     [
-        ("checkout/new.txt", "new.txt (git: ??) appeared"),
-        ("checkout/benchmarks/results/a.json", "a.json changed"),
-        ("checkout/reports/index.html", "index.html appeared"),
-        ("home/.cache/library", "library appeared"),
-        ("home/notes.txt", "notes.txt appeared"),
+        ("checkout/new.txt", "appeared"),
+        ("checkout/benchmarks/results/a.json", "changed"),
+        ("checkout/page.md", "changed"),
+        ("checkout/reports/index.html", "appeared"),
+        ("home/.cache/library", "appeared"),
+        ("home/notes.txt", "appeared"),
     ],
 )
 def test_what_a_test_touches_is_noticed(file, said, checkout, tmp_path):
-    before = untouched.listing(checkout, tmp_path / "home")
-    assert untouched.changes(before, untouched.listing(checkout, tmp_path / "home")) == []
+    assert touched(checkout, lambda: None) == []
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / file).write_text("written by a test")
-    assert any(
-        line.endswith(said) for line in untouched.changes(before, untouched.listing(checkout, tmp_path / "home"))
-    )
+    assert f"{tmp_path / file} {said}" in touched(checkout, lambda: (tmp_path / file).write_text("written by a test"))
+
+
+def test_a_file_that_was_emptied_for_a_moment_or_removed_is_noticed(checkout):
+    page = checkout / "page.md"
+    times = page.stat().st_atime_ns, page.stat().st_mtime_ns
+
+    def and_back() -> None:
+        page.write_text("")
+        page.write_text("in work")
+        os.utime(page, ns=times)
+
+    assert touched(checkout, and_back) == [f"{page} changed"]
+    assert touched(checkout, page.unlink) == [f"{page} disappeared"]
 
 
 def test_every_root_is_the_tests_own():

@@ -6,6 +6,8 @@ from common.recipe import Arm, Download, Recipe, Scale, Stage
 SA1B = "ai.meta.com/datasets/segment-anything-downloads (accept the licence there)"
 SAM = Stage("sam", "common.foundations.sam", shared=True)
 SAM_PHOTOS = Stage("sam_photos", "common.foundations.sam", {"model.start": SAM.weights}, shared=True)
+BUDGETS = ("distill_middle", "distill_small")
+"""Trainings that differ from `distill` in numbers alone."""
 
 
 def arms(scale: Scale, sam: Stage = SAM) -> dict[str, Arm]:
@@ -35,11 +37,11 @@ def arms(scale: Scale, sam: Stage = SAM) -> dict[str, Arm]:
         base = "base" if name == "evaluate" else "evaluate"
         return Stage(name, "projects.mobilesam.evaluate", settings, run="test", shared=released, base=base)
 
-    def measured(name: str) -> list[Stage]:
-        """Training and evaluation. Rehearsed are all trainings, but students in one form are evaluated once."""
+    def measured(trained: Stage) -> list[Stage]:
+        """Training and evaluation. Rehearsed are trainings that differ in more than numbers, and one student."""
         if scale == "rehearsal":
-            return [train(name), test(decoupled)]
-        return [test(train(name))]
+            return [test(decoupled)] if trained.name in BUDGETS else [trained, test(decoupled)]
+        return [test(trained)]
 
     def bound(encoder: str) -> Stage:
         settings = {**teacher, "model.encoder": encoder}
@@ -53,27 +55,31 @@ def arms(scale: Scale, sam: Stage = SAM) -> dict[str, Arm]:
             "encoder regresses the teacher's embedding; the teacher's decoder, untouched",
             method=True,
         ),
-        "semi_coupled": Arm(measured("semi_coupled"), "encoder learns from masks through the teacher's frozen decoder"),
-        "coupled": Arm(measured("coupled"), "a new encoder and the teacher's decoder learn from masks together"),
+        "semi_coupled": Arm(
+            measured(train("semi_coupled")), "encoder learns from masks through the teacher's frozen decoder"
+        ),
+        "coupled": Arm(measured(train("coupled")), "a new encoder and the teacher's decoder learn from masks together"),
         "decoupled_finetuned": Arm(
-            [test(finetune("decoder_finetuning"))], "decoupled, then a short finetuning of the decoder on masks"
+            measured(finetune("decoder_finetuning")), "decoupled, then a short finetuning of the decoder on masks"
         ),
         "jointly_finetuned": Arm(
-            [test(finetune("joint_finetuning"))], "decoupled, then a short finetuning of encoder and decoder on masks"
+            measured(finetune("joint_finetuning")), "decoupled, then a short finetuning of encoder and decoder on masks"
         ),
-        "middle_budget": Arm(measured("distill_middle"), "decoupled, half of the epochs (Table 4)"),
-        "small_budget": Arm(measured("distill_small"), "decoupled, a quarter of the epochs, half the batch (Table 4)"),
+        "middle_budget": Arm(measured(train("distill_middle")), "decoupled, half of the epochs (Table 4)"),
+        "small_budget": Arm(
+            measured(train("distill_small")), "decoupled, a quarter of the epochs, half the batch (Table 4)"
+        ),
         "untrained": Arm([bound("student")], "random encoder before the teacher's decoder: the lower bound"),
     }
     if sam is SAM_PHOTOS:
         for name in ("semi_coupled", "coupled"):
             for what in ("work", "time"):
                 stage = f"{name}_equal_{what}"
-                found[stage] = Arm(measured(stage), f"{name}, for as many steps as take the method's {what}")
+                found[stage] = Arm(measured(train(stage)), f"{name}, for as many steps as take the method's {what}")
     if not mini:
         found |= {
             "coupled_scratch": Arm(
-                measured("coupled_scratch"), "encoder and decoder both start anew and learn from masks"
+                measured(train("coupled_scratch")), "encoder and decoder both start anew and learn from masks"
             ),
             "released": Arm([test("$WEIGHTS_ROOT/mobile_sam.pt")], "the published MobileSAM, measured as it is"),
             "sam_vit_b": Arm(

@@ -44,8 +44,8 @@ LARGE = {
     "dim": 768, "depth": 24, "heads": 12, "stem": "conv6", "skip": 3.0, "image_size": 288, "drop_path": 0.3,
     "checkpointing": True,
 }  # fmt: skip
-NARROW = {"dim": 32, "heads": 2}
-"""Of a rehearsal's LV-ViTs."""
+NARROW = {"dim": 32, "heads": 2, "depth": 5}
+"""Of a rehearsal's networks, which are all slimmed early."""
 DEIT = "hf-hub:timm/deit_small_patch16_224.fb_in1k"
 REGNET = "hf-hub:timm/regnety_160.deit_in1k"
 DEIT_LAYOUT = {"after": [5, 7, 9], "keep": 0.5}
@@ -99,11 +99,11 @@ def imagenet(narrow: Settings) -> dict[str, Arm]:
         whole = evaluation(weights(size), without_drop_path(sizes), shared=True)
         found[f"teacher_{size}"] = Arm([whole], f"{name}, as published")
         policy = {"data.policy": "rand-n3-m9-mstd0.5-inc1"} if size == "large" else {}
-        stages = student(sizes | policy | {"model.teacher_weights": weights(size)}, layout)
+        stages = student(sizes | policy | {"model.teacher_weights": weights(size)}, soft(early) if narrow else layout)
         found[size] = Arm(stages, f"{name}, slimmed, FRD")
     deit: Settings = {"model.net.name": DEIT}
     found["teacher_deit"] = Arm([evaluation(None, deit, shared=True)], "DeiT-S, as timm has it")
-    found["deit"] = Arm(student(deit, DEIT_LAYOUT), "DeiT-S, slimmed, FRD")
+    found["deit"] = Arm(student(deit, soft(early) if narrow else DEIT_LAYOUT), "DeiT-S, slimmed, FRD")
     return found
 
 

@@ -254,15 +254,32 @@ def test_background_points_are_drawn_unlike_points_on_the_object():
     assert ground.tolist() == [255, 255, 255] and point.tolist() == [230, 80, 60]
 
 
-def test_the_official_mobile_sam_pt_segments_at_its_own_size(command, tmp_path):
+def test_the_official_mobile_sam_pt_segments_at_its_own_size(command, tmp_path, monkeypatch):
     torch.manual_seed(0)
     sam = build_sam(SamConfig(), TinyViT(TinyViTConfig()))
     head = {"norm_head.weight": torch.ones(320), "norm_head.bias": torch.zeros(320)}
     head |= {"head.weight": torch.zeros(1000, 320), "head.bias": torch.zeros(1000)}
     unused = {f"image_encoder.{key}": value for key, value in head.items()}
     torch.save({**sam.state_dict(), **unused}, tmp_path / "mobile_sam.pt")
+    forward, seen = TinyViT.forward, []
+
+    def noted(encoder: TinyViT, images: torch.Tensor) -> torch.Tensor:
+        seen.append((encoder, images, forward(encoder, images)))
+        return seen[-1][2]
+
+    monkeypatch.setattr(TinyViT, "forward", noted)
     code, out, _, found = command("--point", "20,30", "--point", "60,50,0", checkpoint=tmp_path / "mobile_sam.pt")
     assert code == 0 and "TinyViT at 1024 on cpu" in out
+    ((encoder, images, embedding),) = seen
+    theirs = sam.image_encoder.state_dict()
+    assert all(torch.equal(value, theirs[key]) for key, value in encoder.state_dict().items())
+
+    def again(_: TinyViT, wanted: torch.Tensor) -> torch.Tensor:
+        """The same weights give the same embedding of the same picture: seconds that need no second time."""
+        torch.testing.assert_close(wanted, images)
+        return embedding
+
+    monkeypatch.setattr(TinyViT, "forward", again)
     predictor = SamPredictor(sam.eval())
     predictor.set_image(picture())
     masks, estimate, _ = predictor.predict(np.array([[20, 30], [60, 50]]), np.array([1, 0]), multimask_output=False)

@@ -12,6 +12,8 @@ from projects.fabric_ad.weaves import fabric
 
 GOOD, TESTED = 10, 3
 """Pieces without a fault to train on, and of each kind to test on."""
+SIDE = 96
+"""Of the pieces, pixels; AITEX's strips are twice as wide as high."""
 RESNETS = ("resnet18.a1_in1k", "resnet34.a1_in1k")
 
 
@@ -22,14 +24,14 @@ def make(folder: Path) -> None:
     for category in TYPES[:3]:
         _mvtec(data / "industrial" / category, "anomaly", masks=False)
     for k in range(4):
-        _save(data / f"aitex/NODefect_images/2306881-210020u/{k:04d}_000_00.png", _piece(k, 512)[:256])
-    strip, mask = _faulty(9, 512)
-    _save(data / "aitex/Defect_images/0001_002_00.png", strip[:256])
-    _save(data / "aitex/Mask_images/0001_002_00_mask.png", np.maximum(mask[:256], mask[256:]))
+        _save(data / f"aitex/NODefect_images/2306881-210020u/{k:04d}_000_00.png", _piece(k, 2 * SIDE)[:SIDE])
+    strip, mask = _faulty(9, 2 * SIDE)
+    _save(data / "aitex/Defect_images/0001_002_00.png", strip[:SIDE])
+    _save(data / "aitex/Mask_images/0001_002_00_mask.png", np.maximum(mask[:SIDE], mask[SIDE:]))
     for k in range(GOOD):
-        _save(data / f"tilda/C1R1E0N{k + 1}.TIF", _piece(k, 256)[:170])
+        _save(data / f"tilda/C1R1E0N{k + 1}.TIF", _piece(k, SIDE)[: SIDE * 2 // 3])
     for fault in range(1, 5):
-        _save(data / f"tilda/C1R1E{fault}N1.TIF", _faulty(fault, 256)[0][:170])
+        _save(data / f"tilda/C1R1E{fault}N1.TIF", _faulty(fault, SIDE)[0][: SIDE * 2 // 3])
     for name in RESNETS:
         write_timm(folder / "hub", name)
 
@@ -37,9 +39,9 @@ def make(folder: Path) -> None:
 def _mvtec(folder: Path, fault: str, masks: bool) -> None:
     for k in range(GOOD + TESTED):
         part = "train" if k < GOOD else "test"
-        _save(folder / f"{part}/good/{k:03d}.png", _piece(k, 256))
+        _save(folder / f"{part}/good/{k:03d}.png", _piece(k, SIDE))
     for k in range(TESTED):
-        image, mask = _faulty(k, 256)
+        image, mask = _faulty(k, SIDE)
         _save(folder / f"test/{fault}/{k:03d}.png", image)
         if masks:
             _save(folder / f"ground_truth/{fault}/{k:03d}_mask.png", mask)

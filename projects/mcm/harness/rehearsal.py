@@ -5,11 +5,12 @@ from pathlib import Path
 
 import torch
 import transformers
-from diffusers import UNet3DConditionModel
+from diffusers import MotionAdapter, UNet2DConditionModel, UNet3DConditionModel
 from safetensors.torch import save_file
 
 from common.models.lora import Lora, trained_part
 from common.rehearsal.datasets import make_webdataset
+from common.rehearsal.diffusion_models import CHANNELS, UNET
 from common.rehearsal.hub import snapshot, write_hub
 from common.rehearsal.image_hubs import write_open_clip
 from common.rehearsal.metric_models import write_inception
@@ -23,6 +24,8 @@ HUB = (
     "facebook/dinov2-small",
     "openai/clip-vit-base-patch32",
 )
+LAYERS = 2
+"""Of the encoders of frames and captions: `configs/rehearsal/distillation.yaml` takes the output of both."""
 VIDEOMAE = "MCG-NJU/videomae-base-finetuned-kinetics"
 
 
@@ -36,7 +39,8 @@ def make(folder: Path) -> None:
     torch.manual_seed(0)
     write_inception(folder / "weights/pt_inception-2015-12-05-6726825d.pth")
     hub = folder / "hub"
-    write_hub(hub, HUB)
+    write_hub(hub, HUB, layers=LAYERS)
+    write_narrow(hub)
     write_open_clip(hub, "ViT-g-14", "laion2b_s34b_b88k", narrow=True, layers=2)
     settings = transformers.VideoMAEConfig(
         image_size=96,
@@ -48,6 +52,22 @@ def make(folder: Path) -> None:
     )
     transformers.VideoMAEForVideoClassification(settings).save_pretrained(snapshot(hub, VIDEOMAE))
     write_released(hub)
+
+
+def write_narrow(hub: Path) -> None:
+    """AnimateDiff's two parts with a level of each kind in the place of four: its time is that of its modules."""
+    torch.manual_seed(0)
+    levels = UNET | {"block_out_channels": CHANNELS[1:3]}
+    unet = UNet2DConditionModel(
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        **levels,
+        attention_head_dim=8,
+    )
+    unet.save_pretrained(snapshot(hub, HUB[1]) / "unet")
+    adapter = MotionAdapter.from_pretrained(snapshot(hub, HUB[2]))
+    narrow = MotionAdapter.from_config(adapter.config, block_out_channels=CHANNELS[1:3])
+    narrow.save_pretrained(snapshot(hub, HUB[2]))
 
 
 def write_released(hub: Path) -> None:

@@ -9,9 +9,11 @@ from common.models.sam import SamConfig, build_sam
 from common.models.tiny_vit import TinyViT, TinyViTConfig
 from common.rehearsal.sa1b import make_sa1b
 
-SAM = SamConfig(image_size=96, embed_dim=32)
-SAM_B = replace(SamConfig.named("vit_b"), image_size=96, embed_dim=24)
-"""ViT-H and ViT-B but for width and input; all of their checkpoints' keys. The sizes of `configs/rehearsal/*.yaml`."""
+SAM = SamConfig(image_size=96, embed_dim=32, depth=4, global_attn_indexes=(1, 3), decoder_mlp_dim=256)
+SAM_B = replace(SAM, embed_dim=24, depth=2, num_heads=12, global_attn_indexes=(1,))
+STUDENT = TinyViTConfig(image_size=SAM.image_size, embed_dims=(16, 32, 40, 80))
+"""ViT-H, ViT-B and MobileSAM's TinyViT but for widths, blocks and input: their checkpoints' keys, but of fewer blocks.
+The sizes of `configs/rehearsal/*.yaml`."""
 
 
 def make(folder: Path) -> None:
@@ -27,11 +29,12 @@ def make(folder: Path) -> None:
     torch.manual_seed(0)
     torch.save(build_sam(SAM).state_dict(), weights / "sam_vit_h_4b8939.pth")
     torch.save(build_sam(SAM_B).state_dict(), weights / "sam_vit_b_01ec64.pth")
-    student = build_sam(SAM, TinyViT(TinyViTConfig(image_size=SAM.image_size))).state_dict()
+    student = build_sam(SAM, TinyViT(STUDENT)).state_dict()
+    width = STUDENT.embed_dims[-1]
     classifier = {
-        "norm_head.weight": (320,),
-        "norm_head.bias": (320,),
-        "head.weight": (1000, 320),
+        "norm_head.weight": (width,),
+        "norm_head.bias": (width,),
+        "head.weight": (1000, width),
         "head.bias": (1000,),
     }
     unused = {f"image_encoder.{name}": torch.zeros(shape) for name, shape in classifier.items()}

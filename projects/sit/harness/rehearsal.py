@@ -1,4 +1,4 @@
-"""Stand-ins for what the paper's configs read: made-up pictures in ImageNet's folders, narrow networks."""
+"""Stand-ins for what the paper's configs read: made-up pictures in ImageNet's folders, narrow and shallow networks."""
 
 from pathlib import Path
 
@@ -31,5 +31,5 @@ def make(folder: Path) -> None:
         auxiliary = nn.Linear(net.dim, net.classes)  # published with the weights, and not used
         state = build(net).state_dict() | {f"aux_head.{k}": v for k, v in auxiliary.state_dict().items()}
         torch.save({"model": state}, folder / f"weights/lvvit_{size}.pth")
-    write_timm(folder / "hub", DEIT, embed_dim=32, num_heads=2)
+    write_timm(folder / "hub", DEIT, embed_dim=32, num_heads=2, depth=NARROW["depth"])
     write_timm(folder / "hub", REGNET, w0=8, wa=20.0, wm=2.0, group_size=8, depth=8)
