@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from benchmarks.measuring.latency import flops
 from benchmarks.planning.stages import configuration
 from projects.faster_diffusion.cost import build, macs
 from projects.faster_diffusion.harness.plan import BETWEEN, calls, workload
+from projects.faster_diffusion.harness.speed import speed
 from projects.faster_diffusion.recipe import EQUAL_COST, RECIPE
 
 
@@ -38,3 +40,9 @@ def test_networks_have_the_released_sizes_in_half_precision():
     assert next(found.model.parameters()).dtype == torch.float16
     with torch.device("meta"):
         assert found.step(1).shape == (2, 4, 64, 64)
+
+
+def test_the_networks_of_make_speed_can_be_counted_without_running():
+    """On the meta device; a group's four steps without an encoder do less than those in full."""
+    full, one_key = (flops(network) for network in speed().networks)
+    assert 1.3 < full / one_key < 1.4
