@@ -138,10 +138,10 @@ def onnx_call(network: Network, model: nn.Module, inputs: tuple[Tensor, ...]) ->
 def flops(network: Network) -> int:
     """Floating-point operations of a call; a multiply-add is two. A giant's are counted without running it."""
     device = torch.device("meta" if network.giant else "cpu")
-    with device, torch.no_grad():
+    with device:
         model, inputs = network.build()
-        with flop_counter() as counter:
-            model(*(tensor.to(device) for tensor in inputs))
+    with torch.no_grad(), flop_counter() as counter:  # called as it is measured: what it makes anew lies where it says
+        model(*(tensor.to(device) for tensor in inputs))
     return counter.get_total_flops()
 
 

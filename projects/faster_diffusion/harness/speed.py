@@ -27,7 +27,7 @@ class Steps(nn.Module):
         pipe: Any = SimpleNamespace(unet=self.unet, scheduler=DDIMScheduler())
         pipe.scheduler.set_timesteps(STEPS, device="cpu")
         said = latents
-        with propagate(pipe, self.keys, alpha=0), torch.device("cpu"):  # on meta, steps would have no number
+        with propagate(pipe, self.keys, alpha=0):
             for t in pipe.scheduler.timesteps:
                 said = self.unet(latents, t, encoder_hidden_states=text).sample
         return said
