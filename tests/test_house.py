@@ -13,6 +13,7 @@ from benchmarks.running import certificates, results
 from benchmarks.running.recipes import ROOT
 from common.paths import runs_folder
 from tests import budget, untouched
+from tests.repository import commit_all
 
 
 @pytest.fixture
@@ -24,9 +25,7 @@ def checkout(tmp_path: Path) -> Path:
     (root / "page.md").write_text("as committed")
     (root / ".gitignore").write_text("reports/\n")
     (tmp_path / "home/.cache").mkdir(parents=True)
-    author = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-    for command in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "all"]):
-        subprocess.run(["git", *command], cwd=root, check=True)
+    commit_all(root)
     (root / "page.md").write_text("in work")
     (root / "notes.txt").write_text("the user's own")
     return root

@@ -12,6 +12,7 @@ from benchmarks.running import results
 from common.errors import UserError
 from scripts import accept
 from tests.benchmarks.demo import make_project, request
+from tests.repository import commit_all
 
 
 @pytest.fixture
@@ -20,8 +21,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     make_project(tmp_path, monkeypatch)
     monkeypatch.setattr(accept, "ROOT", tmp_path)
     (tmp_path / ".gitignore").write_text("runs/\nreports/\n__pycache__/\n")
-    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qm", "all"]):
-        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    commit_all(tmp_path)
     return tmp_path
 
 
@@ -97,8 +97,7 @@ def test_code_that_computes_the_same_keeps_the_reference(project: Path) -> None:
     before = results.read(accept.accept(request(project)))
     code = project / "projects/demo/model.py"
     code.write_text(code.read_text() + "\n# no more than a remark\n")
-    subprocess.run(["git", "add", "."], cwd=project, check=True)
-    subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qm", "b"], cwd=project, check=True)
+    commit_all(project)
     recipes._imports.cache_clear()
     with pytest.raises(UserError, match="plain: measured with other code"):  # the old run does not stand for it
         accept.accept_same(request(project))

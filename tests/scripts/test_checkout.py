@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.running.recipes import ROOT
 from scripts.make import COMMANDS
+from tests.repository import commit_all
 
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "runs", "reports", "build", "dist", "*.egg-info")
 RUNS = """
@@ -55,9 +56,7 @@ def checkout(tmp_path: Path) -> Path:
     root = tmp_path / "checkout"
     shutil.copytree(ROOT, root, ignore=LEFT_OUT)
     shutil.copy(ROOT / ".gitignore", root)
-    author = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-    for words in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "all"]):
-        subprocess.run(["git", *words], cwd=root, check=True)
+    commit_all(root)
     return root
 
 
